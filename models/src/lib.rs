@@ -1,0 +1,1 @@
+//! ONNX import, splitting into shards, the model zoo and the float executor.

@@ -1,0 +1,1 @@
+//! The gRPC contracts of shardproof and the code generated from them.

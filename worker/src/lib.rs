@@ -1,0 +1,1 @@
+//! The worker: runs one shard, passes activations on, proves on request.
