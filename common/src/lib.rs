@@ -1,1 +1,14 @@
-//! What every part of shardproof shares: ids, integer tensors, statements, receipts, bundles, the chain verifier and the backend trait.
+//! What every part of shardproof shares.
+//!
+//! The words of the system, in the order in which a run meets them: a [`plan::Plan`] cuts a model into shards, a
+//! [`card::ModelCard`] publishes the plan with the verifying keys, workers exchange [`tensor::Tensor`]s and sign a
+//! [`statement::Statement`] each as a [`receipt::Receipt`], a [`backend::Backend`] proves it, a [`bundle::Bundle`] carries
+//! one run to whoever wants to check it, and [`chain::verify`] checks it.
+
+pub mod backend;
+pub mod ids;
+pub mod plan;
+pub mod card;
+pub mod receipt;
+pub mod statement;
+pub mod tensor;

@@ -1,0 +1,246 @@
+//! How a model is cut: the ordered shards, what crosses between them, and how each is proven.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::ids::{Digest, ShardIndex};
+
+/// The ordered shards of a model with their boundaries; `boundaries.len() == shards.len() + 1`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// [`crate::ids::PROTOCOL_VERSION`].
+    pub protocol: u32,
+    /// Digest of the bytes of the model's ONNX file.
+    pub model: Digest,
+    /// Digest of the graph without its weights.
+    pub architecture: Digest,
+    /// Shards in the order in which a run passes them.
+    pub shards: Vec<ShardPlan>,
+    /// Boundary i is the input of shard i; the last one is the model's output.
+    pub boundaries: Vec<BoundaryPlan>,
+}
+
+/// One shard of a plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShardPlan {
+    /// Digest of the bytes of the shard's ONNX file.
+    pub model: Digest,
+    /// First and last node of the model in this shard, by name.
+    pub first_node: String,
+    /// See `first_node`.
+    pub last_node: String,
+    /// Layers of the model in this shard.
+    pub layers: u32,
+    /// Trained values in this shard.
+    pub parameters: u64,
+    /// The proof system and its parameters.
+    pub backend: BackendOptions,
+}
+
+/// What crosses at one boundary and how the proofs refer to it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BoundaryPlan {
+    /// The tensors, in the order of the shards' inputs and outputs.
+    pub tensors: Vec<BoundaryTensor>,
+    /// Shown or committed to.
+    pub mode: BoundaryMode,
+}
+
+/// Name and shape of a tensor that crosses.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BoundaryTensor {
+    /// Name in the ONNX graph.
+    pub name: String,
+    /// Extents, outermost first.
+    pub shape: Vec<u64>,
+}
+
+impl Plan {
+    /// The digest that names the plan.
+    pub fn digest(&self) -> Digest {
+        Digest::derive("shardproof 1 plan", self)
+    }
+
+    /// The shard at `index`, if the plan has one.
+    pub fn shard(&self, index: ShardIndex) -> Option<&ShardPlan> {
+        self.shards.get(index.as_usize())
+    }
+
+    /// Input and output boundary of the shard at `index`.
+    pub fn boundaries_of(&self, index: ShardIndex) -> Option<(&BoundaryPlan, &BoundaryPlan)> {
+        let i = index.as_usize();
+        Some((self.boundaries.get(i)?, self.boundaries.get(i + 1)?))
+    }
+}
+
+/// How a boundary appears in the proofs on its two sides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BoundaryMode {
+    /// The integers are public instances and travel in the bundle.
+    Public,
+    /// ezkl: a Poseidon hash per tensor is a public instance.
+    Hashed,
+    /// ezkl: an unblinded KZG commitment per tensor leads the proof; both shards need one SRS and one k.
+    Polycommit,
+}
+
+impl BoundaryMode {
+    /// The name as written on command lines.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Public => "public",
+            Self::Hashed => "hashed",
+            Self::Polycommit => "polycommit",
+        }
+    }
+}
+
+impl fmt::Display for BoundaryMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// A proof system with the parameters that the plan fixes for a shard.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BackendOptions {
+    /// Runs in floats and proves nothing.
+    Float,
+    /// Halo2/KZG through ezkl.
+    Ezkl(EzklOptions),
+}
+
+impl BackendOptions {
+    /// Which backend these options are for.
+    pub const fn kind(&self) -> BackendKind {
+        match self {
+            Self::Float => BackendKind::Float,
+            Self::Ezkl(_) => BackendKind::Ezkl,
+        }
+    }
+}
+
+/// The backends by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BackendKind {
+    /// Unproven inference in floats.
+    Float,
+    /// Halo2/KZG through ezkl.
+    Ezkl,
+}
+
+impl BackendKind {
+    /// The name as written on command lines.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Float => "float",
+            Self::Ezkl => "ezkl",
+        }
+    }
+
+    /// Whether its proofs hide the witness, in words for people.
+    pub const fn privacy(self) -> &'static str {
+        match self {
+            Self::Float => "unproven",
+            Self::Ezkl => "zero-knowledge",
+        }
+    }
+}
+
+impl fmt::Display for BackendKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// What ezkl's users know as run arguments and calibration settings.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EzklOptions {
+    /// What calibration optimises.
+    pub target: CalibrationTarget,
+    /// How the weights enter the circuit.
+    pub parameters: ParameterVisibility,
+    /// Scale of the model's input instead of the calibrated one; later shards follow from the one before.
+    pub input_scale: Option<i32>,
+    /// Scale of the weights instead of the calibrated one.
+    pub parameter_scale: Option<i32>,
+    /// Lowest and highest value of the lookup tables instead of the calibrated ones.
+    pub lookup_range: Option<(i64, i64)>,
+    /// log2 of the circuit's rows instead of the calibrated one.
+    pub logrows: Option<u32>,
+}
+
+impl Default for EzklOptions {
+    fn default() -> Self {
+        Self {
+            target: CalibrationTarget::Resources,
+            parameters: ParameterVisibility::Fixed,
+            input_scale: None,
+            parameter_scale: None,
+            lookup_range: None,
+            logrows: None,
+        }
+    }
+}
+
+/// What calibration optimises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CalibrationTarget {
+    /// The smallest circuit.
+    Resources,
+    /// The smallest quantisation error.
+    Accuracy,
+}
+
+/// How the weights enter an ezkl circuit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ParameterVisibility {
+    /// Baked into the verifying key.
+    Fixed,
+    /// A Poseidon hash of them is a public instance that the card registers.
+    Hashed,
+    /// Chosen by the prover: nothing binds them to the model.
+    Private,
+}
+
+macro_rules! by_name {
+    ($type:ident, $what:literal, $($name:literal => $value:ident),+) => {
+        impl FromStr for $type {
+            type Err = ParseOptionError;
+
+            fn from_str(text: &str) -> Result<Self, ParseOptionError> {
+                match text {
+                    $($name => Ok(Self::$value),)+
+                    _ => Err(ParseOptionError { what: $what, found: text.to_owned(), known: &[$($name),+] }),
+                }
+            }
+        }
+    };
+}
+
+by_name!(BoundaryMode, "boundary mode", "public" => Public, "hashed" => Hashed, "polycommit" => Polycommit);
+by_name!(BackendKind, "backend", "ezkl" => Ezkl, "float" => Float);
+by_name!(CalibrationTarget, "calibration target", "resources" => Resources, "accuracy" => Accuracy);
+by_name!(ParameterVisibility, "parameter visibility", "fixed" => Fixed, "hashed" => Hashed, "private" => Private);
+
+/// A word that is none of the known options.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("unknown {what} `{found}`: expected one of {}", known.join(", "))]
+pub struct ParseOptionError {
+    what: &'static str,
+    found: String,
+    known: &'static [&'static str],
+}
