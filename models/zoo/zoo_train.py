@@ -1,13 +1,15 @@
 """Weights of the zoo: training with jax for the digit models, a seeded initialisation for `attention`.
 
-Every draw comes from numpy's seeded generator and every step runs on one thread, so that a second run on the same
-machine gives the same bits.
+Every draw is seeded and every step runs on one core, so that a second run on the same machine gives the same bits.
+Loading this module therefore pins the process to one core.
 """
 
 import os
 
-# Splitting one product over threads may change the order of its additions; must be set before jax is loaded.
-os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
+# Work split over cores changes the order of additions, and with it the last bits of the trained weights. One core for
+# the whole process, chosen before jax counts them, makes the result independent of how many the machine has.
+if hasattr(os, "sched_setaffinity"):
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 os.environ["JAX_PLATFORMS"] = "cpu"
 
 from dataclasses import dataclass
