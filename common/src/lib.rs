@@ -5,10 +5,13 @@
 //! [`statement::Statement`] each as a [`receipt::Receipt`], a [`backend::Backend`] proves it, a [`bundle::Bundle`] carries
 //! one run to whoever wants to check it, and [`chain::verify`] checks it.
 
+pub mod artifacts;
 pub mod backend;
-pub mod ids;
-pub mod plan;
 pub mod card;
+pub mod ids;
+pub mod keyfile;
+pub mod plan;
 pub mod receipt;
 pub mod statement;
+pub mod telemetry;
 pub mod tensor;

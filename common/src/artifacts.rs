@@ -1,0 +1,245 @@
+//! A directory of files named by the digest of their content, written once and checked when they arrive.
+//!
+//! A file appears under its name only whole: it is written beside and renamed. Transfers that broke off leave a partial
+//! file, from whose end the next attempt goes on.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use crate::ids::Digest;
+
+/// A content-addressed directory.
+#[derive(Clone, Debug)]
+pub struct ArtifactStore {
+    root: PathBuf,
+}
+
+/// Digest and size of a stored artifact.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Artifact {
+    /// BLAKE3 of the content.
+    pub digest: Digest,
+    /// Bytes.
+    pub size: u64,
+}
+
+impl ArtifactStore {
+    /// Opens the store in `root`, which is made where it is missing.
+    ///
+    /// # Errors
+    /// When the directories cannot be made.
+    pub fn open(root: impl Into<PathBuf>) -> Result<Self, ArtifactError> {
+        let root = root.into();
+        let partials = root.join("partial");
+        fs::create_dir_all(&partials).map_err(io_error(&partials))?;
+        Ok(Self { root })
+    }
+
+    /// Where the artifact is, or would be.
+    pub fn path(&self, digest: Digest) -> PathBuf {
+        let name = digest.to_string();
+        self.root.join(&name[..2]).join(name)
+    }
+
+    /// The artifact with its size, if it is here.
+    pub fn find(&self, digest: Digest) -> Option<Artifact> {
+        let size = fs::metadata(self.path(digest)).ok()?.len();
+        Some(Artifact { digest, size })
+    }
+
+    /// Stores bytes.
+    ///
+    /// # Errors
+    /// When the disk does not take them.
+    pub fn put(&self, bytes: &[u8]) -> Result<Artifact, ArtifactError> {
+        let digest = Digest::of(bytes);
+        if let Some(artifact) = self.find(digest) {
+            return Ok(artifact);
+        }
+        let mut file = self.temporary()?;
+        io::Write::write_all(&mut file, bytes).map_err(io_error(file.path()))?;
+        self.publish(file, digest)?;
+        Ok(Artifact { digest, size: bytes.len() as u64 })
+    }
+
+    /// Stores a copy of the file at `path`, linked where the file system allows.
+    ///
+    /// # Errors
+    /// When the file cannot be read or the disk does not take it.
+    pub fn put_file(&self, path: &Path) -> Result<Artifact, ArtifactError> {
+        let digest = digest_of_file(path)?;
+        if let Some(artifact) = self.find(digest) {
+            return Ok(artifact);
+        }
+        let target = self.prepare(digest)?;
+        if fs::hard_link(path, &target).is_err() {
+            let mut file = self.temporary()?;
+            let mut source = File::open(path).map_err(io_error(path))?;
+            io::copy(&mut source, &mut file).map_err(io_error(&target))?;
+            self.publish(file, digest)?;
+        }
+        self.find(digest).ok_or(ArtifactError::Missing { digest })
+    }
+
+    /// Reads an artifact of at most `limit` bytes and checks its content.
+    ///
+    /// # Errors
+    /// When it is missing, larger, or damaged.
+    pub fn read(&self, digest: Digest, limit: u64) -> Result<Vec<u8>, ArtifactError> {
+        let artifact = self.find(digest).ok_or(ArtifactError::Missing { digest })?;
+        if artifact.size > limit {
+            return Err(ArtifactError::TooLarge { digest, size: artifact.size, limit });
+        }
+        let path = self.path(digest);
+        let bytes = fs::read(&path).map_err(io_error(&path))?;
+        let found = Digest::of(&bytes);
+        if found == digest { Ok(bytes) } else { Err(ArtifactError::Damaged { expected: digest, found }) }
+    }
+
+    /// Where a transfer of the artifact collects its bytes.
+    pub fn partial(&self, digest: Digest) -> PathBuf {
+        self.root.join("partial").join(digest.to_string())
+    }
+
+    /// Makes a completed transfer an artifact; one with other content is deleted.
+    ///
+    /// # Errors
+    /// When the content is not the digest's.
+    pub fn complete(&self, digest: Digest) -> Result<PathBuf, ArtifactError> {
+        let partial = self.partial(digest);
+        let found = digest_of_file(&partial)?;
+        if found != digest {
+            fs::remove_file(&partial).map_err(io_error(&partial))?;
+            return Err(ArtifactError::Damaged { expected: digest, found });
+        }
+        let target = self.prepare(digest)?;
+        fs::rename(&partial, &target).map_err(io_error(&target))?;
+        Ok(target)
+    }
+
+    /// A file that vanishes unless it is published.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn temporary(&self) -> Result<tempfile::NamedTempFile, ArtifactError> {
+        tempfile::NamedTempFile::new_in(self.root.join("partial")).map_err(io_error(&self.root))
+    }
+
+    /// Makes a temporary file, whose content the caller has hashed while writing it, an artifact.
+    ///
+    /// # Errors
+    /// When it cannot be renamed.
+    pub fn publish(&self, file: tempfile::NamedTempFile, digest: Digest) -> Result<(), ArtifactError> {
+        let target = self.prepare(digest)?;
+        file.persist(&target).map_err(|error| io_error(&target)(error.error))?;
+        Ok(())
+    }
+
+    fn prepare(&self, digest: Digest) -> Result<PathBuf, ArtifactError> {
+        let target = self.path(digest);
+        let parent = target.parent().expect("artifact paths have a parent");
+        fs::create_dir_all(parent).map_err(io_error(parent))?;
+        Ok(target)
+    }
+}
+
+/// Digest of a file's content, read in pieces.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn digest_of_file(path: &Path) -> Result<Digest, ArtifactError> {
+    let mut file = File::open(path).map_err(io_error(path))?;
+    let mut hasher = blake3::Hasher::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        let read = file.read(&mut buffer).map_err(io_error(path))?;
+        if read == 0 {
+            return Ok(Digest::from_bytes(*hasher.finalize().as_bytes()));
+        }
+        hasher.update(&buffer[..read]);
+    }
+}
+
+fn io_error(path: &Path) -> impl FnOnce(io::Error) -> ArtifactError {
+    let path = path.to_owned();
+    move |source| ArtifactError::Io { path, source }
+}
+
+/// What can go wrong with an artifact.
+#[derive(Debug, Error)]
+pub enum ArtifactError {
+    /// Not in this store.
+    #[error("artifact {digest} is not here")]
+    Missing {
+        /// Which one.
+        digest: Digest,
+    },
+    /// Larger than the caller takes.
+    #[error("artifact {digest} has {size} bytes, more than the {limit} allowed")]
+    TooLarge {
+        /// Which one.
+        digest: Digest,
+        /// Bytes found.
+        size: u64,
+        /// Bytes allowed.
+        limit: u64,
+    },
+    /// The content is not the name's.
+    #[error("artifact damaged: expected content {expected}, found {found}")]
+    Damaged {
+        /// The name.
+        expected: Digest,
+        /// The content's digest.
+        found: Digest,
+    },
+    /// The file system failed.
+    #[error("{path}: {source}")]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stores_once_and_detects_damage() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = ArtifactStore::open(directory.path()).unwrap();
+        let artifact = store.put(b"content").unwrap();
+        assert_eq!(store.put(b"content").unwrap(), artifact);
+        assert_eq!(store.read(artifact.digest, 100).unwrap(), b"content");
+        assert!(matches!(store.read(artifact.digest, 3), Err(ArtifactError::TooLarge { size: 7, .. })));
+        fs::write(store.path(artifact.digest), b"contend").unwrap();
+        assert!(matches!(store.read(artifact.digest, 100), Err(ArtifactError::Damaged { .. })));
+        assert!(matches!(store.read(Digest::of(b"x"), 100), Err(ArtifactError::Missing { .. })));
+    }
+
+    #[test]
+    fn completes_a_partial_only_with_the_right_content() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = ArtifactStore::open(directory.path()).unwrap();
+        let digest = Digest::of(b"whole");
+        fs::write(store.partial(digest), b"whol").unwrap();
+        assert!(matches!(store.complete(digest), Err(ArtifactError::Damaged { .. })));
+        assert!(!store.partial(digest).exists());
+        fs::write(store.partial(digest), b"whole").unwrap();
+        assert_eq!(fs::read(store.complete(digest).unwrap()).unwrap(), b"whole");
+    }
+
+    #[test]
+    fn files_are_stored_by_content() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = ArtifactStore::open(directory.path().join("store")).unwrap();
+        let file = directory.path().join("file");
+        fs::write(&file, b"abc").unwrap();
+        assert_eq!(store.put_file(&file).unwrap(), Artifact { digest: Digest::of(b"abc"), size: 3 });
+    }
+}

@@ -1,0 +1,67 @@
+//! A boundary on its way from one shard to the next: a header, then chunks of the canonical encoding.
+
+use std::time::Duration;
+
+use prost::bytes::Bytes;
+use shardproof_common::ids::Digest;
+use tonic::transport::Channel;
+use tonic::{Request, Status, Streaming};
+
+use super::artifacts::chunks_of;
+use crate::v1::activation::Part;
+use crate::v1::activations_client::ActivationsClient;
+use crate::v1::{Activation, ActivationHeader};
+
+/// Sends a boundary and waits until the receiver has spooled it. `header.size` and `header.digest` are set here.
+///
+/// # Errors
+/// The receiver's refusal, or `DEADLINE_EXCEEDED` when it does not take the boundary within `deadline`.
+pub async fn deliver(channel: Channel, mut header: ActivationHeader, encoding: Bytes, deadline: Duration) -> Result<(), Status> {
+    header.size = encoding.len() as u64;
+    header.digest = crate::convert::digest_bytes(Digest::of(&encoding));
+    header.deadline_ms = deadline.as_millis() as u64;
+    let first = Activation { part: Some(Part::Header(header)) };
+    let chunks = chunks_of(encoding).map(|chunk| Activation { part: Some(Part::Chunk(chunk)) });
+    let parts: Vec<_> = std::iter::once(first).chain(chunks).collect();
+    let mut request = Request::new(futures::stream::iter(parts));
+    request.set_timeout(deadline);
+    ActivationsClient::new(channel).deliver(request).await?;
+    Ok(())
+}
+
+/// Receives the header of a boundary.
+///
+/// # Errors
+/// `INVALID_ARGUMENT` when the stream does not begin with one, `RESOURCE_EXHAUSTED` when it announces more than `limit`
+/// bytes.
+pub async fn receive_header(stream: &mut Streaming<Activation>, limit: u64) -> Result<ActivationHeader, Status> {
+    let Some(Activation { part: Some(Part::Header(header)) }) = stream.message().await? else {
+        return Err(Status::invalid_argument("activation: expected a header first"));
+    };
+    if header.size > limit {
+        return Err(Status::resource_exhausted(format!("activation: {} bytes, {limit} allowed", header.size)));
+    }
+    Ok(header)
+}
+
+/// Receives the encoding that `header` announced.
+///
+/// # Errors
+/// When size or digest are not the announced ones.
+pub async fn receive_encoding(stream: &mut Streaming<Activation>, header: &ActivationHeader) -> Result<Vec<u8>, Status> {
+    let expected = crate::convert::digest("digest", &header.digest)?;
+    let mut encoding = Vec::new();
+    while let Some(message) = stream.message().await? {
+        let Some(Part::Chunk(chunk)) = message.part else {
+            return Err(Status::invalid_argument("activation: expected chunks after the header"));
+        };
+        if (encoding.len() + chunk.len()) as u64 > header.size {
+            return Err(Status::invalid_argument(format!("activation: more than the {} bytes announced", header.size)));
+        }
+        encoding.extend_from_slice(&chunk);
+    }
+    if encoding.len() as u64 != header.size || Digest::of(&encoding) != expected {
+        return Err(Status::data_loss("activation: the content is not the one announced"));
+    }
+    Ok(encoding)
+}

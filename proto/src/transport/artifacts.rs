@@ -1,0 +1,246 @@
+//! Artifacts over the wire: fetched with resume, stored with their digest checked.
+
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::time::Duration;
+
+use backon::{ExponentialBuilder, Retryable};
+use futures::Stream;
+use prost::bytes::Bytes;
+use shardproof_common::artifacts::{Artifact, ArtifactError, ArtifactStore};
+use shardproof_common::ids::Digest;
+use thiserror::Error;
+use tokio::task::spawn_blocking;
+use tonic::transport::Channel;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::CHUNK_BYTES;
+use crate::convert;
+use crate::v1::artifacts_client::ArtifactsClient;
+use crate::v1::artifacts_server::Artifacts;
+use crate::v1::{Chunk, FetchRequest, Stored};
+
+/// Fetches an artifact into `store` and returns its path. A transfer that breaks off is taken up where it ended, a few times.
+///
+/// # Errors
+/// When the source does not have it, its content is another, or the transfer keeps breaking off.
+pub async fn fetch(channel: Channel, store: &ArtifactStore, artifact: Artifact) -> Result<PathBuf, TransferError> {
+    if store.find(artifact.digest).is_some() {
+        return Ok(store.path(artifact.digest));
+    }
+    let attempt = || fetch_rest(channel.clone(), store, artifact);
+    let policy = ExponentialBuilder::default().with_min_delay(Duration::from_millis(200)).with_max_times(5);
+    attempt
+        .retry(policy)
+        .when(|error: &TransferError| error.is_transient())
+        .notify(|error, _| tracing::warn!(artifact = %artifact.digest.short(), %error, "transfer broke off, resuming"))
+        .await?;
+    let store = store.clone();
+    let path = spawn_blocking(move || store.complete(artifact.digest)).await.map_err(TransferError::Task)??;
+    Ok(path)
+}
+
+async fn fetch_rest(channel: Channel, store: &ArtifactStore, artifact: Artifact) -> Result<(), TransferError> {
+    let partial = store.partial(artifact.digest);
+    let io = |source| TransferError::Store(ArtifactError::Io { path: partial.clone(), source });
+    let mut file = std::fs::OpenOptions::new().create(true).append(true).open(&partial).map_err(io)?;
+    let mut offset = file.metadata().map_err(io)?.len();
+    if offset > artifact.size {
+        file.set_len(0).map_err(io)?;
+        offset = 0;
+    }
+    let request = FetchRequest { digest: convert::digest_bytes(artifact.digest), offset };
+    let mut stream = client(channel).fetch(request).await?.into_inner();
+    while let Some(chunk) = stream.message().await? {
+        offset += chunk.data.len() as u64;
+        if offset > artifact.size {
+            return Err(TransferError::Size { expected: artifact.size, found: offset });
+        }
+        file.write_all(&chunk.data).map_err(io)?;
+    }
+    if offset == artifact.size { Ok(()) } else { Err(TransferError::Size { expected: artifact.size, found: offset }) }
+}
+
+/// Stores bytes at the other side.
+///
+/// # Errors
+/// When the transfer fails or the other side stored something else.
+pub async fn store(channel: Channel, bytes: Bytes) -> Result<Artifact, TransferError> {
+    let digest = Digest::of(&bytes);
+    let size = bytes.len() as u64;
+    let chunks: Vec<Chunk> = chunks_of(bytes).map(|data| Chunk { data }).collect();
+    let stored = client(channel).store(futures::stream::iter(chunks)).await?.into_inner();
+    let found = Digest::try_from(stored.digest.as_ref()).ok();
+    if found == Some(digest) { Ok(Artifact { digest, size }) } else { Err(TransferError::Stored { expected: digest }) }
+}
+
+/// Cuts bytes into chunks without copying them.
+pub(super) fn chunks_of(bytes: Bytes) -> impl Iterator<Item = Bytes> {
+    let count = bytes.len().div_ceil(CHUNK_BYTES);
+    (0..count).map(move |i| bytes.slice(i * CHUNK_BYTES..((i + 1) * CHUNK_BYTES).min(bytes.len())))
+}
+
+fn client(channel: Channel) -> ArtifactsClient<Channel> {
+    ArtifactsClient::new(channel).max_decoding_message_size(super::MAX_MESSAGE_BYTES)
+}
+
+/// The artifact service over one store.
+#[derive(Clone, Debug)]
+pub struct ArtifactService {
+    store: ArtifactStore,
+    max_upload_bytes: u64,
+}
+
+impl ArtifactService {
+    /// Serves `store`, which takes uploads of at most `max_upload_bytes`.
+    pub fn new(store: ArtifactStore, max_upload_bytes: u64) -> Self {
+        Self { store, max_upload_bytes }
+    }
+}
+
+#[tonic::async_trait]
+impl Artifacts for ArtifactService {
+    type FetchStream = Pin<Box<dyn Stream<Item = Result<Chunk, Status>> + Send>>;
+
+    async fn fetch(&self, request: Request<FetchRequest>) -> Result<Response<Self::FetchStream>, Status> {
+        let request = request.into_inner();
+        let digest = convert::digest("digest", &request.digest)?;
+        let artifact = self.store.find(digest).ok_or_else(|| Status::not_found(format!("artifact {digest} is not here")))?;
+        if request.offset > artifact.size {
+            return Err(Status::out_of_range(format!("offset {} of {} bytes", request.offset, artifact.size)));
+        }
+        let path = self.store.path(digest);
+        let opened = std::fs::File::open(&path).and_then(|mut file| {
+            file.seek(SeekFrom::Start(request.offset))?;
+            Ok(file)
+        });
+        let file = opened.map_err(|error| Status::internal(format!("artifact {digest}: {error}")))?;
+        Ok(Response::new(Box::pin(futures::stream::try_unfold(file, next_chunk))))
+    }
+
+    async fn store(&self, request: Request<Streaming<Chunk>>) -> Result<Response<Stored>, Status> {
+        let mut stream = request.into_inner();
+        let mut file = self.store.temporary().map_err(|error| store_status(&error))?;
+        let mut hasher = blake3::Hasher::new();
+        let mut size = 0u64;
+        while let Some(chunk) = stream.message().await? {
+            size += chunk.data.len() as u64;
+            if size > self.max_upload_bytes {
+                return Err(Status::resource_exhausted(format!("an upload may have {} bytes", self.max_upload_bytes)));
+            }
+            hasher.update(&chunk.data);
+            file.write_all(&chunk.data).map_err(|error| Status::resource_exhausted(format!("storing an upload: {error}")))?;
+        }
+        let digest = Digest::from_bytes(*hasher.finalize().as_bytes());
+        self.store.publish(file, digest).map_err(|error| store_status(&error))?;
+        Ok(Response::new(Stored { digest: convert::digest_bytes(digest), size }))
+    }
+}
+
+async fn next_chunk(mut file: std::fs::File) -> Result<Option<(Chunk, std::fs::File)>, Status> {
+    spawn_blocking(move || {
+        let mut data = Vec::with_capacity(CHUNK_BYTES);
+        (&mut file).take(CHUNK_BYTES as u64).read_to_end(&mut data)?;
+        Ok((!data.is_empty()).then(|| (Chunk { data: data.into() }, file)))
+    })
+    .await
+    .map_err(|error| Status::internal(error.to_string()))?
+    .map_err(|error: std::io::Error| Status::internal(error.to_string()))
+}
+
+fn store_status(error: &ArtifactError) -> Status {
+    match error {
+        ArtifactError::Missing { .. } => Status::not_found(error.to_string()),
+        ArtifactError::TooLarge { .. } | ArtifactError::Io { .. } => Status::resource_exhausted(error.to_string()),
+        ArtifactError::Damaged { .. } => Status::data_loss(error.to_string()),
+    }
+}
+
+/// Why a transfer failed.
+#[derive(Debug, Error)]
+pub enum TransferError {
+    /// The other side, or the way there, failed.
+    #[error("{}: {}", .0.code(), .0.message())]
+    Remote(#[from] Status),
+    /// This side's store failed.
+    #[error(transparent)]
+    Store(#[from] ArtifactError),
+    /// Another number of bytes than announced.
+    #[error("expected {expected} bytes, found {found}")]
+    Size {
+        /// Bytes announced.
+        expected: u64,
+        /// Bytes that came.
+        found: u64,
+    },
+    /// The other side stored something else.
+    #[error("the other side did not store {expected}")]
+    Stored {
+        /// What was sent.
+        expected: Digest,
+    },
+    /// A helper task died.
+    #[error("{0}")]
+    Task(tokio::task::JoinError),
+}
+
+impl TransferError {
+    fn is_transient(&self) -> bool {
+        match self {
+            Self::Remote(status) => !matches!(status.code(), tonic::Code::NotFound | tonic::Code::InvalidArgument),
+            Self::Size { expected, found } => found < expected,
+            Self::Store(_) | Self::Stored { .. } | Self::Task(_) => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_cover_the_bytes() {
+        let bytes = Bytes::from(vec![7u8; CHUNK_BYTES * 2 + 3]);
+        let lengths: Vec<_> = chunks_of(bytes).map(|chunk| chunk.len()).collect();
+        assert_eq!(lengths, [CHUNK_BYTES, CHUNK_BYTES, 3]);
+        assert_eq!(chunks_of(Bytes::new()).count(), 0);
+    }
+
+    #[tokio::test]
+    async fn fetch_resumes_where_a_transfer_ended() {
+        let directory = tempfile::tempdir().unwrap();
+        let theirs = ArtifactStore::open(directory.path().join("theirs")).unwrap();
+        let ours = ArtifactStore::open(directory.path().join("ours")).unwrap();
+        let content: Vec<u8> = (0..CHUNK_BYTES * 2 + 5).map(|i| (i * 31 % 251) as u8).collect();
+        let artifact = theirs.put(&content).unwrap();
+        std::fs::write(ours.partial(artifact.digest), &content[..1000]).unwrap();
+
+        let channel = serve(ArtifactService::new(theirs.clone(), 1 << 20)).await;
+        let path = fetch(channel.clone(), &ours, artifact).await.unwrap();
+        assert_eq!(std::fs::read(path).unwrap(), content);
+
+        let absent = Artifact { digest: Digest::of(b"absent"), size: 1 };
+        assert!(matches!(fetch(channel, &ours, absent).await, Err(TransferError::Remote(_))));
+    }
+
+    #[tokio::test]
+    async fn uploads_are_named_by_content_and_capped() {
+        let directory = tempfile::tempdir().unwrap();
+        let theirs = ArtifactStore::open(directory.path()).unwrap();
+        let channel = serve(ArtifactService::new(theirs.clone(), 100)).await;
+        let artifact = store(channel.clone(), Bytes::from_static(b"upload")).await.unwrap();
+        assert_eq!(theirs.read(artifact.digest, 100).unwrap(), b"upload");
+        let refused = store(channel, Bytes::from(vec![0; 101])).await;
+        assert!(matches!(refused, Err(TransferError::Remote(status)) if status.code() == tonic::Code::ResourceExhausted));
+    }
+
+    async fn serve(service: ArtifactService) -> Channel {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let service = crate::v1::artifacts_server::ArtifactsServer::new(service).max_decoding_message_size(2 << 20);
+        let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
+        tokio::spawn(super::super::server().add_service(service).serve_with_incoming(incoming));
+        super::super::lazy_channel(&address.to_string()).unwrap()
+    }
+}
