@@ -1,1 +1,40 @@
-fn main() {}
+//! The `shardproof` command line.
+//!
+//! Exit codes: 0 ok, 1 error, 2 usage, 3 verification failed. Data goes to standard output, everything else to standard
+//! error.
+
+mod card;
+mod cli;
+mod client;
+mod input;
+mod output;
+mod progress;
+mod run_view;
+mod runs;
+mod status;
+mod table;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: starting the runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let result = runtime.block_on(cli.run());
+    // A blocking job that was abandoned on an error must not hold the exit up.
+    runtime.shutdown_background();
+    match result {
+        Ok(outcome) => outcome.into(),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            cli::exit_code_of(&error)
+        }
+    }
+}

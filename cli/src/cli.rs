@@ -1,0 +1,106 @@
+//! The commands and their dispatch.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+use shardproof_common::telemetry::{self, LogFormat};
+
+use crate::output::{Outcome, Output};
+use crate::{card, runs, status};
+
+/// Verifiable inference of ONNX models in shards.
+#[derive(Debug, Parser)]
+#[command(
+    name = "shardproof",
+    version,
+    propagate_version = true,
+    arg_required_else_help = true
+)]
+#[command(after_help = "Exit codes: 0 ok, 1 error, 2 usage, 3 verification failed.")]
+pub(crate) struct Cli {
+    /// Print data as JSON.
+    #[arg(long, global = true)]
+    json: bool,
+    /// Say more on standard error.
+    #[arg(long, short, global = true)]
+    verbose: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Infer(runs::InferArgs),
+    Prove(runs::ProveArgs),
+    Watch(runs::WatchArgs),
+    Runs(runs::RunsArgs),
+    Status(status::StatusArgs),
+    /// Model cards: show, fetch, check.
+    #[command(subcommand)]
+    Card(card::CardCommand),
+    /// Prints a completion script for a shell.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+}
+
+/// A wrong use of the command line that shows only after parsing; exits 2.
+#[derive(Debug)]
+pub(crate) struct Usage(pub(crate) String);
+
+impl std::fmt::Display for Usage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
+
+/// Exit code of a command that failed.
+pub(crate) fn exit_code_of(error: &anyhow::Error) -> ExitCode {
+    if error.downcast_ref::<Usage>().is_some() {
+        ExitCode::from(2)
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+impl Cli {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// Whatever kept it from running to its end.
+    pub(crate) async fn run(self) -> Result<Outcome> {
+        let output = Output::new(self.json, self.verbose);
+        telemetry::init(if self.verbose { "info" } else { "warn" }, LogFormat::Text);
+        match self.command {
+            Command::Infer(args) => runs::infer(args, output).await,
+            Command::Prove(args) => runs::prove(args, output).await,
+            Command::Watch(args) => runs::watch(args, output).await,
+            Command::Runs(args) => runs::list(args, output).await,
+            Command::Status(args) => status::status(args, output).await,
+            Command::Card(command) => card::run(command, output).await,
+            Command::Completions { shell } => completions(shell, output),
+        }
+    }
+}
+
+fn completions(shell: Shell, output: Output) -> Result<Outcome> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "shardproof", &mut script);
+    output.raw(&script)?;
+    Ok(Outcome::Success)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,272 @@
+//! The coordinator as a client sees it. Every failure says what to do about it.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail};
+use shardproof_common::artifacts::ArtifactStore;
+use shardproof_common::ids::{RunId, ShardIndex};
+use shardproof_common::tensor::{Tensor, encode_boundary};
+use shardproof_proto::v1::runs_client::RunsClient;
+use shardproof_proto::v1::{
+    BundleRequest, GetRequest, ListRequest, ProveRequest, Run, StatusRequest, StatusResponse,
+    SubmitRequest, WatchRequest,
+};
+use shardproof_proto::{convert, transport};
+use tonic::transport::Channel;
+use tonic::{Code, Status, Streaming};
+
+/// How often a coordinator that is not there yet is tried again.
+const RETRY: Duration = Duration::from_millis(300);
+
+/// Which coordinator a command talks to.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct CoordinatorAddress {
+    /// Where the coordinator listens.
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        env = "SHARDPROOF_COORDINATOR",
+        default_value = "localhost:8000"
+    )]
+    pub(crate) coordinator: String,
+}
+
+/// A connection to a coordinator.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    address: String,
+    channel: Channel,
+}
+
+impl Client {
+    /// Connects, or fails at once.
+    ///
+    /// # Errors
+    /// When nobody listens at the address.
+    pub(crate) async fn connect(address: &CoordinatorAddress) -> Result<Self> {
+        let address = address.coordinator.as_str();
+        let endpoint = transport::endpoint(address)
+            .with_context(|| format!("`{address}` is not an address: expected HOST:PORT"))?;
+        let channel = endpoint.connect().await.map_err(|error| {
+            let cause = innermost(&error);
+            anyhow!(
+                "no coordinator at {address} ({cause}); start one with `shardproof coordinator localhost 8000 4 mlp`, \
+                 or name another with --coordinator HOST:PORT"
+            )
+        })?;
+        Ok(Self {
+            address: address.to_owned(),
+            channel,
+        })
+    }
+
+    /// Connects, trying until somebody listens; says so once.
+    ///
+    /// # Errors
+    /// When the address is none.
+    pub(crate) async fn connect_when_there(
+        address: &CoordinatorAddress,
+        waiting: impl FnOnce(),
+    ) -> Result<Self> {
+        let endpoint = transport::endpoint(&address.coordinator).with_context(|| {
+            format!(
+                "`{}` is not an address: expected HOST:PORT",
+                address.coordinator
+            )
+        })?;
+        let mut waiting = Some(waiting);
+        loop {
+            if let Ok(channel) = endpoint.connect().await {
+                return Ok(Self {
+                    address: address.coordinator.clone(),
+                    channel,
+                });
+            }
+            if let Some(waiting) = waiting.take() {
+                waiting();
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+
+    /// The model, its shards and the workers.
+    pub(crate) async fn status(&self) -> Result<StatusResponse> {
+        let response = self.runs().status(StatusRequest {}).await;
+        Ok(response
+            .map_err(|status| self.explain(&status))?
+            .into_inner())
+    }
+
+    /// Stores the model's inputs and starts a run on them.
+    pub(crate) async fn submit(&self, input: &[Tensor]) -> Result<RunId> {
+        let encoding = encode_boundary(input);
+        let stored = transport::artifacts::store(self.channel.clone(), encoding.into()).await;
+        let artifact = stored.with_context(|| format!("sending the input to {}", self.address))?;
+        let request = SubmitRequest {
+            input: convert::digest_bytes(artifact.digest),
+        };
+        let run = self
+            .runs()
+            .submit(request)
+            .await
+            .map_err(|status| self.explain(&status))?
+            .into_inner();
+        convert::run_id(&run.run).map_err(|status| self.explain(&status))
+    }
+
+    /// Present state of a run.
+    pub(crate) async fn get(&self, run: RunId) -> Result<Run> {
+        let response = self
+            .runs()
+            .get(GetRequest {
+                run: convert::run_bytes(run),
+            })
+            .await;
+        Ok(response
+            .map_err(|status| self.explain(&status))?
+            .into_inner())
+    }
+
+    /// Latest runs first.
+    pub(crate) async fn list(&self, limit: u32) -> Result<Vec<Run>> {
+        let response = self.runs().list(ListRequest { limit }).await;
+        Ok(response
+            .map_err(|status| self.explain(&status))?
+            .into_inner()
+            .runs)
+    }
+
+    /// Requests proofs of some shards, or of all where none is named.
+    pub(crate) async fn prove(&self, run: RunId, shards: &[ShardIndex]) -> Result<Run> {
+        let request = ProveRequest {
+            run: convert::run_bytes(run),
+            shards: shards.iter().map(|shard| shard.0).collect(),
+        };
+        Ok(self
+            .runs()
+            .prove(request)
+            .await
+            .map_err(|status| self.explain(&status))?
+            .into_inner())
+    }
+
+    /// Follows a run until nothing is under way, and returns its last state.
+    pub(crate) async fn watch(
+        &self,
+        run: RunId,
+        mut seen: impl FnMut(&Run) -> Result<()>,
+    ) -> Result<Run> {
+        let mut updates = self.updates(run).await?;
+        let mut last = None;
+        while let Some(update) = updates
+            .message()
+            .await
+            .map_err(|status| self.explain(&status))?
+        {
+            seen(&update)?;
+            last = Some(update);
+        }
+        match last {
+            Some(run) => Ok(run),
+            None => self.get(run).await,
+        }
+    }
+
+    /// Fetches the bundle of a run into the file at `path`, which appears whole or not at all. Returns its size, bytes.
+    pub(crate) async fn fetch_bundle(&self, run: RunId, path: &Path) -> Result<u64> {
+        let response = self
+            .runs()
+            .bundle(BundleRequest {
+                run: convert::run_bytes(run),
+            })
+            .await;
+        let reference = response
+            .map_err(|status| self.explain(&status))?
+            .into_inner();
+        let artifact =
+            convert::artifact(Some(&reference)).map_err(|status| self.explain(&status))?;
+        let parent = path
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty())
+            .unwrap_or(Path::new("."));
+        let transfer = tempfile::Builder::new()
+            .prefix(".shardproof-fetch")
+            .tempdir_in(parent)
+            .with_context(|| format!("{}: cannot write here", parent.display()))?;
+        let store = ArtifactStore::open(transfer.path())?;
+        let fetched = transport::artifacts::fetch(self.channel.clone(), &store, artifact).await;
+        let fetched = fetched
+            .with_context(|| format!("fetching the bundle of run {run} from {}", self.address))?;
+        std::fs::rename(&fetched, path)
+            .with_context(|| format!("{}: cannot write the bundle", path.display()))?;
+        Ok(artifact.size)
+    }
+
+    /// The coordinator's model card, as the JSON it serves.
+    pub(crate) async fn card(&self) -> Result<Vec<u8>> {
+        let status = self.status().await?;
+        if !status.failure.is_empty() {
+            bail!(
+                "the coordinator at {} could not set the model up: {}",
+                self.address,
+                status.failure
+            );
+        }
+        if status.card.is_empty() {
+            bail!(
+                "the coordinator at {} has no card yet ({}): try again once setup is done",
+                self.address,
+                status.stage
+            );
+        }
+        Ok(status.card.to_vec())
+    }
+
+    async fn updates(&self, run: RunId) -> Result<Streaming<Run>> {
+        let response = self
+            .runs()
+            .watch(WatchRequest {
+                run: convert::run_bytes(run),
+            })
+            .await;
+        Ok(response
+            .map_err(|status| self.explain(&status))?
+            .into_inner())
+    }
+
+    fn runs(&self) -> RunsClient<Channel> {
+        RunsClient::new(self.channel.clone())
+            .max_decoding_message_size(transport::MAX_MESSAGE_BYTES)
+    }
+
+    /// What the coordinator said, or that it is gone.
+    fn explain(&self, status: &Status) -> anyhow::Error {
+        let lost =
+            status.code() == Code::Unavailable || std::error::Error::source(status).is_some();
+        if lost {
+            let cause = innermost(status);
+            return anyhow!(
+                "the coordinator at {} is gone or cannot be reached ({cause})",
+                self.address
+            );
+        }
+        match status.message() {
+            "" => anyhow!(
+                "the coordinator at {} answered {}",
+                self.address,
+                status.code()
+            ),
+            message => anyhow!("{message}"),
+        }
+    }
+}
+
+/// The cause that says most: connection errors come wrapped several times.
+fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}

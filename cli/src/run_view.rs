@@ -1,0 +1,334 @@
+//! A run as the command line shows it.
+
+use serde::Serialize;
+use shardproof_common::ids::{Role, ShardIndex};
+use shardproof_common::tensor::decode_boundary;
+use shardproof_proto::convert;
+use shardproof_proto::v1::{ProofState, Run, RunState, ShardProgress};
+
+use crate::output::Outcome;
+use crate::table::{self, Table};
+
+/// What is known of a run.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct RunView {
+    /// The run's id.
+    pub(crate) run: String,
+    /// `running`, `answered`, `partial`, `verified`, `rejected` or `failed`.
+    pub(crate) state: &'static str,
+    /// Dequantised values of each output tensor, once there.
+    pub(crate) outputs: Option<Vec<Vec<f64>>>,
+    /// Why the run failed.
+    pub(crate) failure: Option<String>,
+    /// Who is to blame for the rejection.
+    pub(crate) rejected: Option<Rejection>,
+    /// From the request for proofs to the last verdict, ms.
+    pub(crate) prove_ms_wall: u64,
+    /// Unix time, ms.
+    pub(crate) submitted_unix_ms: u64,
+    /// One entry per shard, in order.
+    pub(crate) shards: Vec<ShardView>,
+}
+
+/// Why a run is rejected.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Rejection {
+    /// The shard, where one is to blame.
+    pub(crate) shard: Option<u32>,
+    /// The worker's key, where one is to blame.
+    pub(crate) worker: Option<String>,
+    /// What is wrong.
+    pub(crate) reason: String,
+}
+
+/// One shard's part in a run; what was not measured is 0.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct ShardView {
+    /// Index from 0.
+    pub(crate) shard: u32,
+    /// FIRST, MIDDLE, LAST or SOLO.
+    pub(crate) role: &'static str,
+    /// `not requested`, `requested`, `verifying`, `verified` or `rejected`.
+    pub(crate) proof: &'static str,
+    /// What the worker is at.
+    pub(crate) step: String,
+    /// The worker's key.
+    pub(crate) worker: String,
+    /// Running the shard.
+    pub(crate) witness_ms: u64,
+    /// Proving it.
+    pub(crate) prove_ms: u64,
+    /// Verifying the proof.
+    pub(crate) verify_ms: u64,
+    /// Size of the proof.
+    pub(crate) proof_bytes: u64,
+    /// Size of the witness.
+    pub(crate) witness_bytes: u64,
+    /// Peak memory of the worker's jobs.
+    pub(crate) peak_rss_bytes: u64,
+}
+
+impl RunView {
+    /// Reads what the coordinator sent.
+    ///
+    /// # Errors
+    /// Names the field that cannot be read.
+    pub(crate) fn read(run: &Run) -> anyhow::Result<Self> {
+        let id = convert::run_id(&run.run).map_err(|status| {
+            anyhow::anyhow!("the coordinator sent a bad run: {}", status.message())
+        })?;
+        let outputs = match run.answer.as_ref() {
+            [] => None,
+            encoding => Some(
+                decode_boundary(encoding)?
+                    .iter()
+                    .map(|tensor| tensor.to_reals())
+                    .collect(),
+            ),
+        };
+        let reason = || (!run.reason.is_empty()).then(|| run.reason.clone());
+        let rejected = (run.state() == RunState::Rejected).then(|| Rejection {
+            shard: run.blamed_shard,
+            worker: (!run.blamed_worker.is_empty()).then(|| run.blamed_worker.clone()),
+            reason: reason().unwrap_or_else(|| "no reason given".to_owned()),
+        });
+        Ok(Self {
+            run: id.to_string(),
+            state: state_name(run.state()),
+            outputs,
+            failure: (run.state() == RunState::Failed)
+                .then(|| reason().unwrap_or_else(|| "no reason given".to_owned())),
+            rejected,
+            prove_ms_wall: run.prove_wall_ms,
+            submitted_unix_ms: run.submitted_unix_ms,
+            shards: run
+                .shards
+                .iter()
+                .map(|shard| ShardView::read(shard, run.shards.len()))
+                .collect(),
+        })
+    }
+
+    /// How a command that reports this run exits.
+    pub(crate) fn outcome(&self) -> Outcome {
+        match self.state {
+            "rejected" => Outcome::Rejected,
+            "failed" => Outcome::Failure,
+            _ => Outcome::Success,
+        }
+    }
+
+    /// The run in full.
+    pub(crate) fn render(&self) -> String {
+        let mut out = format!("run     {}\nstate   {}\n", self.run, self.state_in_words());
+        for outputs in self.outputs.iter().flatten() {
+            out.push_str(&format!("answer  {}\n", table::values(outputs)));
+        }
+        if let Some(failure) = &self.failure {
+            out.push_str(&format!("failure {failure}\n"));
+        }
+        if let Some(rejected) = &self.rejected {
+            out.push_str(&format!("reason  {}\n", rejected.describe()));
+        }
+        out.push('\n');
+        out.push_str(&self.shard_table().render());
+        out
+    }
+
+    /// One line: what is under way.
+    pub(crate) fn progress(&self) -> String {
+        let verified = self
+            .shards
+            .iter()
+            .filter(|shard| shard.proof == "verified")
+            .count();
+        let requested = self
+            .shards
+            .iter()
+            .filter(|shard| shard.proof != "not requested")
+            .count();
+        let busy: Vec<String> = self
+            .shards
+            .iter()
+            .filter(|shard| !shard.step.is_empty() && shard.proof != "verified")
+            .map(|shard| format!("shard {}: {}", shard.shard, shard.step))
+            .collect();
+        let head = match requested {
+            0 => self.state.to_owned(),
+            _ => format!("proofs: {verified} of {requested} verified"),
+        };
+        if busy.is_empty() {
+            head
+        } else {
+            format!("{head}; {}", busy.join("; "))
+        }
+    }
+
+    fn state_in_words(&self) -> &'static str {
+        match self.state {
+            "answered" => "answered (receipts agree, nothing proven)",
+            "partial" => "partial (some shards proven)",
+            "verified" => "verified (every check passed on every shard)",
+            other => other,
+        }
+    }
+
+    fn shard_table(&self) -> Table {
+        let mut table = Table::new(&[
+            "shard",
+            "role",
+            "worker",
+            "proof",
+            ">run",
+            ">prove",
+            ">verify",
+            ">proof size",
+            ">memory",
+        ]);
+        for shard in &self.shards {
+            table.row([
+                shard.shard.to_string(),
+                shard.role.to_owned(),
+                shard.worker.chars().take(8).collect(),
+                shard.proof.to_owned(),
+                table::duration(shard.witness_ms),
+                table::duration(shard.prove_ms),
+                table::duration(shard.verify_ms),
+                table::bytes(shard.proof_bytes),
+                table::bytes(shard.peak_rss_bytes),
+            ]);
+        }
+        table
+    }
+}
+
+impl Rejection {
+    /// Shard, worker and reason in one line.
+    pub(crate) fn describe(&self) -> String {
+        let worker = self
+            .worker
+            .as_deref()
+            .map(|key| format!(" (worker {})", key.chars().take(8).collect::<String>()));
+        match self.shard {
+            Some(shard) => format!(
+                "shard {shard}{}: {}",
+                worker.unwrap_or_default(),
+                self.reason
+            ),
+            None => self.reason.clone(),
+        }
+    }
+}
+
+impl ShardView {
+    fn read(shard: &ShardProgress, shards: usize) -> Self {
+        Self {
+            shard: shard.shard,
+            role: Role::of(ShardIndex(shard.shard), shards).as_str(),
+            proof: proof_name(shard.proof()),
+            step: shard.step.clone(),
+            worker: shard.worker.clone(),
+            witness_ms: shard.witness_ms,
+            prove_ms: shard.prove_ms,
+            verify_ms: shard.verify_ms,
+            proof_bytes: shard.proof_bytes,
+            witness_bytes: shard.witness_bytes,
+            peak_rss_bytes: shard.peak_rss_bytes,
+        }
+    }
+}
+
+fn state_name(state: RunState) -> &'static str {
+    match state {
+        RunState::Unspecified => "unknown",
+        RunState::Running => "running",
+        RunState::Answered => "answered",
+        RunState::Partial => "partial",
+        RunState::Verified => "verified",
+        RunState::Rejected => "rejected",
+        RunState::Failed => "failed",
+    }
+}
+
+fn proof_name(state: ProofState) -> &'static str {
+    match state {
+        ProofState::Unspecified => "not requested",
+        ProofState::Requested => "requested",
+        ProofState::Verifying => "verifying",
+        ProofState::Verified => "verified",
+        ProofState::Rejected => "rejected",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shardproof_common::ids::RunId;
+    use shardproof_common::tensor::{IntegerTensor, Tensor, encode_boundary};
+
+    use super::*;
+
+    fn sample(state: RunState) -> Run {
+        let answer = Tensor::Integer(IntegerTensor {
+            shape: vec![1, 1],
+            scale: 7,
+            values: vec![64],
+        });
+        let shard = |shard, proof: ProofState| ShardProgress {
+            shard,
+            proof: proof.into(),
+            worker: "ab".repeat(32),
+            witness_ms: 40,
+            prove_ms: 6_430,
+            verify_ms: 41,
+            proof_bytes: 17_100,
+            ..ShardProgress::default()
+        };
+        Run {
+            run: convert::run_bytes(RunId::from_bytes([7; 16])),
+            state: state.into(),
+            answer: encode_boundary(&[answer]).into(),
+            shards: vec![
+                shard(0, ProofState::Verified),
+                shard(1, ProofState::Requested),
+            ],
+            ..Run::default()
+        }
+    }
+
+    #[test]
+    fn an_answer_is_dequantised_and_laid_out() {
+        let view = RunView::read(&sample(RunState::Partial)).unwrap();
+        assert_eq!(view.outputs, Some(vec![vec![0.5]]));
+        assert_eq!(view.outcome(), Outcome::Success);
+        let text = view.render();
+        assert!(text.contains("answer  [0.500000]"), "{text}");
+        assert!(text.contains("0      FIRST  abababab  verified"), "{text}");
+        assert!(text.contains("6.4 s"), "{text}");
+        assert_eq!(view.progress(), "proofs: 1 of 2 verified");
+    }
+
+    #[test]
+    fn a_rejection_names_shard_and_worker_and_decides_the_exit() {
+        let run = Run {
+            blamed_shard: Some(1),
+            blamed_worker: "cd".repeat(32),
+            reason: "proof: no".to_owned(),
+            ..sample(RunState::Rejected)
+        };
+        let view = RunView::read(&run).unwrap();
+        assert_eq!(view.outcome(), Outcome::Rejected);
+        assert!(
+            view.render()
+                .contains("reason  shard 1 (worker cdcdcdcd): proof: no")
+        );
+    }
+
+    #[test]
+    fn a_bad_answer_is_an_error_not_a_panic() {
+        let run = Run {
+            answer: vec![1, 2, 3].into(),
+            ..sample(RunState::Answered)
+        };
+        assert!(RunView::read(&run).is_err());
+    }
+}

@@ -1,0 +1,293 @@
+//! The commands that talk to a coordinator about runs: `infer`, `prove`, `watch`, `runs`.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use serde::Serialize;
+use shardproof_common::card::ModelCard;
+use shardproof_common::ids::{RunId, ShardIndex};
+use shardproof_common::plan::BackendKind;
+use shardproof_proto::v1::Run;
+
+use crate::client::{Client, CoordinatorAddress};
+use crate::input;
+use crate::output::{Outcome, Output};
+use crate::progress::Phase;
+use crate::run_view::RunView;
+use crate::table::{self, Table};
+
+/// Runs the model on an input, through all shards.
+#[derive(Debug, Args)]
+pub(crate) struct InferArgs {
+    /// The model's input: a .npy file, or JSON as ezkl's users have it: {"input_data": [[...], ...]}.
+    #[arg(long, value_name = "FILE")]
+    input: PathBuf,
+    /// Wait for a coordinator that is not there yet or still setting up.
+    #[arg(long)]
+    wait: bool,
+    #[command(flatten)]
+    coordinator: CoordinatorAddress,
+}
+
+/// Requests proofs of an earlier run, watches them, and fetches the bundle.
+#[derive(Debug, Args)]
+pub(crate) struct ProveArgs {
+    /// The run's id.
+    run: RunId,
+    /// Prove only this shard; may be given several times.
+    #[arg(long = "shard", value_name = "INDEX")]
+    shards: Vec<u32>,
+    /// Where the bundle goes [default: RUN.bundle here].
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    coordinator: CoordinatorAddress,
+}
+
+/// Follows a run until nothing is under way; with --json one object a line.
+#[derive(Debug, Args)]
+pub(crate) struct WatchArgs {
+    /// The run's id.
+    run: RunId,
+    #[command(flatten)]
+    coordinator: CoordinatorAddress,
+}
+
+/// Lists the latest runs.
+#[derive(Debug, Args)]
+pub(crate) struct RunsArgs {
+    /// How many at most.
+    #[arg(long, default_value_t = 20)]
+    limit: u32,
+    #[command(flatten)]
+    coordinator: CoordinatorAddress,
+}
+
+#[derive(Serialize)]
+struct Inferred {
+    #[serde(flatten)]
+    run: RunView,
+    backend: &'static str,
+    proven: bool,
+}
+
+#[derive(Serialize)]
+struct Proved {
+    #[serde(flatten)]
+    run: RunView,
+    bundle: Option<PathBuf>,
+}
+
+/// `shardproof infer`.
+pub(crate) async fn infer(args: InferArgs, output: Output) -> Result<Outcome> {
+    // A file that is not there is reported before anything waits.
+    input::check_readable(&args.input)?;
+    let client = if args.wait {
+        let waiting = || {
+            output.say(&format!(
+                "no coordinator at {} yet: waiting for one",
+                args.coordinator.coordinator
+            ))
+        };
+        Client::connect_when_there(&args.coordinator, waiting).await?
+    } else {
+        Client::connect(&args.coordinator).await?
+    };
+    if args.wait {
+        wait_until_serving(&client, output).await?;
+    }
+    let card = ModelCard::parse(&client.card().await?)?;
+    let tensors = input::read(&args.input, &card.body.plan.boundaries[0].tensors)?;
+    let run = client.submit(&tensors).await?;
+    let view = follow(&client, run, &format!("run {run}"), output).await?;
+    let backend = card.body.plan.shards[0].backend.kind();
+    let outcome = view.outcome();
+    let inferred = Inferred {
+        run: view,
+        backend: backend.as_str(),
+        proven: false,
+    };
+    output.data(&inferred, |inferred| render_inferred(inferred, backend))?;
+    Ok(outcome)
+}
+
+fn render_inferred(inferred: &Inferred, backend: BackendKind) -> String {
+    let note = match (inferred.run.state, backend) {
+        ("answered", BackendKind::Float) => {
+            "\nThe answer is unproven: float mode proves nothing.\n".to_owned()
+        }
+        ("answered", BackendKind::Ezkl) => {
+            format!(
+                "\nThe answer is not proven yet. Prove it with: shardproof prove {}\n",
+                inferred.run.run
+            )
+        }
+        _ => String::new(),
+    };
+    inferred.run.render() + &note
+}
+
+/// Waits through the coordinator's setup and until every shard has a worker.
+pub(crate) async fn wait_until_serving(client: &Client, output: Output) -> Result<()> {
+    let mut phase: Option<Phase> = None;
+    loop {
+        let status = client.status().await?;
+        if !status.failure.is_empty() {
+            bail!(
+                "the coordinator could not set the model up: {}",
+                status.failure
+            );
+        }
+        let vacant: Vec<String> = status
+            .shards
+            .iter()
+            .filter(|shard| !shard.ready)
+            .map(|shard| shard.shard.to_string())
+            .collect();
+        let set_up = !status.card.is_empty();
+        if set_up && vacant.is_empty() {
+            return Ok(());
+        }
+        let step = if set_up {
+            format!("waiting for workers for shards {}", vacant.join(", "))
+        } else {
+            status.stage
+        };
+        let phase = phase.get_or_insert_with(|| {
+            Phase::begin("waiting for the coordinator to serve", output.verbose())
+        });
+        phase.step(&step);
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    }
+}
+
+/// Follows a run, showing where it is, until nothing is under way.
+pub(crate) async fn follow(
+    client: &Client,
+    run: RunId,
+    title: &str,
+    output: Output,
+) -> Result<RunView> {
+    let mut phase = Phase::begin(title, output.verbose());
+    let seen = |update: &Run| {
+        phase.step(&RunView::read(update)?.progress());
+        Ok(())
+    };
+    RunView::read(&client.watch(run, seen).await?)
+}
+
+/// `shardproof prove`.
+pub(crate) async fn prove(args: ProveArgs, output: Output) -> Result<Outcome> {
+    let client = Client::connect(&args.coordinator).await?;
+    let shards: Vec<ShardIndex> = args.shards.iter().copied().map(ShardIndex).collect();
+    let bundle = args
+        .out
+        .unwrap_or_else(|| PathBuf::from(format!("{}.bundle", args.run)));
+    client.prove(args.run, &shards).await?;
+    let view = follow(
+        &client,
+        args.run,
+        &format!("proving run {}", args.run),
+        output,
+    )
+    .await?;
+    let outcome = view.outcome();
+    // A rejected run has a bundle only where enough of it arrived; the verdict stands without it.
+    let fetched = client.fetch_bundle(args.run, &bundle).await;
+    let bundle = match (fetched, outcome) {
+        (Ok(_), _) => Some(bundle),
+        (Err(error), Outcome::Success) => {
+            return Err(error).context("the proofs are there, but not their bundle");
+        }
+        (Err(error), _) => {
+            output.detail(&format!("no bundle: {error:#}"));
+            None
+        }
+    };
+    output.data(&Proved { run: view, bundle }, |proved| {
+        let next = match &proved.bundle {
+            Some(path) if outcome == Outcome::Success => format!(
+                "\nbundle  {0}\nVerify it yourself: shardproof card fetch --out card.json && shardproof verify {0} --card card.json\n",
+                path.display()
+            ),
+            _ => String::new(),
+        };
+        proved.run.render() + &next
+    })?;
+    Ok(outcome)
+}
+
+/// `shardproof watch`.
+pub(crate) async fn watch(args: WatchArgs, output: Output) -> Result<Outcome> {
+    let client = Client::connect(&args.coordinator).await?;
+    let mut said = String::new();
+    let last = client
+        .watch(args.run, |update| {
+            let view = RunView::read(update)?;
+            let line = format!("{}  {}", view.state, view.progress());
+            if output.json() || line != said {
+                output.event(&view, |_| line.clone())?;
+            }
+            said = line;
+            Ok(())
+        })
+        .await?;
+    let view = RunView::read(&last)?;
+    if !output.json() {
+        output.data(&view, |view| format!("\n{}", view.render()))?;
+    }
+    Ok(view.outcome())
+}
+
+/// `shardproof runs`.
+pub(crate) async fn list(args: RunsArgs, output: Output) -> Result<Outcome> {
+    let client = Client::connect(&args.coordinator).await?;
+    let runs = client
+        .list(args.limit)
+        .await?
+        .iter()
+        .map(RunView::read)
+        .collect::<Result<Vec<_>>>()?;
+    output.data(&runs, |runs| render_list(runs))?;
+    let any_rejected = runs.iter().any(|run| run.outcome() == Outcome::Rejected);
+    Ok(if any_rejected {
+        Outcome::Rejected
+    } else {
+        Outcome::Success
+    })
+}
+
+fn render_list(runs: &[RunView]) -> String {
+    if runs.is_empty() {
+        return "no runs yet\n".to_owned();
+    }
+    let mut table = Table::new(&["run", "state", ">proven", "answer", "reason"]);
+    for run in runs {
+        let proven = run
+            .shards
+            .iter()
+            .filter(|shard| shard.proof == "verified")
+            .count();
+        let reason = run
+            .rejected
+            .as_ref()
+            .map(|rejected| rejected.describe())
+            .or_else(|| run.failure.clone());
+        let answer = run
+            .outputs
+            .iter()
+            .flatten()
+            .map(|values| table::values(values))
+            .collect::<Vec<_>>()
+            .join(" ");
+        table.row([
+            run.run.clone(),
+            run.state.to_owned(),
+            format!("{proven} of {}", run.shards.len()),
+            answer,
+            reason.unwrap_or_default(),
+        ]);
+    }
+    table.render()
+}
