@@ -59,8 +59,8 @@ pub trait ProofVerifier: Send + Sync {
     /// Checks `proof` under the registered keys for `statement`, whose boundaries the caller has compared with the card's.
     ///
     /// # Errors
-    /// [`VerifyError::Rejected`] when the proof is not one of this statement; [`VerifyError::Unavailable`] when it could
-    /// not be checked.
+    /// [`VerifyError::Instances`], [`VerifyError::Weights`] or [`VerifyError::Rejected`] when the proof is not one of this
+    /// statement; [`VerifyError::Unavailable`] when it could not be checked.
     fn verify(&self, request: &VerifyRequest<'_>, job: &Job<'_>) -> Result<(), VerifyError>;
 }
 
@@ -97,7 +97,14 @@ pub struct VerifyRequest<'a> {
 /// Why [`ProofVerifier::verify`] did not accept.
 #[derive(Debug, Error)]
 pub enum VerifyError {
-    /// The proof is not one of the statement.
+    /// The public instances are not of the registered layout, are not canonically encoded, or say something else than the
+    /// statement's boundaries.
+    #[error("{0}")]
+    Instances(String),
+    /// The weights that the proof is about are not the registered ones.
+    #[error("{0}")]
+    Weights(String),
+    /// The proof does not hold.
     #[error("{0}")]
     Rejected(String),
     /// The proof could not be checked.

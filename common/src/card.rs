@@ -8,13 +8,16 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::ids::{Digest, PROTOCOL_VERSION};
-use crate::plan::{BackendOptions, Plan};
+use crate::bundle::MAX_SHARDS;
+use crate::plan::{BackendKind, BackendOptions, BoundaryMode, BoundaryPlan, BoundaryTensor, Plan, ShardPlan};
 use crate::receipt::{Identity, PublicKey, SignatureBytes, SignatureError};
 use crate::statement::BackendId;
-use crate::tensor::TensorSpec;
+use crate::tensor::{MAX_ELEMENTS, MAX_RANK, MAX_TENSORS, TensorSpec};
 
 /// Largest card that is read, in bytes.
 pub const MAX_CARD_BYTES: u64 = 16 << 20;
+/// Largest scale of a tensor, and the smallest with its sign turned: every integer of 64 bits stands for a finite real.
+pub const MAX_SCALE: u32 = 128;
 
 /// What the owner states about a model.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,10 +85,34 @@ pub struct Srs {
     pub verifier: String,
 }
 
+impl EzklKeys {
+    /// log2 of the circuit's rows, from the settings; nothing when they do not say.
+    pub fn circuit_logrows(&self) -> Option<u64> {
+        let settings: serde_json::Value = serde_json::from_str(&self.settings).ok()?;
+        settings.pointer("/run_args/logrows")?.as_u64()
+    }
+}
+
 impl ShardKeys {
     /// The digest that statements name.
     pub fn digest(&self) -> Digest {
         Digest::derive("shardproof 1 keys", self)
+    }
+
+    /// Digest of the verifying key's bytes, where there is one.
+    pub fn verifying_key(&self) -> Option<Digest> {
+        match self {
+            Self::Float => None,
+            Self::Ezkl(keys) => Some(keys.verifying_key),
+        }
+    }
+
+    /// The registered hashes of the weights; empty unless the weights are hashed.
+    pub fn parameter_hashes(&self) -> &[String] {
+        match self {
+            Self::Float => &[],
+            Self::Ezkl(keys) => &keys.parameter_hashes,
+        }
     }
 
     /// Whether proofs under these keys rest on an SRS that is for tests only.
@@ -139,40 +166,97 @@ impl ModelCard {
         serde_json::to_string_pretty(self).expect("a card has string keys only") + "\n"
     }
 
-    fn check(&self) -> Result<(), CardError> {
+    /// Checks what [`ModelCard::parse`] checks, for a card that was made in memory.
+    ///
+    /// # Errors
+    /// Names what is wrong with it.
+    pub fn check(&self) -> Result<(), CardError> {
         let body = &self.body;
-        if body.protocol != PROTOCOL_VERSION || body.plan.protocol != PROTOCOL_VERSION {
-            return Err(CardError::Protocol { expected: PROTOCOL_VERSION, found: body.protocol });
+        for found in [body.protocol, body.plan.protocol] {
+            if found != PROTOCOL_VERSION {
+                return Err(CardError::Protocol { expected: PROTOCOL_VERSION, found });
+            }
         }
         let shards = body.plan.shards.len();
-        if shards == 0 || body.shards.len() != shards || body.plan.boundaries.len() != shards + 1 {
+        if shards == 0 || shards > MAX_SHARDS || body.shards.len() != shards || body.plan.boundaries.len() != shards + 1 {
             return Err(CardError::Counts { shards, cards: body.shards.len(), boundaries: body.plan.boundaries.len() });
         }
         for (index, (shard, plan)) in body.shards.iter().zip(&body.plan.shards).enumerate() {
-            let keys_fit = matches!(
-                (&shard.keys, &plan.backend),
-                (ShardKeys::Float, BackendOptions::Float) | (ShardKeys::Ezkl(_), BackendOptions::Ezkl(_))
-            );
-            if !keys_fit || shard.backend.kind != plan.backend.kind() {
-                return Err(CardError::Backend { shard: index });
-            }
+            check_backend(index, shard, plan)?;
             for (specs, boundary) in [(&shard.input, index), (&shard.output, index + 1)] {
+                check_tensors(shard.backend.kind, specs, boundary)?;
                 let planned = &body.plan.boundaries[boundary].tensors;
-                let same = specs.len() == planned.len()
-                    && specs.iter().zip(planned).all(|(spec, tensor)| spec.name == tensor.name && spec.shape == tensor.shape);
-                if !same {
+                let same = |(spec, tensor): (&TensorSpec, &BoundaryTensor)| spec.name == tensor.name && spec.shape == tensor.shape;
+                if specs.len() != planned.len() || !specs.iter().zip(planned).all(same) {
                     return Err(CardError::Boundary { shard: index, boundary });
                 }
             }
-            if index > 0 && body.shards[index - 1].output != shard.input {
-                return Err(CardError::Boundary { shard: index, boundary: index });
-            }
+        }
+        for (index, pair) in body.shards.windows(2).enumerate() {
+            check_neighbours(index + 1, &pair[0], &pair[1], body.plan.boundaries[index + 1].mode)?;
+        }
+        let shown = |boundary: &BoundaryPlan| boundary.mode == BoundaryMode::Public;
+        if let (BackendKind::Float, Some(boundary)) = (
+            body.shards[0].backend.kind,
+            body.plan.boundaries.iter().position(|boundary| !shown(boundary)),
+        ) {
+            return Err(CardError::FloatCommitted { boundary });
         }
         Ok(self.owner.verify(self.digest(), &self.signature)?)
     }
 
     fn digest_of(body: &CardBody) -> Digest {
         Digest::derive("shardproof 1 card", body)
+    }
+}
+
+/// Plan and keys are of one backend, and the hashes of weights are what they should be.
+fn check_backend(index: usize, shard: &ShardCard, plan: &ShardPlan) -> Result<(), CardError> {
+    let keys_fit = matches!(
+        (&shard.keys, &plan.backend),
+        (ShardKeys::Float, BackendOptions::Float) | (ShardKeys::Ezkl(_), BackendOptions::Ezkl(_))
+    );
+    if !keys_fit || shard.backend.kind != plan.backend.kind() {
+        return Err(CardError::Backend { shard: index });
+    }
+    match shard.keys.parameter_hashes().iter().find(|hash| hash.parse::<Digest>().is_err()) {
+        Some(hash) => Err(CardError::ParameterHash { shard: index, found: hash.chars().take(80).collect() }),
+        None => Ok(()),
+    }
+}
+
+/// The tensors of a boundary are ones that can be encoded, exist, and have finite reals.
+fn check_tensors(kind: BackendKind, specs: &[TensorSpec], boundary: usize) -> Result<(), CardError> {
+    if specs.is_empty() || specs.len() > MAX_TENSORS {
+        return Err(CardError::TensorCount { boundary, found: specs.len() });
+    }
+    for spec in specs {
+        let scale_fits = if kind == BackendKind::Float { spec.scale == 0 } else { spec.scale.unsigned_abs() <= MAX_SCALE };
+        if spec.shape.len() > MAX_RANK || !(1..=MAX_ELEMENTS).contains(&spec.elements()) || !scale_fits {
+            let (tensor, shape, scale) = (spec.name.clone(), spec.shape.clone(), spec.scale);
+            return Err(CardError::Tensor { boundary, tensor, shape, scale });
+        }
+    }
+    Ok(())
+}
+
+/// What makes equal commitments on both sides of a boundary mean equal tensors.
+fn check_neighbours(boundary: usize, left: &ShardCard, right: &ShardCard, mode: BoundaryMode) -> Result<(), CardError> {
+    if left.output != right.input {
+        return Err(CardError::Boundary { shard: boundary, boundary });
+    }
+    if mode != BoundaryMode::Public && left.backend != right.backend {
+        return Err(CardError::CommittedAcross { boundary, mode });
+    }
+    match (&left.keys, &right.keys) {
+        (ShardKeys::Float, ShardKeys::Float) => Ok(()),
+        (ShardKeys::Float, _) | (_, ShardKeys::Float) => Err(CardError::FloatMixed { boundary }),
+        (ShardKeys::Ezkl(left), ShardKeys::Ezkl(right)) if mode == BoundaryMode::Polycommit => {
+            let logrows = (left.circuit_logrows(), right.circuit_logrows());
+            let same_domain = logrows.0.is_some() && logrows.0 == logrows.1;
+            if left.srs == right.srs && same_domain { Ok(()) } else { Err(CardError::Polycommit { boundary }) }
+        }
+        _ => Ok(()),
     }
 }
 
@@ -217,6 +301,60 @@ pub enum CardError {
     Boundary {
         /// Which shard.
         shard: usize,
+        /// Which boundary.
+        boundary: usize,
+    },
+    /// No tensors, or too many.
+    #[error("boundary {boundary}: expected 1 to {MAX_TENSORS} tensors, found {found}")]
+    TensorCount {
+        /// Which boundary.
+        boundary: usize,
+        /// Tensors found.
+        found: usize,
+    },
+    /// A shape or scale that no tensor can have.
+    #[error("boundary {boundary}: tensor `{tensor}` has shape {shape:?} and scale {scale}, which no tensor can have")]
+    Tensor {
+        /// Which boundary.
+        boundary: usize,
+        /// Its name.
+        tensor: String,
+        /// Its shape.
+        shape: Vec<u64>,
+        /// Its scale.
+        scale: i32,
+    },
+    /// A hash of weights that is not 32 bytes of hexadecimal.
+    #[error("shard {shard}: expected a hash of weights of 64 lower-case hexadecimal digits, found `{found}`")]
+    ParameterHash {
+        /// Which shard.
+        shard: usize,
+        /// The text, cut to 80 characters.
+        found: String,
+    },
+    /// Different proof systems do not share commitments.
+    #[error("boundary {boundary} is {mode}, but the shards on its sides are of different backends: it must be public")]
+    CommittedAcross {
+        /// Which boundary.
+        boundary: usize,
+        /// Its mode.
+        mode: BoundaryMode,
+    },
+    /// Floats do not enter a proof.
+    #[error("boundary {boundary} lies between a shard in float mode and one that is proven")]
+    FloatMixed {
+        /// Which boundary.
+        boundary: usize,
+    },
+    /// `float` mode has no commitments.
+    #[error("boundary {boundary} must be public, since the shards run in float mode")]
+    FloatCommitted {
+        /// Which boundary.
+        boundary: usize,
+    },
+    /// KZG commitments compare only under one SRS and one domain.
+    #[error("boundary {boundary} is polycommit, but the shards on its sides differ in SRS or log2 of rows")]
+    Polycommit {
         /// Which boundary.
         boundary: usize,
     },

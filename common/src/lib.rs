@@ -7,10 +7,14 @@
 
 pub mod artifacts;
 pub mod backend;
+mod bounded;
+pub mod bundle;
 pub mod card;
+pub mod chain;
 pub mod ids;
 pub mod keyfile;
 pub mod plan;
+pub mod process;
 pub mod receipt;
 pub mod statement;
 pub mod telemetry;

@@ -5,7 +5,12 @@ use thiserror::Error;
 
 use crate::ids::{Digest, RunId, ShardIndex};
 use crate::plan::BackendKind;
-use crate::tensor::{Tensor, TensorSpec};
+use crate::tensor::{MAX_RANK, MAX_TENSORS, Tensor, TensorSpec};
+
+/// Longest name of a backend's version, in bytes.
+pub const MAX_VERSION_BYTES: usize = 64;
+/// Longest commitment to one tensor, in bytes.
+pub const MAX_COMMITMENT_BYTES: usize = 1024;
 
 /// A proof system and the exact version that made a key or a proof.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,7 +18,8 @@ use crate::tensor::{Tensor, TensorSpec};
 pub struct BackendId {
     /// Which proof system.
     pub kind: BackendKind,
-    /// Its version, compared as a whole.
+    /// Its version, compared as a whole; at most [`MAX_VERSION_BYTES`].
+    #[serde(deserialize_with = "crate::bounded::text::<_, MAX_VERSION_BYTES>")]
     pub version: String,
 }
 
@@ -55,6 +61,7 @@ impl Statement {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Boundary {
     /// Shape and scale of each tensor that crosses, in order.
+    #[serde(deserialize_with = "crate::bounded::list::<_, _, MAX_TENSORS>")]
     pub tensors: Vec<BoundaryShape>,
     /// What fixes their values.
     pub binding: Binding,
@@ -64,6 +71,7 @@ pub struct Boundary {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BoundaryShape {
     /// Extents, outermost first.
+    #[serde(deserialize_with = "crate::bounded::list::<_, _, MAX_RANK>")]
     pub shape: Vec<u64>,
     /// `s` in `real = q / 2^s`.
     pub scale: i32,
@@ -75,7 +83,9 @@ pub enum Binding {
     /// Digest of the canonical encoding of the tensors, which travel in the bundle.
     Public(Digest),
     /// One commitment per tensor, in the encoding of the boundary's mode.
-    Committed(Vec<Vec<u8>>),
+    Committed(
+        #[serde(deserialize_with = "crate::bounded::byte_lists::<_, MAX_TENSORS, MAX_COMMITMENT_BYTES>")] Vec<Vec<u8>>,
+    ),
 }
 
 impl Boundary {

@@ -33,9 +33,9 @@ pub struct TensorSpec {
 }
 
 impl TensorSpec {
-    /// Number of elements.
+    /// Number of elements; `u64::MAX` where it has no 64 bits.
     pub fn elements(&self) -> u64 {
-        self.shape.iter().product()
+        self.shape.iter().fold(1, |product, &extent| product.saturating_mul(extent))
     }
 }
 
@@ -122,6 +122,13 @@ impl Tensor {
         }
     }
 
+    fn value_bytes(&self) -> usize {
+        match self {
+            Self::Integer(tensor) => tensor.values.len() * 8,
+            Self::Float(tensor) => tensor.values.len() * 4,
+        }
+    }
+
     /// The integers, or nothing when the tensor is of floats.
     pub fn as_integer(&self) -> Option<&IntegerTensor> {
         match self {
@@ -136,7 +143,7 @@ impl Tensor {
 /// Little-endian throughout: magic, tensor count (u32), then per tensor a tag, the rank (u32), the extents (u64 each), the
 /// scale (i32), the values (i64 or the bits of an f32).
 pub fn encode_boundary(tensors: &[Tensor]) -> Vec<u8> {
-    let payload: usize = tensors.iter().map(|t| 9 + t.shape().len() * 8 + t.shape().iter().product::<u64>() as usize * 8).sum();
+    let payload: usize = tensors.iter().map(|t| 9 + t.shape().len() * 8 + t.value_bytes()).sum();
     let mut out = Vec::with_capacity(8 + payload);
     out.extend_from_slice(MAGIC);
     out.extend_from_slice(&(tensors.len() as u32).to_le_bytes());

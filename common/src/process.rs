@@ -1,0 +1,125 @@
+//! What a long-running program of this project does the same everywhere: it owns its data directory, ends on signals, and
+//! says on standard output where it listens.
+
+use std::fs::{File, TryLockError};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// A data directory that this process alone uses for as long as the value lives.
+#[derive(Debug)]
+pub struct DataDir {
+    root: PathBuf,
+    _lock: File,
+}
+
+impl DataDir {
+    /// Opens the directory, which is made where it is missing.
+    ///
+    /// # Errors
+    /// When it cannot be made or another process holds it.
+    pub fn open(root: impl Into<PathBuf>) -> Result<Self, DataDirError> {
+        let root = root.into();
+        let io_error = |source| DataDirError::Io { path: root.clone(), source };
+        std::fs::create_dir_all(&root).map_err(io_error)?;
+        let lock = File::create(root.join("lock")).map_err(io_error)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { root, _lock: lock }),
+            Err(TryLockError::WouldBlock) => Err(DataDirError::InUse { path: root }),
+            Err(TryLockError::Error(source)) => Err(DataDirError::Io { path: root, source }),
+        }
+    }
+
+    /// A path inside.
+    pub fn join(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.root.join(name)
+    }
+}
+
+/// Where programs keep their data unless told otherwise: `shardproof` in the user's data directory, else here.
+pub fn default_data_dir() -> PathBuf {
+    dirs::data_dir().unwrap_or_else(|| PathBuf::from(".")).join("shardproof")
+}
+
+/// Why a data directory could not be opened.
+#[derive(Debug, Error)]
+pub enum DataDirError {
+    /// Another process holds it.
+    #[error("{path} is in use by another process: stop it, or choose another directory with --data-dir")]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The file system failed.
+    #[error("{path}: {source}")]
+    Io {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// Cancels the returned token at the first SIGTERM or SIGINT and exits at once at the second. Needs a tokio runtime.
+///
+/// # Errors
+/// When the handlers cannot be installed.
+pub fn shutdown_on_signals() -> io::Result<CancellationToken> {
+    let token = CancellationToken::new();
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let cancelled = token.clone();
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if cancelled.is_cancelled() {
+                std::process::exit(130);
+            }
+            tracing::info!("stopping; a second signal stops at once");
+            cancelled.cancel();
+        }
+    });
+    Ok(token)
+}
+
+/// Ends this process when its standard input closes, which happens when the parent that holds the other end dies.
+pub fn exit_with_parent(shutdown: CancellationToken) {
+    let watch = move || {
+        // Whatever arrives is ignored: only the end matters.
+        let _bytes_ignored = io::copy(&mut io::stdin().lock(), &mut io::sink());
+        shutdown.cancel();
+        std::thread::sleep(std::time::Duration::from_secs(5));
+        std::process::exit(1);
+    };
+    std::thread::spawn(watch);
+}
+
+/// Prints the one line on standard output that tells whoever started the program where it listens.
+///
+/// # Errors
+/// When standard output is closed.
+pub fn announce(address: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "listening on {address}")?;
+    out.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_data_directory_has_one_owner() {
+        let directory = tempfile::tempdir().unwrap();
+        let owner = DataDir::open(directory.path()).unwrap();
+        assert!(matches!(DataDir::open(directory.path()), Err(DataDirError::InUse { .. })));
+        drop(owner);
+        DataDir::open(directory.path()).unwrap();
+    }
+}
