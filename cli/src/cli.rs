@@ -8,7 +8,7 @@ use clap_complete::Shell;
 use shardproof_common::telemetry::{self, LogFormat};
 
 use crate::output::{Outcome, Output};
-use crate::{card, runs, status};
+use crate::{card, runs, status, verify};
 
 /// Verifiable inference of ONNX models in shards.
 #[derive(Debug, Parser)]
@@ -34,6 +34,7 @@ pub(crate) struct Cli {
 enum Command {
     Infer(runs::InferArgs),
     Prove(runs::ProveArgs),
+    Verify(verify::VerifyArgs),
     Watch(runs::WatchArgs),
     Runs(runs::RunsArgs),
     Status(status::StatusArgs),
@@ -79,6 +80,7 @@ impl Cli {
         match self.command {
             Command::Infer(args) => runs::infer(args, output).await,
             Command::Prove(args) => runs::prove(args, output).await,
+            Command::Verify(args) => verify::run(args, output).await,
             Command::Watch(args) => runs::watch(args, output).await,
             Command::Runs(args) => runs::list(args, output).await,
             Command::Status(args) => status::status(args, output).await,

@@ -16,7 +16,7 @@ pub(crate) fn check_readable(path: &Path) -> Result<()> {
 
 use anyhow::bail;
 use shardproof_common::plan::BoundaryTensor;
-use shardproof_common::tensor::Tensor;
-pub(crate) fn read(_path: &Path, _tensors: &[BoundaryTensor]) -> Result<Vec<Tensor>> {
+use shardproof_common::tensor::FloatTensor;
+pub(crate) fn read(_path: &Path, _tensors: &[BoundaryTensor]) -> Result<Vec<FloatTensor>> {
     bail!("adapter")
 }

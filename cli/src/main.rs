@@ -3,6 +3,8 @@
 //! Exit codes: 0 ok, 1 error, 2 usage, 3 verification failed. Data goes to standard output, everything else to standard
 //! error.
 
+mod answer;
+mod backends;
 mod card;
 mod cli;
 mod client;
@@ -13,6 +15,7 @@ mod run_view;
 mod runs;
 mod status;
 mod table;
+mod verify;
 
 use std::process::ExitCode;
 

@@ -20,7 +20,7 @@ pub(crate) enum Outcome {
     Success,
     /// The command ran, but what it reports has failed: an inference without an answer, a doctor's finding.
     Failure,
-    /// A run, a bundle or a card is rejected.
+    /// A run, a bundle or a card is rejected, or is not verified where that was the question.
     Rejected,
 }
 

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use shardproof_common::ids::{Role, ShardIndex};
-use shardproof_common::tensor::decode_boundary;
+use shardproof_common::tensor::{Tensor, decode_boundary};
 use shardproof_proto::convert;
 use shardproof_proto::v1::{ProofState, Run, RunState, ShardProgress};
 
@@ -16,8 +16,8 @@ pub(crate) struct RunView {
     pub(crate) run: String,
     /// `running`, `answered`, `partial`, `verified`, `rejected` or `failed`.
     pub(crate) state: &'static str,
-    /// Dequantised values of each output tensor, once there.
-    pub(crate) outputs: Option<Vec<Vec<f64>>>,
+    /// The answer dequantised, tensor after tensor, once there.
+    pub(crate) outputs: Option<Vec<f64>>,
     /// Why the run failed.
     pub(crate) failure: Option<String>,
     /// Who is to blame for the rejection.
@@ -82,7 +82,7 @@ impl RunView {
             encoding => Some(
                 decode_boundary(encoding)?
                     .iter()
-                    .map(|tensor| tensor.to_reals())
+                    .flat_map(Tensor::to_reals)
                     .collect(),
             ),
         };
@@ -121,7 +121,7 @@ impl RunView {
     /// The run in full.
     pub(crate) fn render(&self) -> String {
         let mut out = format!("run     {}\nstate   {}\n", self.run, self.state_in_words());
-        for outputs in self.outputs.iter().flatten() {
+        for outputs in &self.outputs {
             out.push_str(&format!("answer  {}\n", table::values(outputs)));
         }
         if let Some(failure) = &self.failure {
@@ -263,7 +263,7 @@ fn proof_name(state: ProofState) -> &'static str {
 #[cfg(test)]
 mod tests {
     use shardproof_common::ids::RunId;
-    use shardproof_common::tensor::{IntegerTensor, Tensor, encode_boundary};
+    use shardproof_common::tensor::{IntegerTensor, encode_boundary};
 
     use super::*;
 
@@ -298,7 +298,7 @@ mod tests {
     #[test]
     fn an_answer_is_dequantised_and_laid_out() {
         let view = RunView::read(&sample(RunState::Partial)).unwrap();
-        assert_eq!(view.outputs, Some(vec![vec![0.5]]));
+        assert_eq!(view.outputs, Some(vec![0.5]));
         assert_eq!(view.outcome(), Outcome::Success);
         let text = view.render();
         assert!(text.contains("answer  [0.500000]"), "{text}");

@@ -8,6 +8,7 @@ use serde::Serialize;
 use shardproof_common::card::ModelCard;
 use shardproof_common::ids::{RunId, ShardIndex};
 use shardproof_common::plan::BackendKind;
+use shardproof_common::tensor::Tensor;
 use shardproof_proto::v1::Run;
 
 use crate::client::{Client, CoordinatorAddress};
@@ -99,6 +100,7 @@ pub(crate) async fn infer(args: InferArgs, output: Output) -> Result<Outcome> {
     }
     let card = ModelCard::parse(&client.card().await?)?;
     let tensors = input::read(&args.input, &card.body.plan.boundaries[0].tensors)?;
+    let tensors: Vec<Tensor> = tensors.into_iter().map(Tensor::Float).collect();
     let run = client.submit(&tensors).await?;
     let view = follow(&client, run, &format!("run {run}"), output).await?;
     let backend = card.body.plan.shards[0].backend.kind();
@@ -276,11 +278,8 @@ fn render_list(runs: &[RunView]) -> String {
             .or_else(|| run.failure.clone());
         let answer = run
             .outputs
-            .iter()
-            .flatten()
-            .map(|values| table::values(values))
-            .collect::<Vec<_>>()
-            .join(" ");
+            .as_deref()
+            .map_or_else(String::new, table::values);
         table.row([
             run.run.clone(),
             run.state.to_owned(),

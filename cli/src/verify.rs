@@ -1,0 +1,193 @@
+//! `shardproof verify`: a bundle against a model card, offline.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use clap::Args;
+use serde::Serialize;
+use shardproof_common::artifacts::digest_of_file;
+use shardproof_common::backend::{Job, Limits, ProofVerifier};
+use shardproof_common::bundle::{BundleError, MAX_BUNDLE_BYTES, read_capped};
+use shardproof_common::card::ModelCard;
+use shardproof_common::chain::{self, Report, Status, VerifyOptions};
+use shardproof_common::ids::Digest;
+use shardproof_common::receipt::PublicKey;
+use shardproof_common::tensor::FloatTensor;
+use tokio_util::sync::CancellationToken;
+
+use crate::output::{Outcome, Output};
+use crate::progress::Phase;
+use crate::{answer, backends, card, input};
+
+/// Checks a run's bundle against the model's card, offline. Exits 0 only when every check passed on every shard.
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// The run's bundle.
+    bundle: PathBuf,
+    /// The model card that the owner published.
+    #[arg(long, value_name = "FILE")]
+    card: PathBuf,
+    /// The owner's key (64 hexadecimal digits); without it the card's own word is taken for who its owner is.
+    #[arg(long, value_name = "KEY")]
+    owner_key: Option<PublicKey>,
+    /// The model's ONNX file: checks that the card is for it.
+    #[arg(long, value_name = "FILE")]
+    model: Option<PathBuf>,
+    /// The input that was sent (.npy or ezkl's JSON): checks that the run is about it.
+    #[arg(long, value_name = "FILE")]
+    input: Option<PathBuf>,
+    /// The answer that was delivered (JSON with "outputs"): checks that it is the run's.
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Accept proofs under an insecure test SRS. They convince nobody.
+    #[arg(long)]
+    allow_test_srs: bool,
+}
+
+/// All that a verification needs, read into memory.
+#[derive(Debug)]
+pub(crate) struct Verification {
+    pub(crate) bundle: Vec<u8>,
+    pub(crate) card: ModelCard,
+    pub(crate) owner_key: Option<PublicKey>,
+    pub(crate) model: Option<Digest>,
+    pub(crate) input: Option<Vec<FloatTensor>>,
+    pub(crate) output: Option<Vec<f64>>,
+    pub(crate) allow_test_srs: bool,
+}
+
+/// A file that could not be understood at all, in the form of a report.
+#[derive(Debug, Serialize)]
+struct Unreadable {
+    status: &'static str,
+    refusal: UnreadableRefusal,
+}
+
+#[derive(Debug, Serialize)]
+struct UnreadableRefusal {
+    check: &'static str,
+    reason: String,
+}
+
+/// `shardproof verify`.
+pub(crate) async fn run(args: VerifyArgs, output: Output) -> Result<Outcome> {
+    let bundle = match read_bundle(&args.bundle)? {
+        Ok(bundle) => bundle,
+        Err(reason) => return reject_unreadable("encoding", reason, output),
+    };
+    let card = match card::read(&args.card)? {
+        Ok(card) => card,
+        Err(reason) => return reject_unreadable("card", reason, output),
+    };
+    let input_tensors = &card.body.plan.boundaries[0].tensors;
+    let verification = Verification {
+        bundle,
+        owner_key: args.owner_key,
+        model: args
+            .model
+            .as_deref()
+            .map(digest_of_file)
+            .transpose()
+            .context("the model")?,
+        input: args
+            .input
+            .as_deref()
+            .map(|path| input::read(path, input_tensors))
+            .transpose()?,
+        output: args.output.as_deref().map(answer::read).transpose()?,
+        allow_test_srs: args.allow_test_srs,
+        card,
+    };
+    let report = {
+        let _phase = Phase::begin("verifying", output.verbose());
+        verification.run(CancellationToken::new()).await?
+    };
+    output.data(&report, render)?;
+    Ok(outcome_of(&report))
+}
+
+/// Only a run that is verified passes.
+pub(crate) fn outcome_of(report: &Report) -> Outcome {
+    if report.is_verified() {
+        Outcome::Success
+    } else {
+        Outcome::Rejected
+    }
+}
+
+impl Verification {
+    /// Performs all checks on a thread of their own; `cancel` ends them early.
+    ///
+    /// # Errors
+    /// When no result can be reached, which says nothing about the run.
+    pub(crate) async fn run(self, cancel: CancellationToken) -> Result<Report> {
+        tokio::task::spawn_blocking(move || self.run_blocking(&cancel))
+            .await
+            .context("the verifier ended abnormally")?
+    }
+
+    fn run_blocking(&self, cancel: &CancellationToken) -> Result<Report> {
+        let scratch = tempfile::tempdir().context("making a temporary directory")?;
+        let job = Job {
+            directory: scratch.path(),
+            limits: Limits::default(),
+            cancel,
+            progress: &|_| (),
+        };
+        let options = VerifyOptions {
+            owner_key: self.owner_key,
+            input: self.input.as_deref(),
+            output: self.output.as_deref(),
+            model: self.model,
+            allow_test_srs: self.allow_test_srs,
+        };
+        let verifiers = backends::verifiers();
+        let verifiers: Vec<&dyn ProofVerifier> = verifiers.iter().map(AsRef::as_ref).collect();
+        Ok(chain::verify_bytes(
+            &self.bundle,
+            &self.card,
+            &options,
+            &verifiers,
+            &job,
+        )?)
+    }
+}
+
+/// Reads a bundle's file.
+///
+/// # Errors
+/// The outer one when the file cannot be read, the inner when it is larger than a bundle can be.
+fn read_bundle(path: &Path) -> Result<Result<Vec<u8>, String>> {
+    match read_capped(path, MAX_BUNDLE_BYTES) {
+        Ok(bytes) => Ok(Ok(bytes)),
+        Err(error @ BundleError::TooLarge { .. }) => Ok(Err(error.to_string())),
+        Err(error) => Err(error).context("the bundle"),
+    }
+}
+
+fn reject_unreadable(check: &'static str, reason: String, output: Output) -> Result<Outcome> {
+    let unreadable = Unreadable {
+        status: "rejected",
+        refusal: UnreadableRefusal { check, reason },
+    };
+    output.data(&unreadable, |unreadable| {
+        format!(
+            "REJECTED: check `{}` failed: {}\n",
+            unreadable.refusal.check, unreadable.refusal.reason
+        )
+    })?;
+    Ok(Outcome::Rejected)
+}
+
+/// The report with what a reader should do next, where something stands in the way.
+fn render(report: &Report) -> String {
+    let mut text = format!("{report}\n");
+    let srs_refused =
+        matches!(&report.status, Status::Rejected(refusal) if refusal.check == chain::Check::Srs);
+    if srs_refused {
+        text.push_str(
+            "For trying things out, --allow-test-srs accepts it; such a proof convinces nobody.\n",
+        );
+    }
+    text
+}
