@@ -1,0 +1,296 @@
+//! Splitting a model: cuts chosen, shards written, and the plan that describes them.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use shardproof_common::ids::{Digest, PROTOCOL_VERSION, ShardIndex};
+use shardproof_common::plan::{BackendKind, BackendOptions, BoundaryMode, BoundaryPlan, BoundaryTensor, Plan, ShardPlan};
+
+use crate::cost::{self, Load, Operations, Prediction};
+use crate::error::ModelError;
+use crate::model::OnnxModel;
+use crate::planner::{self, Problem};
+use crate::report::PlanReport;
+use crate::shard::{self, Boundaries};
+
+/// How cuts are chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Strategy {
+    /// The cheapest costliest shard, then the smallest boundaries, then cuts between layers.
+    #[default]
+    Balanced,
+    /// Equal counts of layers.
+    Layers,
+}
+
+impl Strategy {
+    /// The name as written on command lines.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Balanced => "balanced",
+            Self::Layers => "layers",
+        }
+    }
+}
+
+impl fmt::Display for Strategy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for Strategy {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "balanced" => Ok(Self::Balanced),
+            "layers" => Ok(Self::Layers),
+            _ => Err(format!("unknown strategy `{text}`: expected one of balanced, layers")),
+        }
+    }
+}
+
+/// Modes of a plan's boundaries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BoundaryModes {
+    /// Of the model's input.
+    pub input: BoundaryMode,
+    /// Of all boundaries between shards.
+    pub inner: BoundaryMode,
+    /// Of the model's output.
+    pub output: BoundaryMode,
+}
+
+impl BoundaryModes {
+    /// Public ends, and `inner` between shards.
+    pub const fn with_inner(inner: BoundaryMode) -> Self {
+        Self { input: BoundaryMode::Public, inner, output: BoundaryMode::Public }
+    }
+
+    /// The mode of boundary `index` of `shards + 1`.
+    pub const fn of(&self, index: usize, shards: usize) -> BoundaryMode {
+        if index == 0 {
+            self.input
+        } else if index == shards {
+            self.output
+        } else {
+            self.inner
+        }
+    }
+}
+
+impl Default for BoundaryModes {
+    fn default() -> Self {
+        Self::with_inner(BoundaryMode::Hashed)
+    }
+}
+
+/// What is asked of [`OnnxModel::split`].
+#[derive(Clone, Copy)]
+pub struct SplitRequest<'a> {
+    /// Number of shards, from 1 to [`OnnxModel::max_shards`].
+    pub shards: usize,
+    /// How cuts are chosen.
+    pub strategy: Strategy,
+    /// The proof system of each shard. Costs are balanced as shard 0's backend counts them.
+    pub backend: &'a dyn Fn(ShardIndex) -> BackendOptions,
+    /// Modes of the boundaries. In `float` mode all are public, whatever is asked for.
+    pub modes: BoundaryModes,
+}
+
+/// A model cut into shards.
+#[derive(Clone, Debug)]
+pub struct Split {
+    /// What is published.
+    pub plan: Plan,
+    /// The shards, in order.
+    pub shards: Vec<Shard>,
+    /// The plan for people and programs that decide about it.
+    pub report: PlanReport,
+}
+
+/// One shard of a split.
+#[derive(Clone, Debug)]
+pub struct Shard {
+    /// Position in the plan.
+    pub index: ShardIndex,
+    /// Bytes of its ONNX file.
+    pub onnx: Vec<u8>,
+    /// Names and shapes of its inputs, in order.
+    pub inputs: Vec<BoundaryTensor>,
+    /// Names and shapes of its outputs, in order.
+    pub outputs: Vec<BoundaryTensor>,
+    /// Nodes of the model in it.
+    pub nodes: usize,
+    /// Operations that it computes.
+    pub operations: Operations,
+    /// What it is predicted to cost.
+    pub prediction: Prediction,
+}
+
+impl OnnxModel {
+    /// Cuts the model into shards. Equal models and requests give equal bytes.
+    ///
+    /// # Errors
+    /// When there are too few places to cut, or a boundary's mode needs another backend.
+    pub fn split(&self, request: &SplitRequest<'_>) -> Result<Split, ModelError> {
+        self.check_count(request)?;
+        let shards = request.shards;
+        let backends: Vec<BackendOptions> = (0..shards).map(|index| (request.backend)(ShardIndex(index as u32))).collect();
+        let modes = effective_modes(request.modes, &backends)?;
+        let kind = backends[0].kind();
+        let stops = match request.strategy {
+            Strategy::Balanced => self.balanced_stops(kind, modes, shards),
+            Strategy::Layers => self.layer_stops(shards),
+        };
+        let positions: Vec<usize> = stops.iter().map(|&stop| self.position(stop)).collect();
+        let named = Boundaries::name(&self.graph, &self.cuts, &positions);
+        let boundaries = self.boundary_plans(&named, modes, shards);
+        let mut written = Vec::with_capacity(shards);
+        let mut planned = Vec::with_capacity(shards);
+        for (index, backend) in backends.into_iter().enumerate() {
+            let range = positions[index]..positions[index + 1];
+            let onnx = shard::write(&self.graph, &self.cuts, &named, index, range.clone());
+            let load = self.load_between(stops[index], stops[index + 1]);
+            let nodes = &self.graph.nodes[range.clone()];
+            planned.push(ShardPlan {
+                model: Digest::of(&onnx),
+                first_node: nodes[0].name.clone(),
+                last_node: nodes[nodes.len() - 1].name.clone(),
+                layers: self.layers_begun(&range),
+                parameters: self.graph.parameters_of(nodes),
+                backend: backend.clone(),
+            });
+            written.push(Shard {
+                index: ShardIndex(index as u32),
+                onnx,
+                inputs: boundaries[index].tensors.clone(),
+                outputs: boundaries[index + 1].tensors.clone(),
+                nodes: nodes.len(),
+                operations: load.operations,
+                prediction: cost::predict(backend.kind(), &load, boundaries[index].mode, boundaries[index + 1].mode),
+            });
+        }
+        let plan = Plan {
+            protocol: PROTOCOL_VERSION,
+            model: self.digest(),
+            architecture: self.architecture(),
+            shards: planned,
+            boundaries,
+        };
+        let report = PlanReport::new(self, request.strategy, &plan, &written);
+        Ok(Split { plan, shards: written, report })
+    }
+
+    fn check_count(&self, request: &SplitRequest<'_>) -> Result<(), ModelError> {
+        let layers = request.strategy == Strategy::Layers;
+        let possible = if layers { self.layer_candidates().len() + 1 } else { self.max_shards() };
+        if (1..=possible).contains(&request.shards) {
+            return Ok(());
+        }
+        Err(ModelError::ShardCount { asked: request.shards, possible, layers })
+    }
+
+    /// Number of the stop behind the last node; stop `i` between is the `i`-th legal cut, counted from 1.
+    fn last_stop(&self) -> usize {
+        self.cuts.legal.len() + 1
+    }
+
+    /// Nodes before a stop.
+    fn position(&self, stop: usize) -> usize {
+        match stop {
+            0 => 0,
+            stop if stop == self.last_stop() => self.graph.nodes.len(),
+            stop => self.cuts.legal[stop - 1].position,
+        }
+    }
+
+    /// Elements that cross at a stop.
+    fn elements_at(&self, stop: usize) -> u64 {
+        let sum = |tensors: &[BoundaryTensor]| tensors.iter().map(|tensor| tensor.shape.iter().product::<u64>()).sum();
+        match stop {
+            0 => sum(self.inputs()),
+            stop if stop == self.last_stop() => sum(self.outputs()),
+            stop => self.cuts.legal[stop - 1].elements,
+        }
+    }
+
+    fn load_between(&self, from: usize, to: usize) -> Load {
+        let (start, end) = (self.position(from), self.position(to));
+        let operations: Operations = self.graph.nodes[start..end].iter().map(|node| cost::operations(&self.graph, node)).sum();
+        Load { operations, input_elements: self.elements_at(from), output_elements: self.elements_at(to) }
+    }
+
+    fn balanced_stops(&self, kind: BackendKind, modes: BoundaryModes, shards: usize) -> Vec<usize> {
+        let last = self.last_stop();
+        let mut sums = Vec::with_capacity(last + 1);
+        sums.push(Operations::default());
+        for stop in 0..last {
+            sums.push(sums[stop] + self.load_between(stop, stop + 1).operations);
+        }
+        let elements: Vec<u64> = (0..=last).map(|stop| self.elements_at(stop)).collect();
+        let mode = |stop: usize| if stop == 0 { modes.input } else if stop == last { modes.output } else { modes.inner };
+        let cost = |from: usize, to: usize| {
+            let operations = sums[to].minus(sums[from]);
+            let load = Load { operations, input_elements: elements[from], output_elements: elements[to] };
+            cost::predict(kind, &load, mode(from), mode(to)).cost
+        };
+        let least = |from: usize, to: usize| {
+            let operations = sums[to].minus(sums[from]);
+            cost::predict(kind, &Load { operations, ..Load::default() }, mode(from), mode(to)).cost
+        };
+        let crossing = |stop: usize| {
+            let cut = &self.cuts.legal[stop - 1];
+            (cut.elements, u64::from(!cut.between_layers))
+        };
+        planner::balanced(&Problem { last, cost: &cost, least: &least, crossing: &crossing }, shards)
+    }
+
+    /// Stops between layers, each with the number of layers before it.
+    fn layer_candidates(&self) -> Vec<(usize, usize)> {
+        let numbered = self.cuts.legal.iter().enumerate().filter(|(_, cut)| cut.between_layers);
+        numbered.map(|(index, cut)| (index + 1, self.layers[cut.position])).collect()
+    }
+
+    fn layer_stops(&self, shards: usize) -> Vec<usize> {
+        planner::equal_layers(&self.layer_candidates(), self.layers(), self.last_stop(), shards)
+    }
+
+    /// Layers whose first node lies in the range, so that each layer is counted in one shard.
+    fn layers_begun(&self, range: &std::ops::Range<usize>) -> u32 {
+        let begins = |index: &usize| *index == 0 || self.layers[index - 1] != self.layers[*index];
+        range.clone().filter(begins).count() as u32
+    }
+
+    fn boundary_plans(&self, named: &Boundaries, modes: BoundaryModes, shards: usize) -> Vec<BoundaryPlan> {
+        let tensor = |(id, name): &(usize, String)| {
+            let shape = self.graph.fact(&self.cuts.tensors[*id].name).shape.clone();
+            BoundaryTensor { name: name.clone(), shape }
+        };
+        let plan = |(index, tensors): (usize, &Vec<(usize, String)>)| BoundaryPlan {
+            tensors: tensors.iter().map(tensor).collect(),
+            mode: modes.of(index, shards),
+        };
+        named.tensors.iter().enumerate().map(plan).collect()
+    }
+}
+
+/// The modes in force: all public where every shard runs in floats, which commits to nothing.
+fn effective_modes(modes: BoundaryModes, backends: &[BackendOptions]) -> Result<BoundaryModes, ModelError> {
+    let float = |options: &BackendOptions| options.kind() == BackendKind::Float;
+    if backends.iter().all(float) {
+        return Ok(BoundaryModes { input: BoundaryMode::Public, inner: BoundaryMode::Public, output: BoundaryMode::Public });
+    }
+    let last = backends.len() - 1;
+    for (index, options) in backends.iter().enumerate() {
+        for mode in [modes.of(index, last + 1), modes.of(index + 1, last + 1)] {
+            if float(options) && mode != BoundaryMode::Public {
+                return Err(ModelError::BoundaryMode { mode, shard: index, backend: options.kind() });
+            }
+        }
+    }
+    Ok(modes)
+}
