@@ -1,5 +1,7 @@
 //! The bundle's format: pinned, canonical, and safe to read whatever the bytes are.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::path::PathBuf;

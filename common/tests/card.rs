@@ -1,5 +1,7 @@
 //! Cards: whatever is changed in one is refused, and so is one on which no chain could rest.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use proptest::prelude::*;

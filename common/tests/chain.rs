@@ -1,5 +1,7 @@
 //! What honest runs amount to, and what the report says of them.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use shardproof_common::chain::{self, ChainError, Check, Outcome, ProofState, Status, VerifyOptions};

@@ -3,6 +3,8 @@
 //! The forger of these tests colludes with everyone but the owner: it holds the workers' keys and the proof system's secret,
 //! so signatures, digests and proofs of what it changed are always right.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use shardproof_common::bundle::Bundle;
@@ -16,6 +18,9 @@ use shardproof_common::tensor::{FloatTensor, Tensor, TensorSpec, encode_boundary
 use support::{MockProof, MockVerifier, Scenario, assert_only, commit, identity, integers, verify, with_job};
 
 const MODES: [BoundaryMode; 3] = [BoundaryMode::Public, BoundaryMode::Hashed, BoundaryMode::Polycommit];
+
+/// The reason expected, and what is changed.
+type Forgery<'a, T> = (&'a str, &'a dyn Fn(&mut T));
 
 fn hashed() -> Scenario {
     Scenario::new(3, BoundaryMode::Hashed)
@@ -164,7 +169,7 @@ fn run_id_of_another_run() {
 #[test]
 fn statement_every_field() {
     let other = Digest::of(b"other");
-    let forgeries: [(&str, &dyn Fn(&mut Statement)); 7] = [
+    let forgeries: [Forgery<'_, Statement>; 7] = [
         ("expected protocol 1, found 2", &|statement| statement.protocol = 2),
         ("expected backend ezkl", &|statement| statement.backend.version.push('1')),
         ("expected backend ezkl", &|statement| statement.backend.kind = BackendKind::Float),
@@ -247,7 +252,7 @@ fn commitments(boundary: &mut Boundary) -> &mut Vec<Vec<u8>> {
 
 #[test]
 fn boundary_form_shape_scale_and_counts() {
-    let forgeries: [(&str, &dyn Fn(&mut Boundary)); 6] = [
+    let forgeries: [Forgery<'_, Boundary>; 6] = [
         ("expected shape [1, 3], found [3, 1]", &|boundary| boundary.tensors[0].shape = vec![3, 1]),
         ("expected scale 9, found 8", &|boundary| boundary.tensors[1].scale = 8),
         ("expected 2 tensors, found 1", &|boundary| drop(boundary.tensors.pop())),

@@ -1,5 +1,7 @@
 //! What the coordinator checks while a run proceeds is what the offline verifier checks afterwards.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use shardproof_common::bundle::Bundle;
@@ -12,6 +14,9 @@ use shardproof_common::plan::BoundaryMode;
 use shardproof_common::receipt::{Admission, Receipt};
 use shardproof_common::statement::Statement;
 use support::{MockVerifier, Scenario, identity, integers, with_job};
+
+/// What is expected, and what is changed.
+type Forgery<'a, T> = (T, &'a dyn Fn(&mut Statement));
 
 fn shard_check<'a>(bundle: &'a Bundle, card: &'a ModelCard, shard: usize) -> ShardCheck<'a> {
     let record = &bundle.shards[shard];
@@ -59,7 +64,7 @@ fn honest_shards_pass_every_check() {
 #[test]
 fn receipts_are_refused_by_name() {
     let scenario = Scenario::new(3, BoundaryMode::Hashed);
-    let forgeries: [(Check, &dyn Fn(&mut Statement)); 4] = [
+    let forgeries: [Forgery<'_, Check>; 4] = [
         (Check::ShardList, &|statement| statement.shard = ShardIndex(2)),
         (Check::RunId, &|statement| statement.run = RunId::from_bytes([8; 16])),
         (Check::Statement, &|statement| statement.keys = Digest::of(b"other")),
@@ -109,12 +114,13 @@ fn links_are_refused_by_name() {
         check_link(&bundle.shards[0].receipt, &bundle.shards[1].receipt).unwrap_err()
     };
     assert_eq!(forge(&|statement| statement.run = RunId::from_bytes([8; 16])).check, Check::RunId);
-    for (reason, change) in [
-        ("put out in shape [1, 3], taken in as [3]", &(|s: &mut Statement| s.input.tensors[0].shape = vec![3]) as &dyn Fn(&mut Statement)),
+    let forgeries: [Forgery<'_, &str>; 4] = [
+        ("put out in shape [1, 3], taken in as [3]", &|s| s.input.tensors[0].shape = vec![3]),
         ("put out at scale 9, taken in at 0", &|s| s.input.tensors[1].scale = 0),
         ("2 tensors were put out, 1 taken in", &|s| drop(s.input.tensors.pop())),
         ("one side shows its tensors", &|s| s.input.binding = shardproof_common::statement::Binding::Public(Digest::of(b""))),
-    ] {
+    ];
+    for (reason, change) in forgeries {
         let refusal = forge(change);
         assert_eq!(refusal.check, Check::BoundaryLink);
         assert!(refusal.reason.contains(reason), "{refusal}");
