@@ -1,1 +1,171 @@
 //! The coordinator: plans, sets up, assigns shards to workers, runs, verifies and chains.
+//!
+//! It acts for the model's owner: settings and keys are computed here ([`setup`]), workers get theirs by digest
+//! ([`registry`], [`cluster`]). A run passes through the workers without the coordinator, which sees the first and the last
+//! boundary and every receipt ([`inference`]); proofs come later, on request ([`proving`]), and are verified here before
+//! a client sees them in a bundle ([`bundling`]). What must survive a restart is in the [`store`].
+
+mod args;
+mod bundling;
+mod cluster;
+mod inference;
+mod proving;
+mod record;
+mod registry;
+mod runs;
+mod services;
+mod setup;
+mod store;
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use shardproof_common::artifacts::ArtifactStore;
+use shardproof_common::backend::ProofVerifier;
+use shardproof_common::process::{self, DataDir};
+use shardproof_common::receipt::{Identity, PublicKey};
+use shardproof_common::{keyfile, telemetry};
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use args::{CoordinatorArgs, PlanArgs, ServiceArgs};
+use cluster::Cluster;
+use runs::Runs;
+use setup::{Planned, Prepared};
+use store::Store;
+
+/// Largest boundary that the coordinator takes, bytes of its encoding.
+const MAX_TENSOR_BYTES: u64 = 1 << 30;
+/// Largest proof that it takes, bytes.
+const MAX_PROOF_BYTES: u64 = 256 << 20;
+/// Proofs verified at a time.
+const VERIFICATIONS: usize = 2;
+/// A worker that has sent no heartbeat for so long is taken for dead.
+const SILENCE: Duration = Duration::from_secs(20);
+
+/// What the parts of a coordinator share.
+struct Coordinator {
+    settings: Settings,
+    planned: Planned,
+    owner: Identity,
+    artifacts: ArtifactStore,
+    runs: Runs,
+    store: Store,
+    cluster: Cluster,
+    verifiers: Vec<Box<dyn ProofVerifier>>,
+    verifying: Semaphore,
+    stage: watch::Sender<Stage>,
+    tasks: TaskTracker,
+    shutdown: CancellationToken,
+}
+
+/// How far setup is.
+#[derive(Clone)]
+enum Stage {
+    /// At a step, in words for people.
+    Preparing(String),
+    /// Done.
+    Serving(Arc<Prepared>),
+    /// It failed, and why.
+    Failed(String),
+}
+
+/// The service's limits.
+struct Settings {
+    run_deadline: Duration,
+    prove_deadline: Duration,
+    setup_deadline: Duration,
+    rejoin_grace: Duration,
+    max_runs: usize,
+    memory_bytes: Option<u64>,
+    admitted: Option<HashSet<PublicKey>>,
+}
+
+/// Runs a coordinator until it is told to stop.
+///
+/// # Errors
+/// When the model cannot be split as asked, it cannot listen, or its data directory is in use.
+pub async fn run(args: CoordinatorArgs) -> anyhow::Result<()> {
+    telemetry::init("info", args.service.log_format);
+    let shutdown = process::shutdown_on_signals()?;
+    if args.service.exit_with_parent {
+        process::exit_with_parent(shutdown.clone());
+    }
+    let data = DataDir::open(data_directory(&args)?)?;
+    let listener = TcpListener::bind((args.host.as_str(), args.port)).await.with_context(|| {
+        format!("cannot listen on {}:{}: give another port, or 0 for a free one", args.host, args.port)
+    })?;
+    let port = listener.local_addr()?.port();
+    let advertised = args.service.advertise.clone().unwrap_or_else(|| format!("{}:{port}", args.host));
+    warn_of_exposure(&args, listener.local_addr()?.ip().is_loopback());
+
+    let planning = args.clone();
+    let planned = tokio::task::spawn_blocking(move || setup::plan(&planning)).await??;
+    let store = Store::open(&data.join("state.sqlite")).await?;
+    let plan = planned.plan.digest();
+    let runs = Runs::new(store.clone());
+    runs.restore().await?;
+    let coordinator = Arc::new(Coordinator {
+        settings: settings(&args.service)?,
+        cluster: Cluster::new(planned.plan.shards.len(), advertised, store.holders(plan).await?),
+        planned,
+        owner: keyfile::load_or_create(&data.join("owner.key"))?,
+        artifacts: ArtifactStore::open(data.join("artifacts"))?,
+        runs,
+        store,
+        verifiers: setup::verifiers(&args.service),
+        verifying: Semaphore::new(VERIFICATIONS),
+        stage: watch::Sender::new(Stage::Preparing("starting".into())),
+        tasks: TaskTracker::new(),
+        shutdown,
+    });
+    process::announce(&format!("{}:{port}", args.host))?;
+    tracing::info!(model = coordinator.planned.name, shards = args.shards, plan = plan.short(), "coordinator started");
+    coordinator.tasks.spawn(coordinator.clone().prepare(args, data.join("setup")));
+    services::serve(coordinator.clone(), listener).await?;
+    match &*coordinator.stage.borrow() {
+        Stage::Failed(reason) => anyhow::bail!("{reason}"),
+        Stage::Preparing(_) | Stage::Serving(_) => Ok(()),
+    }
+}
+
+fn settings(args: &ServiceArgs) -> anyhow::Result<Settings> {
+    Ok(Settings {
+        run_deadline: Duration::from_secs(args.run_deadline),
+        prove_deadline: Duration::from_secs(args.prove_deadline),
+        setup_deadline: Duration::from_secs(args.setup_deadline),
+        rejoin_grace: Duration::from_secs(args.rejoin_grace),
+        max_runs: args.max_runs,
+        memory_bytes: args.memory_limit.or_else(setup::machine_memory),
+        admitted: args.admit.as_deref().map(read_admitted).transpose()?,
+    })
+}
+
+/// One key a line; empty lines and those that begin with `#` are skipped.
+fn read_admitted(path: &Path) -> anyhow::Result<HashSet<PublicKey>> {
+    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    let lines = text.lines().map(str::trim).enumerate().filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
+    lines.map(|(n, line)| line.parse().with_context(|| format!("{}:{}", path.display(), n + 1))).collect()
+}
+
+fn warn_of_exposure(args: &CoordinatorArgs, loopback: bool) {
+    if !loopback && args.service.admit.is_none() {
+        tracing::warn!(
+            "listening beyond this machine without --admit: whoever reaches the port can join as a worker; \
+             their receipts are signed and their proofs verified, but they see the activations"
+        );
+    }
+}
+
+fn data_directory(args: &CoordinatorArgs) -> anyhow::Result<PathBuf> {
+    match (&args.service.data_dir, args.port) {
+        (Some(directory), _) => Ok(directory.clone()),
+        (None, 0) => anyhow::bail!("port 0 needs --data-dir: the default directory is named by the port"),
+        (None, port) => Ok(process::default_data_dir().join(format!("coordinator-{port}"))),
+    }
+}

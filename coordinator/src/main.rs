@@ -1,1 +1,16 @@
-fn main() {}
+//! `coordinator <host> <port> <shards> <model>`: splits a model, sets it up, and runs and verifies it over workers.
+
+use clap::Parser;
+use shardproof_coordinator::CoordinatorArgs;
+
+#[derive(Parser)]
+#[command(name = "coordinator", version, about = "Splits a model over workers, runs it, verifies and chains their proofs")]
+struct Cli {
+    #[command(flatten)]
+    args: CoordinatorArgs,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    shardproof_coordinator::run(Cli::parse().args).await
+}

@@ -50,6 +50,7 @@ pub use engine::ENGINE_VERSION;
 pub use error::{FloatError, InputError, ModelError};
 pub use float::{FloatShard, run_chain};
 pub use float_backend::FloatBackend;
+pub use input::{SampleOrigin, Samples};
 pub use import::{OPSET_HIGHEST, OPSET_LOWEST};
 pub use model::{LoadOptions, MAX_FILE_BYTES, ModelSource, OnnxModel};
 pub use report::{BoundaryReport, PlanReport, ShardReport};

@@ -1,1 +1,173 @@
-//! The worker: runs one shard, passes activations on, proves on request.
+//! The worker: runs one shard, passes the activations on, proves on request.
+//!
+//! A worker keeps one control stream to the coordinator ([`session`]), from which it learns its shard ([`shard`]) and the
+//! address of the next one. Boundaries arrive through [`pipeline`], are written to the [`spool`] before they are
+//! acknowledged, and proofs are made one at a time on a thread of their own ([`proving`]). Heartbeats leave from a thread that
+//! none of this can starve ([`heartbeat`]).
+
+mod args;
+mod heartbeat;
+mod pipeline;
+mod proving;
+mod session;
+mod shard;
+mod spool;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context;
+use shardproof_common::artifacts::ArtifactStore;
+use shardproof_common::backend::Backend;
+use shardproof_common::ids::Role;
+use shardproof_common::plan::BackendKind;
+use shardproof_common::process::{self, DataDir};
+use shardproof_common::receipt::Identity;
+use shardproof_common::{keyfile, telemetry};
+use shardproof_ezkl::{EzklBackend, EzklConfig, RunnerKind};
+use shardproof_models::FloatBackend;
+use shardproof_proto::transport;
+use shardproof_proto::v1::{WorkerMessage, worker_message};
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::transport::Channel;
+
+pub use args::WorkerArgs;
+use shard::HeldShard;
+use spool::Spool;
+
+/// Messages that wait while the coordinator is away.
+const OUTBOX_MESSAGES: usize = 4096;
+
+/// What the parts of a worker share.
+struct Worker {
+    identity: Identity,
+    role: Role,
+    address: String,
+    coordinator: Channel,
+    artifacts: ArtifactStore,
+    spool: Spool,
+    backends: HashMap<BackendKind, Arc<dyn Backend>>,
+    shard: watch::Sender<Option<Arc<HeldShard>>>,
+    next: watch::Sender<Option<Channel>>,
+    outbox: mpsc::Sender<WorkerMessage>,
+    queue: Arc<Semaphore>,
+    compute: Arc<Semaphore>,
+    proving: proving::Queue,
+    tasks: TaskTracker,
+    shutdown: CancellationToken,
+}
+
+impl Worker {
+    /// Queues a message for the coordinator.
+    async fn tell(&self, message: worker_message::Message) {
+        let message = WorkerMessage { message: Some(message) };
+        if self.outbox.send(message).await.is_err() {
+            tracing::debug!("nobody is left to take a message for the coordinator");
+        }
+    }
+
+    /// Queues a message that may be dropped when many wait.
+    fn mention(&self, message: worker_message::Message) {
+        // Progress is for people: a full outbox means that nobody is looking.
+        let _dropped_when_full = self.outbox.try_send(WorkerMessage { message: Some(message) });
+    }
+}
+
+/// Runs a worker until it is told to stop.
+///
+/// # Errors
+/// When it cannot listen, its data directory is in use, or the coordinator refuses it.
+pub async fn run(args: WorkerArgs) -> anyhow::Result<()> {
+    telemetry::init("info", args.log_format);
+    let shutdown = process::shutdown_on_signals()?;
+    if args.exit_with_parent {
+        process::exit_with_parent(shutdown.clone());
+    }
+    let data = DataDir::open(data_directory(&args)?)?;
+    let listener = TcpListener::bind((args.host.as_str(), args.port)).await.with_context(|| {
+        format!("cannot listen on {}:{}: give another port, or 0 for a free one", args.host, args.port)
+    })?;
+    let port = listener.local_addr()?.port();
+    let address = args.advertise.clone().unwrap_or_else(|| format!("{}:{port}", args.host));
+
+    let coordinator = format!("{}:{}", args.coordinator_host, args.coordinator_port);
+    let channel = transport::lazy_channel(&coordinator).with_context(|| format!("`{coordinator}` is no address"))?;
+    let (outbox, pending) = mpsc::channel(OUTBOX_MESSAGES);
+    let (proving, jobs) = proving::queue();
+    let worker = Arc::new(Worker {
+        identity: keyfile::load_or_create(&data.join("worker.key"))?,
+        role: args.role,
+        address,
+        coordinator: channel,
+        artifacts: ArtifactStore::open(data.join("artifacts"))?,
+        spool: Spool::open(data.join("spool"))?,
+        backends: backends(&args),
+        shard: watch::Sender::new(None),
+        next: watch::Sender::new(None),
+        outbox,
+        queue: Arc::new(Semaphore::new(args.queue.max(1))),
+        compute: Arc::new(Semaphore::new(args.concurrency.max(1))),
+        proving,
+        tasks: TaskTracker::new(),
+        shutdown,
+    });
+    proving::start(worker.clone(), jobs, args.prove_delay_ms)?;
+    process::announce(&format!("{}:{port}", args.host))?;
+    tracing::info!(role = %worker.role, key = %worker.identity.public().short(), "worker ready for the coordinator");
+    serve(worker, listener, pending, coordinator).await
+}
+
+/// Serves activations and keeps the session with the coordinator until either ends.
+async fn serve(
+    worker: Arc<Worker>,
+    listener: TcpListener,
+    pending: mpsc::Receiver<WorkerMessage>,
+    coordinator: String,
+) -> anyhow::Result<()> {
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_not_serving::<pipeline::Server>().await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(shardproof_proto::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()?;
+    let activations = pipeline::server(worker.clone());
+    let stop = worker.shutdown.clone();
+    let server = transport::server()
+        .add_service(health_service)
+        .add_service(reflection)
+        .add_service(activations)
+        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop.cancelled_owned());
+    let server = tokio::spawn(server);
+    let watcher = tokio::spawn(shard::report_health(worker.clone(), health));
+
+    let session = session::keep(worker.clone(), coordinator, pending).await;
+    worker.shutdown.cancel();
+    worker.tasks.close();
+    worker.tasks.wait().await;
+    watcher.abort();
+    server.await??;
+    Ok(session?)
+}
+
+fn backends(args: &WorkerArgs) -> HashMap<BackendKind, Arc<dyn Backend>> {
+    let float: Arc<dyn Backend> = Arc::new(FloatBackend::new());
+    let mut config = EzklConfig::from_env();
+    if let Some(program) = &args.ezkl_cli {
+        config.runner = RunnerKind::Program(program.clone());
+    }
+    let ezkl: Arc<dyn Backend> = Arc::new(EzklBackend::new(config));
+    HashMap::from([(BackendKind::Float, float), (BackendKind::Ezkl, ezkl)])
+}
+
+fn data_directory(args: &WorkerArgs) -> anyhow::Result<PathBuf> {
+    match (&args.data_dir, args.port) {
+        (Some(directory), _) => Ok(directory.clone()),
+        (None, 0) => anyhow::bail!("port 0 needs --data-dir: the default directory is named by the port"),
+        (None, port) => Ok(process::default_data_dir().join(format!("worker-{port}"))),
+    }
+}

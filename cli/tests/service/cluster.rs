@@ -1,0 +1,244 @@
+//! Starts coordinators and workers as processes, and talks to them.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use shardproof_common::tensor::{FloatTensor, Tensor, decode_boundary, encode_boundary};
+use shardproof_models::{ModelSource, OnnxModel, input};
+use shardproof_proto::transport;
+use shardproof_proto::v1::runs_client::RunsClient;
+use shardproof_proto::v1::{ProveRequest, Run, RunState, StatusRequest, StatusResponse, SubmitRequest, WatchRequest};
+use tempfile::TempDir;
+use tonic::Status;
+use tonic::transport::Channel;
+
+/// Longest that a test waits for anything.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(240);
+
+/// A process of the service; killed when dropped.
+pub(crate) struct Program {
+    pub(crate) child: Child,
+    pub(crate) address: String,
+    pub(crate) log: PathBuf,
+}
+
+impl Program {
+    /// Starts `shardproof ARGS` and waits until it listens.
+    pub(crate) fn start(directory: &Path, name: &str, args: &[String]) -> Self {
+        let log = directory.join(format!("{name}.log"));
+        let mut child = command(args)
+            .stdout(Stdio::piped())
+            .stderr(File::options().create(true).append(true).open(&log).unwrap())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let address = line.trim().strip_prefix("listening on ").map(str::to_owned);
+        let address = address.unwrap_or_else(|| panic!("{name} did not start: {}", std::fs::read_to_string(&log).unwrap()));
+        Self { child, address, log }
+    }
+
+    /// SIGKILL, as a crash would.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGTERM, and the exit status that follows.
+    pub(crate) fn terminate(&mut self) -> ExitStatus {
+        let killed = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
+        assert!(killed.success());
+        let started = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(started.elapsed() < PATIENCE, "did not stop: {}", self.logged());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    pub(crate) fn logged(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ended = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+/// A coordinator and workers in one temporary directory.
+pub(crate) struct Service {
+    pub(crate) directory: TempDir,
+    pub(crate) coordinator: Program,
+    pub(crate) workers: Vec<Program>,
+    arguments: Vec<String>,
+    roles: Vec<String>,
+}
+
+impl Service {
+    /// Starts a coordinator with `extra` arguments, then one worker per role.
+    pub(crate) fn start(model: &str, roles: &[&str], shards: usize, extra: &[&str]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let data = directory.path().join("coordinator").display().to_string();
+        let mut arguments = strings(&["coordinator", "127.0.0.1", "0", &shards.to_string(), model, "--data-dir", &data]);
+        arguments.extend(strings(extra));
+        let coordinator = Program::start(directory.path(), "coordinator", &arguments);
+        // A coordinator that is started again has to be found where it was.
+        arguments[2] = port(&coordinator.address).to_owned();
+        let mut service = Self { directory, coordinator, workers: Vec::new(), arguments, roles: Vec::new() };
+        for role in roles {
+            service.add_worker(role, &[]);
+        }
+        service
+    }
+
+    pub(crate) fn add_worker(&mut self, role: &str, extra: &[&str]) {
+        let index = self.workers.len();
+        let worker = self.spawn_worker(index, role, extra);
+        self.workers.push(worker);
+        self.roles.push(role.to_owned());
+    }
+
+    /// Starts a worker again on the data it had.
+    pub(crate) fn restart_worker(&mut self, index: usize, extra: &[&str]) {
+        let role = self.roles[index].clone();
+        self.workers[index] = self.spawn_worker(index, &role, extra);
+    }
+
+    pub(crate) fn restart_coordinator(&mut self) {
+        self.coordinator = Program::start(self.directory.path(), "coordinator", &self.arguments);
+    }
+
+    fn spawn_worker(&self, index: usize, role: &str, extra: &[&str]) -> Program {
+        let data = self.worker_data(index).display().to_string();
+        let port = port(&self.coordinator.address);
+        let mut arguments = strings(&["worker", "127.0.0.1", "0", "127.0.0.1", port, role, "--data-dir", &data]);
+        arguments.extend(strings(extra));
+        Program::start(self.directory.path(), &format!("worker{index}"), &arguments)
+    }
+
+    pub(crate) fn worker_data(&self, index: usize) -> PathBuf {
+        self.directory.path().join(format!("worker{index}"))
+    }
+
+    fn channel(&self) -> Channel {
+        transport::lazy_channel(&self.coordinator.address).unwrap()
+    }
+
+    pub(crate) fn client(&self) -> RunsClient<Channel> {
+        RunsClient::new(self.channel())
+    }
+
+    pub(crate) async fn status(&self) -> StatusResponse {
+        self.client().status(StatusRequest {}).await.unwrap().into_inner()
+    }
+
+    /// Waits until every shard has a worker that is ready.
+    pub(crate) async fn ready(&self) {
+        self.until("every shard has a worker", |status| status.stage == "serving" && status.shards.iter().all(|s| s.ready)).await;
+    }
+
+    /// Waits until the status is as described.
+    pub(crate) async fn until(&self, what: &str, holds: impl Fn(&StatusResponse) -> bool) {
+        let started = Instant::now();
+        loop {
+            let status = self.client().status(StatusRequest {}).await;
+            match status {
+                Ok(status) if holds(status.get_ref()) => return,
+                _ => assert!(started.elapsed() < PATIENCE, "not so: {what}; {}", self.coordinator.logged()),
+            }
+            tokio::time::sleep(Duration::from_millis(30)).await;
+        }
+    }
+
+    pub(crate) async fn submit(&self, input: &[FloatTensor]) -> Result<Run, Status> {
+        let tensors: Vec<Tensor> = input.iter().cloned().map(Tensor::Float).collect();
+        let stored = transport::artifacts::store(self.channel(), encode_boundary(&tensors).into()).await.unwrap();
+        let request = SubmitRequest { input: stored.digest.as_bytes().to_vec().into() };
+        Ok(self.client().submit(request).await?.into_inner())
+    }
+
+    /// Submits and waits for the end of the run.
+    pub(crate) async fn infer(&self, input: &[FloatTensor]) -> Run {
+        let run = self.submit(input).await.unwrap();
+        self.settled(&run).await
+    }
+
+    pub(crate) async fn prove(&self, run: &Run, shards: &[u32]) -> Result<Run, Status> {
+        let request = ProveRequest { run: run.run.clone(), shards: shards.to_vec() };
+        Ok(self.client().prove(request).await?.into_inner())
+    }
+
+    /// The run once nothing is under way any more.
+    pub(crate) async fn settled(&self, run: &Run) -> Run {
+        let mut stream = self.client().watch(WatchRequest { run: run.run.clone() }).await.unwrap().into_inner();
+        let mut last = run.clone();
+        let watched = tokio::time::timeout(PATIENCE, async {
+            while let Some(run) = stream.message().await.unwrap() {
+                last = run;
+            }
+        });
+        watched.await.unwrap_or_else(|_| panic!("run did not settle; {}", self.coordinator.logged()));
+        last
+    }
+}
+
+/// Runs `shardproof ARGS` to its end: exit code and standard error.
+pub(crate) fn fails(args: &[&str]) -> (Option<i32>, String) {
+    let mut child = command(&strings(args)).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut errors = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
+    (child.wait().unwrap().code(), errors)
+}
+
+/// The zoo's samples of a model and the float model's answers to them.
+pub(crate) fn samples(name: &str) -> Vec<(Vec<FloatTensor>, Vec<f64>)> {
+    let source = ModelSource::resolve(name).unwrap();
+    let model = OnnxModel::load(&source, &Default::default()).unwrap();
+    let shard = shardproof_models::FloatShard::load(&model.to_onnx()).unwrap();
+    let inputs = input::samples(&source, &model, 8, 0).unwrap().inputs;
+    let answer = |input: &Vec<FloatTensor>| {
+        let outputs = shard.run(input).unwrap();
+        outputs.into_iter().flat_map(|tensor| tensor.values).map(f64::from).collect()
+    };
+    inputs.iter().map(|input| (input.clone(), answer(input))).collect()
+}
+
+/// The answer of a run as reals.
+pub(crate) fn answer(run: &Run) -> Vec<f64> {
+    assert!(!run.answer.is_empty(), "no answer: {:?} {}", run.state(), run.reason);
+    decode_boundary(&run.answer).unwrap().iter().flat_map(Tensor::to_reals).collect()
+}
+
+pub(crate) fn assert_close(found: &[f64], expected: &[f64], tolerance: f64) {
+    assert_eq!(found.len(), expected.len());
+    for (found, expected) in found.iter().zip(expected) {
+        assert!((found - expected).abs() <= tolerance, "{found} is not {expected} within {tolerance}");
+    }
+}
+
+pub(crate) fn assert_state(run: &Run, state: RunState) {
+    assert_eq!(run.state(), state, "{}", run.reason);
+}
+
+fn command(args: &[String]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_shardproof"));
+    command.args(args).stdin(Stdio::null());
+    command
+}
+
+fn strings(args: &[&str]) -> Vec<String> {
+    args.iter().map(ToString::to_string).collect()
+}
+
+pub(crate) fn port(address: &str) -> &str {
+    address.rsplit_once(':').unwrap().1
+}

@@ -1,0 +1,9 @@
+//! The service as its users meet it: real processes on free ports, real kills, the client's gRPC.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on is a test that failed")]
+
+mod cluster;
+mod inference;
+mod proving;
+mod recovery;
+mod refusals;

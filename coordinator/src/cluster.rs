@@ -1,0 +1,127 @@
+//! The connected workers: the registry's orders become messages on their streams.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use dashmap::DashMap;
+use shardproof_common::ids::{Role, ShardIndex};
+use shardproof_common::receipt::PublicKey;
+use shardproof_proto::v1::coordinator_message::Message;
+use shardproof_proto::v1::{CoordinatorMessage, Route, Welcome};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+use crate::registry::{Member, Order, Registry, RoleError, SessionId};
+
+/// A worker's stream as the coordinator writes it.
+pub(crate) type Stream = mpsc::Sender<Result<CoordinatorMessage, Status>>;
+
+/// The workers of one plan with their streams.
+pub(crate) struct Cluster {
+    registry: Mutex<Registry>,
+    connections: DashMap<SessionId, Connection>,
+}
+
+/// How one worker is reached.
+struct Connection {
+    stream: Stream,
+    /// Cancelled when the coordinator is done with the worker.
+    closed: CancellationToken,
+}
+
+impl Cluster {
+    pub(crate) fn new(shards: usize, coordinator: String, remembered: HashMap<PublicKey, ShardIndex>) -> Self {
+        Self { registry: Mutex::new(Registry::new(shards, coordinator, remembered)), connections: DashMap::new() }
+    }
+
+    /// Looks at the registry.
+    pub(crate) fn with<T>(&self, look: impl FnOnce(&Registry) -> T) -> T {
+        look(&self.lock())
+    }
+
+    /// Adds a worker and welcomes it; returns its session and the shards that were given out. `closed` is cancelled when the
+    /// session is to end.
+    pub(crate) fn join(
+        &self,
+        key: PublicKey,
+        role: Role,
+        address: String,
+        stream: Stream,
+        closed: CancellationToken,
+    ) -> Result<(SessionId, Vec<(SessionId, ShardIndex)>), RoleError> {
+        let (session, orders) = self.lock().join(key, role, address)?;
+        self.connections.insert(session, Connection { stream, closed });
+        self.send(session, Message::Welcome(Welcome { session: session.0 }));
+        Ok((session, self.carry_out(orders)))
+    }
+
+    /// Removes a worker; returns the shards that spares took over.
+    pub(crate) fn leave(&self, session: SessionId) -> Vec<(SessionId, ShardIndex)> {
+        self.connections.remove(&session);
+        let orders = self.lock().leave(session);
+        self.carry_out(orders)
+    }
+
+    pub(crate) fn ready(&self, session: SessionId, shard: ShardIndex) {
+        let orders = self.lock().ready(session, shard);
+        self.carry_out(orders);
+    }
+
+    pub(crate) fn seen(&self, session: SessionId) -> bool {
+        self.lock().seen(session)
+    }
+
+    /// Closes the streams of workers that have been silent for longer than `age`.
+    pub(crate) fn close_silent(&self, age: Duration) {
+        let silent = self.lock().silent(age);
+        for session in silent {
+            tracing::warn!(session = session.0, "no heartbeat, closing the worker's session");
+            self.close(session, Status::unavailable("no heartbeat arrived"));
+        }
+    }
+
+    /// Sends a message; false when the worker is gone or does not read.
+    pub(crate) fn send(&self, session: SessionId, message: Message) -> bool {
+        let message = CoordinatorMessage { message: Some(message) };
+        let sent = self.connections.get(&session).is_some_and(|connection| connection.stream.try_send(Ok(message)).is_ok());
+        if !sent {
+            self.close(session, Status::resource_exhausted("the worker does not read its messages"));
+        }
+        sent
+    }
+
+    /// The member behind a session.
+    pub(crate) fn member(&self, session: SessionId) -> Option<Member> {
+        self.lock().member(session).cloned()
+    }
+
+    /// Ends a worker's stream; its session task then removes the worker.
+    fn close(&self, session: SessionId, status: Status) {
+        if let Some((_, connection)) = self.connections.remove(&session) {
+            // A stream that is full or closed ends all the same: its senders are dropped.
+            let _unread = connection.stream.try_send(Err(status));
+            connection.closed.cancel();
+        }
+    }
+
+    fn carry_out(&self, orders: Vec<Order>) -> Vec<(SessionId, ShardIndex)> {
+        let mut given = Vec::new();
+        for order in orders {
+            match order {
+                Order::Take(session, shard) => given.push((session, shard)),
+                Order::Route(session, next) => {
+                    self.send(session, Message::Route(Route { next }));
+                }
+                Order::Close(session) => self.close(session, Status::aborted("the worker joined again")),
+            }
+        }
+        given
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Registry> {
+        // The registry's methods leave it consistent even when a caller's closure panics.
+        self.registry.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}

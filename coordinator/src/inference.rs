@@ -1,0 +1,242 @@
+//! A run on its way: the quantised input goes to the first worker, receipts come in from all of them, the last boundary comes
+//! back. Every receipt is compared with the card, with its neighbours' and with the tensors that this side has seen.
+
+use std::sync::Arc;
+
+use shardproof_common::artifacts::Artifact;
+use shardproof_common::chain;
+use shardproof_common::ids::{RunId, ShardIndex};
+use shardproof_common::plan::BackendKind;
+use shardproof_common::receipt::Receipt;
+use shardproof_common::statement::Boundary;
+use shardproof_common::tensor::{FloatTensor, Tensor, decode_boundary, encode_boundary};
+use shardproof_proto::transport::{self, activations};
+use shardproof_proto::v1::ActivationHeader;
+use shardproof_proto::convert;
+use tonic::Status;
+
+use crate::record::{RunRecord, RunState};
+use crate::runs::now_ms;
+use crate::setup::Prepared;
+use crate::{Coordinator, MAX_TENSOR_BYTES, Stage};
+
+impl Coordinator {
+    /// Starts a run on a stored input; the answer is the run as it was accepted and saved.
+    pub(crate) async fn submit(self: &Arc<Self>, input: shardproof_common::ids::Digest) -> Result<RunRecord, Status> {
+        let prepared = self.serving()?;
+        let vacant = self.cluster.with(|registry| registry.vacant());
+        if !vacant.is_empty() {
+            let names: Vec<_> = vacant.iter().map(ToString::to_string).collect();
+            let message = format!("no worker is ready for shard {}: start one, or wait for it", names.join(", "));
+            return Err(Status::failed_precondition(message));
+        }
+        let under_way = self.runs.under_way().len();
+        if under_way >= self.settings.max_runs {
+            return Err(Status::resource_exhausted(format!("{under_way} runs are under way, as many as are allowed at a time")));
+        }
+        let bytes = self.artifacts.read(input, MAX_TENSOR_BYTES).map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let boundary = quantise_input(&prepared, &bytes)?;
+        let encoding = encode_boundary(&boundary);
+        let stored = self.artifacts.put(&encoding).map_err(|error| Status::resource_exhausted(error.to_string()))?;
+        let record = RunRecord::new(RunId::generate(), prepared.plan, prepared.shards.len(), stored, now_ms());
+        self.runs.create(record.clone()).await.map_err(|error| Status::unavailable(error.to_string()))?;
+        self.tasks.spawn(self.clone().start(record.id, encoding, prepared));
+        Ok(record)
+    }
+
+    /// Hands boundary 0 to the first worker and ends the run if its deadline passes.
+    async fn start(self: Arc<Self>, run: RunId, encoding: Vec<u8>, prepared: Arc<Prepared>) {
+        let deadline = self.settings.run_deadline;
+        let first = self.cluster.with(|registry| registry.holder(ShardIndex(0)).map(|(_, m)| (m.key, m.address.clone())));
+        let Some((key, address)) = first else {
+            let reason = "the worker of shard 0 left".to_owned();
+            self.runs.change(run, |record| record.fail(Some(ShardIndex(0)), None, reason)).await;
+            return;
+        };
+        let header = ActivationHeader {
+            run: convert::run_bytes(run),
+            plan: convert::digest_bytes(prepared.plan),
+            ..Default::default()
+        };
+        let delivered = match transport::lazy_channel(&address) {
+            Ok(channel) => activations::deliver(channel, header, encoding.into(), deadline).await,
+            Err(error) => Err(Status::unavailable(error.to_string())),
+        };
+        if let Err(status) = delivered {
+            let reason = format!("the worker of shard 0 at {address} did not take the input: {}", status.message());
+            self.runs.change(run, |record| record.fail(Some(ShardIndex(0)), Some(key), reason)).await;
+            return;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(deadline) => {}
+            () = self.shutdown.cancelled() => return,
+            () = self.wait_while_running(run) => return,
+        }
+        self.runs.change(run, |record| {
+            if record.state == RunState::Running {
+                let shard = record.shards.iter().position(|shard| shard.receipt.is_none()).unwrap_or(record.shards.len() - 1);
+                let reason = format!("no answer within {} s: shard {shard} has not been heard of", deadline.as_secs());
+                record.fail(Some(ShardIndex(shard as u32)), None, reason);
+            }
+        })
+        .await;
+    }
+
+    async fn wait_while_running(&self, run: RunId) {
+        if let Ok(Some(mut record)) = self.runs.watch(run).await {
+            // The sender lives in the run table for as long as the run is under way.
+            let _ended = record.wait_for(|record| record.state != RunState::Running).await;
+        }
+    }
+
+    /// Takes a receipt that a worker sent. One that does not hold rejects the run and names the worker.
+    pub(crate) async fn take_receipt(&self, run: RunId, shard: ShardIndex, receipt: Receipt, figures: WitnessFigures) {
+        let Ok(prepared) = self.serving() else { return };
+        let worker = receipt.worker;
+        let checked = self.runs.change(run, |record| {
+            if record.state != RunState::Running {
+                return Ok(());
+            }
+            check_receipt(&prepared, record, shard, &receipt)?;
+            if let Some(entry) = record.shards.get_mut(shard.as_usize()) {
+                (entry.witness_ms, entry.witness_bytes) = (figures.witness_ms, figures.witness_bytes);
+                entry.peak_rss_bytes = figures.peak_rss_bytes;
+                entry.receipt = Some(receipt);
+            }
+            record.settle_inference();
+            Ok(())
+        });
+        if let Some(Err(Mismatch { shard, reason })) = checked.await {
+            tracing::warn!(%run, %shard, reason, "receipt refused");
+            self.runs.change(run, |record| record.reject(shard, Some(worker), reason)).await;
+        }
+    }
+
+    /// Takes the last boundary. The receipt of the worker it comes from is on its way on another stream.
+    pub(crate) async fn take_answer(&self, run: RunId, encoding: Vec<u8>, receipt: Receipt) -> Result<(), Status> {
+        let tensors = decode_boundary(&encoding).map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let last = receipt.statement.shard;
+        if receipt.statement.output != Boundary::public(&tensors) {
+            return Err(Status::invalid_argument("the receipt names another answer than the one that came with it"));
+        }
+        let answer = self.artifacts.put(&encoding).map_err(|error| Status::resource_exhausted(error.to_string()))?;
+        let signed = receipt.statement.digest();
+        let taken = self.runs.change(run, |record| {
+            let known = record.shards.get(last.as_usize()).and_then(|shard| shard.receipt.as_ref());
+            if known.is_some_and(|known| known.statement.digest() != signed) {
+                record.reject(last, Some(receipt.worker), "its receipt and its answer contradict each other".into());
+            } else if record.state == RunState::Running {
+                record.answer = Some(answer);
+                record.settle_inference();
+            }
+        });
+        taken.await.ok_or_else(|| Status::not_found(format!("there is no run {run}")))
+    }
+
+    /// Ends the runs that wait for a worker that is gone.
+    pub(crate) async fn fail_runs_of(&self, shard: ShardIndex, worker: shardproof_common::receipt::PublicKey) {
+        for run in self.runs.under_way() {
+            let index = shard.as_usize();
+            let passed_on = match run.shards.get(index + 1) {
+                Some(next) => next.receipt.is_some(),
+                None => run.answer.is_some(),
+            };
+            if run.state == RunState::Running && !passed_on {
+                let reason = format!("the worker of shard {shard} was lost before it passed the run on");
+                self.runs.change(run.id, |record| {
+                    if record.state == RunState::Running {
+                        record.fail(Some(shard), Some(worker), reason);
+                    }
+                })
+                .await;
+            }
+        }
+    }
+
+    /// What setup gave, or why nothing is served yet.
+    pub(crate) fn serving(&self) -> Result<Arc<Prepared>, Status> {
+        match &*self.stage.borrow() {
+            Stage::Serving(prepared) => Ok(prepared.clone()),
+            Stage::Preparing(step) => Err(Status::failed_precondition(format!("not serving yet: {step}"))),
+            Stage::Failed(reason) => Err(Status::failed_precondition(format!("setup failed: {reason}"))),
+        }
+    }
+}
+
+/// What a worker says about its inference.
+#[derive(Clone, Copy)]
+pub(crate) struct WitnessFigures {
+    pub(crate) witness_ms: u64,
+    pub(crate) witness_bytes: u64,
+    pub(crate) peak_rss_bytes: u64,
+}
+
+/// A receipt that does not hold, and whose it is to explain.
+struct Mismatch {
+    shard: ShardIndex,
+    reason: String,
+}
+
+/// Compares a receipt with the card, with the input and the answer, and with the neighbours' receipts that are in.
+fn check_receipt(prepared: &Prepared, record: &RunRecord, shard: ShardIndex, receipt: &Receipt) -> Result<(), Mismatch> {
+    let refuse = |reason: String| Mismatch { shard, reason };
+    chain::check_receipt(receipt, &prepared.card, record.id, shard).map_err(|failure| refuse(failure.to_string()))?;
+    let statement = &receipt.statement;
+    let of = |index: usize| record.shards.get(index).and_then(|shard| shard.receipt.as_ref());
+    let index = shard.as_usize();
+    if index == 0 && !names(&statement.input, record.input) {
+        return Err(refuse("its receipt names another input than the one submitted".into()));
+    }
+    if let Some(previous) = index.checked_sub(1).and_then(of) {
+        chain::check_link(previous, receipt).map_err(|failure| refuse(failure.to_string()))?;
+    }
+    if let Some(next) = of(index + 1) {
+        chain::check_link(receipt, next).map_err(|failure| refuse(failure.to_string()))?;
+    }
+    if let Some(answer) = record.answer
+        && index + 1 == record.shards.len()
+        && !names(&statement.output, answer)
+    {
+        return Err(refuse("its receipt and its answer contradict each other".into()));
+    }
+    Ok(())
+}
+
+/// Whether a public boundary is the one whose encoding is stored as `artifact`.
+fn names(boundary: &Boundary, artifact: Artifact) -> bool {
+    boundary.binding == shardproof_common::statement::Binding::Public(artifact.digest)
+}
+
+/// The client's floats as the first shard takes them.
+fn quantise_input(prepared: &Prepared, encoding: &[u8]) -> Result<Vec<Tensor>, Status> {
+    let tensors = decode_boundary(encoding).map_err(|error| Status::invalid_argument(format!("input: {error}")))?;
+    let first = prepared.card.body.shards.first().ok_or_else(|| Status::internal("the card has no shards"))?;
+    if tensors.len() != first.input.len() {
+        let message = format!("input: expected {} tensors, found {}", first.input.len(), tensors.len());
+        return Err(Status::invalid_argument(message));
+    }
+    let floats = tensors.into_iter().zip(&first.input).map(|(tensor, spec)| {
+        let refuse = |what: String| Status::invalid_argument(format!("input `{}`: {what}", spec.name));
+        let Tensor::Float(floats) = tensor else { return Err(refuse("expected floats, found integers".into())) };
+        if floats.shape != spec.shape {
+            return Err(refuse(format!("expected shape {:?}, found {:?}", spec.shape, floats.shape)));
+        }
+        if let Some(index) = floats.values.iter().position(|x| !x.is_finite()) {
+            return Err(refuse(format!("element {index} is {}", floats.values[index])));
+        }
+        convert_tensor(floats, first.backend.kind, spec.scale).map_err(|error| refuse(error.to_string()))
+    });
+    floats.collect()
+}
+
+fn convert_tensor(
+    floats: FloatTensor,
+    backend: BackendKind,
+    scale: i32,
+) -> Result<Tensor, shardproof_common::tensor::TensorError> {
+    match backend {
+        BackendKind::Float => Ok(Tensor::Float(floats)),
+        BackendKind::Ezkl => floats.quantise(scale).map(Tensor::Integer),
+    }
+}
+

@@ -1,0 +1,278 @@
+//! Proofs: requested from the workers that gave the receipts, verified when they arrive.
+//!
+//! A worker that owes a proof may be away for a while: the request is sent again when it is back. One that stays away, whose
+//! proof does not come in time, or whose proof fails, rejects the run and is named.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use shardproof_common::artifacts::Artifact;
+use shardproof_common::backend::{Job, Limits, ProofVerifier};
+use shardproof_common::chain::{self, ShardCheck, ShardError};
+use shardproof_common::ids::{RunId, ShardIndex};
+use shardproof_common::receipt::{PublicKey, Receipt};
+use shardproof_common::statement::{Binding, Boundary};
+use shardproof_proto::convert;
+use shardproof_proto::v1::coordinator_message::Message;
+use shardproof_proto::v1::{CancelJob, ProofDone, ProveJob};
+use tonic::Status;
+
+use crate::record::{ProofState, RunRecord, RunState};
+use crate::runs::now_ms;
+use crate::setup::Prepared;
+use crate::{Coordinator, MAX_PROOF_BYTES, MAX_TENSOR_BYTES};
+
+impl Coordinator {
+    /// Requests proofs of `shards`, of all when none is named.
+    pub(crate) async fn prove(self: &Arc<Self>, run: RunId, shards: Vec<ShardIndex>) -> Result<RunRecord, Status> {
+        let prepared = self.serving()?;
+        let record = self.find_run(run).await?;
+        if !prepared.provable() {
+            return Err(Status::failed_precondition("float mode proves nothing: start the coordinator with --backend ezkl"));
+        }
+        if record.plan != prepared.plan {
+            return Err(Status::failed_precondition(format!("run {run} was made under another plan than the one now served")));
+        }
+        match record.state {
+            RunState::Running => return Err(Status::failed_precondition(format!("run {run} has no answer yet"))),
+            RunState::Failed => return Err(Status::failed_precondition(format!("run {run} failed: {}", record.reason))),
+            RunState::Rejected | RunState::Verified => return Ok(record),
+            RunState::Answered | RunState::Partial => {}
+        }
+        let all = (0..prepared.shards.len() as u32).map(ShardIndex);
+        let wanted: Vec<ShardIndex> = if shards.is_empty() { all.collect() } else { shards };
+        if let Some(shard) = wanted.iter().find(|shard| shard.as_usize() >= prepared.shards.len()) {
+            let message = format!("there is no shard {shard}: the plan has 0 to {}", prepared.shards.len() - 1);
+            return Err(Status::invalid_argument(message));
+        }
+        for &shard in &wanted {
+            self.prover_of(&record, shard).map_err(Status::failed_precondition)?;
+        }
+        let requested = self.runs.change(run, |record| record.request_proofs(&wanted, now_ms())).await.unwrap_or_default();
+        for shard in requested {
+            self.send_job(run, shard).await;
+            self.tasks.spawn(self.clone().expire(run, shard));
+        }
+        self.find_run(run).await
+    }
+
+    /// The session that can prove a shard of a run: the worker that gave the receipt, while it holds the shard.
+    fn prover_of(&self, record: &RunRecord, shard: ShardIndex) -> Result<crate::registry::SessionId, String> {
+        let receipt = record.shards.get(shard.as_usize()).and_then(|shard| shard.receipt.as_ref());
+        let worker = receipt.map(|receipt| receipt.worker).ok_or_else(|| format!("shard {shard} gave no receipt"))?;
+        let held = self.cluster.with(|registry| {
+            registry.by_key(&worker).filter(|(_, member)| member.shard == Some(shard) && member.ready).map(|(id, _)| id)
+        });
+        held.ok_or_else(|| {
+            format!("the run's boundary of shard {shard} is spooled at worker {}, which is not connected with that shard", worker.short())
+        })
+    }
+
+    /// Sends the request for a proof; without the worker it waits for it to come back.
+    async fn send_job(self: &Arc<Self>, run: RunId, shard: ShardIndex) {
+        let Ok(record) = self.find_run(run).await else { return };
+        let Some(entry) = record.shards.get(shard.as_usize()) else { return };
+        let job = ProveJob { run: convert::run_bytes(run), shard: shard.0, attempt: entry.attempt };
+        let sent = self.prover_of(&record, shard).is_ok_and(|session| self.cluster.send(session, Message::Prove(job)));
+        if !sent && let Some(receipt) = &entry.receipt {
+            self.tasks.spawn(self.clone().await_return(run, shard, receipt.worker));
+        }
+    }
+
+    /// Asks a worker that is back for the proofs it owes.
+    pub(crate) async fn ask_again(self: &Arc<Self>, shard: ShardIndex, worker: PublicKey) {
+        for run in self.runs.under_way() {
+            let owes = run.shards.get(shard.as_usize()).and_then(|s| s.receipt.as_ref()).is_some_and(|r| r.worker == worker);
+            if owes && run.awaits_proof(shard) {
+                self.runs.change(run.id, |record| record.renew_attempt(shard)).await;
+                self.send_job(run.id, shard).await;
+            }
+        }
+    }
+
+    /// Starts the clock for the proofs that a worker owes and has left with.
+    pub(crate) fn worker_left(self: &Arc<Self>, shard: ShardIndex, worker: PublicKey) {
+        for run in self.runs.under_way().into_iter().filter(|run| run.awaits_proof(shard)) {
+            self.tasks.spawn(self.clone().await_return(run.id, shard, worker));
+        }
+    }
+
+    /// Rejects a run whose prover stays away.
+    async fn await_return(self: Arc<Self>, run: RunId, shard: ShardIndex, worker: PublicKey) {
+        let grace = self.settings.rejoin_grace;
+        tokio::select! {
+            () = tokio::time::sleep(grace) => {}
+            () = self.shutdown.cancelled() => return,
+        }
+        let back = self.cluster.with(|registry| registry.by_key(&worker).is_some());
+        let Ok(record) = self.find_run(run).await else { return };
+        if !back && record.awaits_proof(shard) {
+            let reason = format!("its worker was lost while it owed the proof and did not return within {} s", grace.as_secs());
+            self.reject(run, shard, worker, reason).await;
+        }
+    }
+
+    /// Rejects a run whose proof is late.
+    async fn expire(self: Arc<Self>, run: RunId, shard: ShardIndex) {
+        let deadline = self.settings.prove_deadline;
+        let Ok(Some(mut watch)) = self.runs.watch(run).await else { return };
+        tokio::select! {
+            () = tokio::time::sleep(deadline) => {}
+            () = self.shutdown.cancelled() => return,
+            // The sender lives in the run table for as long as the proof is awaited.
+            _ended = watch.wait_for(|record| !record.awaits_proof(shard)) => return,
+        }
+        let receipt = watch.borrow().shards.get(shard.as_usize()).and_then(|shard| shard.receipt.clone());
+        if let Some(receipt) = receipt {
+            let reason = format!("its proof did not come within {} s", deadline.as_secs());
+            self.reject(run, shard, receipt.worker, reason).await;
+        }
+    }
+
+    /// Takes a proof that a worker has stored here. A late one, or one that nobody asked for, is ignored.
+    pub(crate) async fn take_proof(self: &Arc<Self>, worker: PublicKey, done: ProofDone) -> Result<(), Status> {
+        let (run, shard) = (convert::run_id(&done.run)?, ShardIndex(done.shard));
+        let artifact = convert::artifact(done.proof.as_ref())?;
+        let taken = self.runs.change(run, |record| {
+            let entry = record.shards.get(shard.as_usize());
+            let its_own = entry.and_then(|entry| entry.receipt.as_ref()).is_some_and(|receipt| receipt.worker == worker);
+            let taken = its_own && record.take_proof(shard, done.attempt, artifact);
+            if let Some(entry) = record.shards.get_mut(shard.as_usize()).filter(|_| taken) {
+                entry.prove_ms = done.prove_ms;
+                entry.peak_rss_bytes = entry.peak_rss_bytes.max(done.peak_rss_bytes);
+                entry.step = "verify".into();
+            }
+            taken
+        });
+        if taken.await == Some(true) {
+            self.tasks.spawn(self.clone().verify(run, shard));
+        } else {
+            tracing::info!(%run, %shard, worker = worker.short(), attempt = done.attempt, "ignoring a proof that is not awaited");
+        }
+        Ok(())
+    }
+
+    /// Verifies the proof of a shard that is stored here and acts on the result.
+    pub(crate) async fn verify(self: Arc<Self>, run: RunId, shard: ShardIndex) {
+        let (Ok(prepared), Ok(record)) = (self.serving(), self.find_run(run).await) else { return };
+        let Some((receipt, artifact)) = record.shards.get(shard.as_usize()).and_then(|s| s.receipt.clone().zip(s.artifact)) else {
+            return;
+        };
+        let Ok(_turn) = self.verifying.acquire().await else { return };
+        let started = Instant::now();
+        let worker = receipt.worker;
+        let coordinator = self.clone();
+        let verdict = tokio::task::spawn_blocking(move || coordinator.check_proof(&prepared, &record, &receipt, artifact)).await;
+        let verify_ms = started.elapsed().as_millis() as u64;
+        match verdict {
+            Ok(Ok(())) => {
+                tracing::info!(%run, %shard, verify_ms, "proof verified");
+                self.runs.change(run, |record| record.proof_passed(shard, verify_ms, now_ms())).await;
+            }
+            Ok(Err(Verdict::Rejected(reason))) => self.reject(run, shard, worker, reason).await,
+            Ok(Err(Verdict::Unable(reason))) => {
+                tracing::error!(%run, %shard, reason, "cannot verify");
+                let reason = format!("the coordinator could not verify the proof of shard {shard}: {reason}");
+                self.runs.change(run, |record| record.fail(Some(shard), None, reason)).await;
+            }
+            Err(panic) => {
+                let reason = format!("verifying the proof of shard {shard} ended early: {panic}");
+                self.runs.change(run, |record| record.fail(Some(shard), None, reason)).await;
+            }
+        }
+    }
+
+    /// Blocking: the same check of one proof that the offline verifier makes.
+    fn check_proof(
+        &self,
+        prepared: &Prepared,
+        record: &RunRecord,
+        receipt: &Receipt,
+        artifact: Artifact,
+    ) -> Result<(), Verdict> {
+        let unable = |error: &dyn std::fmt::Display| Verdict::Unable(error.to_string());
+        let proof = self.artifacts.read(artifact.digest, MAX_PROOF_BYTES).map_err(|error| Verdict::Rejected(error.to_string()))?;
+        let shard = receipt.statement.shard;
+        let key = prepared.shards.get(shard.as_usize()).and_then(|shard| shard.verifying_key);
+        let key = key.map(|key| self.artifacts.read(key.digest, u64::MAX)).transpose().map_err(|e| unable(&e))?.unwrap_or_default();
+        let directory = tempfile::tempdir().map_err(|error| unable(&error))?;
+        let limits = Limits { deadline: Some(VERIFY_DEADLINE), ..Limits::default() };
+        let job = Job { directory: directory.path(), limits, cancel: &self.shutdown, progress: &|_| {} };
+        let input = self.public_encoding(&receipt.statement.input)?;
+        let output = self.public_encoding(&receipt.statement.output)?;
+        let check = ShardCheck {
+            card: &prepared.card,
+            run: record.id,
+            shard,
+            receipt,
+            verifying_key: &key,
+            proof: &proof,
+            input: input.as_deref(),
+            output: output.as_deref(),
+            // The owner chose the SRS; whoever verifies the bundle decides whether it will do.
+            allow_test_srs: true,
+        };
+        let verifiers: Vec<&dyn ProofVerifier> = self.verifiers.iter().map(AsRef::as_ref).collect();
+        match chain::verify_shard(&check, &verifiers, &job) {
+            Ok(()) => Ok(()),
+            Err(ShardError::Unavailable(error)) => Err(unable(&error)),
+            Err(ShardError::Refused(refusal)) => Err(Verdict::Rejected(refusal.to_string())),
+        }
+    }
+
+    /// The encoding of a public boundary, which workers upload before they report its receipt or proof.
+    fn public_encoding(&self, boundary: &Boundary) -> Result<Option<Vec<u8>>, Verdict> {
+        match boundary.binding {
+            Binding::Public(digest) => match self.artifacts.read(digest, MAX_TENSOR_BYTES) {
+                Ok(encoding) => Ok(Some(encoding)),
+                Err(error) => Err(Verdict::Rejected(format!("a public boundary was not handed over: {error}"))),
+            },
+            Binding::Committed(_) => Ok(None),
+        }
+    }
+
+    /// Rejects a run, names who is to blame, and stops the other proofs.
+    pub(crate) async fn reject(&self, run: RunId, shard: ShardIndex, worker: PublicKey, reason: String) {
+        tracing::warn!(%run, %shard, worker = worker.short(), reason, "run rejected");
+        let pending = self.runs.change(run, |record| {
+            let pending: Vec<ShardIndex> =
+                (0..record.shards.len() as u32).map(ShardIndex).filter(|&s| s != shard && record.awaits_proof(s)).collect();
+            record.reject(shard, Some(worker), reason);
+            pending
+        });
+        for other in pending.await.unwrap_or_default() {
+            if let Ok(session) = self.find_run(run).await.map_err(|e| e.to_string()).and_then(|r| self.prover_of(&r, other)) {
+                self.cluster.send(session, Message::CancelJob(CancelJob { run: convert::run_bytes(run), shard: other.0 }));
+            }
+        }
+    }
+
+    /// Takes up what an earlier process left: runs without an answer end, proofs are asked for again or verified.
+    pub(crate) async fn resume(self: &Arc<Self>) {
+        for run in self.runs.under_way() {
+            if run.state == RunState::Running {
+                let reason = "the coordinator restarted before the answer came".to_owned();
+                self.runs.change(run.id, |record| record.fail(None, None, reason)).await;
+            }
+            for (index, entry) in run.shards.iter().enumerate() {
+                let shard = ShardIndex(index as u32);
+                match (entry.proof, &entry.receipt) {
+                    (ProofState::Verifying, _) => drop(self.tasks.spawn(self.clone().verify(run.id, shard))),
+                    (ProofState::Requested, Some(receipt)) => {
+                        self.tasks.spawn(self.clone().await_return(run.id, shard, receipt.worker));
+                        self.tasks.spawn(self.clone().expire(run.id, shard));
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+}
+
+/// Longest that one verification may take.
+const VERIFY_DEADLINE: Duration = Duration::from_secs(600);
+
+enum Verdict {
+    Rejected(String),
+    Unable(String),
+}

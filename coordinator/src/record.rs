@@ -1,0 +1,249 @@
+//! One run as the coordinator knows it, and the transitions that it may make.
+//!
+//! Terminal states (verified, rejected, failed) never change. A proof that was requested and fails, or is for another
+//! statement, rejects the run and names shard and worker.
+
+use serde::{Deserialize, Serialize};
+use shardproof_common::artifacts::Artifact;
+use shardproof_common::ids::{Digest, RunId, ShardIndex};
+use shardproof_common::receipt::{PublicKey, Receipt};
+
+/// Where a run stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum RunState {
+    /// On its way through the shards.
+    Running,
+    /// Receipts agree, nothing is proven.
+    Answered,
+    /// Some shards are proven.
+    Partial,
+    /// Every shard is proven and every check passed.
+    Verified,
+    /// A check failed.
+    Rejected,
+    /// There is no answer.
+    Failed,
+}
+
+impl RunState {
+    pub(crate) fn is_terminal(self) -> bool {
+        matches!(self, Self::Verified | Self::Rejected | Self::Failed)
+    }
+}
+
+/// Where the proof of one shard stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ProofState {
+    #[default]
+    NotRequested,
+    Requested,
+    Verifying,
+    Verified,
+    Rejected,
+}
+
+/// One run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct RunRecord {
+    pub(crate) id: RunId,
+    pub(crate) plan: Digest,
+    pub(crate) submitted_ms: u64,
+    pub(crate) state: RunState,
+    pub(crate) reason: String,
+    pub(crate) blamed_shard: Option<ShardIndex>,
+    pub(crate) blamed_worker: Option<PublicKey>,
+    /// Encoding of boundary 0.
+    pub(crate) input: Artifact,
+    /// Encoding of the last boundary.
+    pub(crate) answer: Option<Artifact>,
+    pub(crate) shards: Vec<ShardRecord>,
+    pub(crate) prove_requested_ms: u64,
+    pub(crate) prove_wall_ms: u64,
+}
+
+/// One shard of a run.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct ShardRecord {
+    pub(crate) receipt: Option<Receipt>,
+    pub(crate) witness_ms: u64,
+    pub(crate) witness_bytes: u64,
+    pub(crate) proof: ProofState,
+    /// Counts the requests; a completion of an earlier one is late and ignored.
+    pub(crate) attempt: u64,
+    pub(crate) artifact: Option<Artifact>,
+    pub(crate) prove_ms: u64,
+    pub(crate) verify_ms: u64,
+    pub(crate) peak_rss_bytes: u64,
+    pub(crate) step: String,
+}
+
+impl RunRecord {
+    pub(crate) fn new(id: RunId, plan: Digest, shards: usize, input: Artifact, now_ms: u64) -> Self {
+        Self {
+            id,
+            plan,
+            submitted_ms: now_ms,
+            state: RunState::Running,
+            reason: String::new(),
+            blamed_shard: None,
+            blamed_worker: None,
+            input,
+            answer: None,
+            shards: vec![ShardRecord::default(); shards],
+            prove_requested_ms: 0,
+            prove_wall_ms: 0,
+        }
+    }
+
+    /// Whether anything is still to happen without another request.
+    pub(crate) fn under_way(&self) -> bool {
+        !self.state.is_terminal() && (self.state == RunState::Running || self.proofs_pending())
+    }
+
+    pub(crate) fn proofs_pending(&self) -> bool {
+        self.shards.iter().any(|shard| matches!(shard.proof, ProofState::Requested | ProofState::Verifying))
+    }
+
+    /// Whether the proof of `shard` is awaited.
+    pub(crate) fn awaits_proof(&self, shard: ShardIndex) -> bool {
+        !self.state.is_terminal() && self.shards.get(shard.as_usize()).is_some_and(|s| s.proof == ProofState::Requested)
+    }
+
+    /// Ends a run that has no answer.
+    pub(crate) fn fail(&mut self, shard: Option<ShardIndex>, worker: Option<PublicKey>, reason: String) {
+        self.end(RunState::Failed, shard, worker, reason);
+    }
+
+    /// Ends a run in which a check failed.
+    pub(crate) fn reject(&mut self, shard: ShardIndex, worker: Option<PublicKey>, reason: String) {
+        if let Some(record) = self.shards.get_mut(shard.as_usize())
+            && !matches!(record.proof, ProofState::NotRequested)
+        {
+            record.proof = ProofState::Rejected;
+        }
+        self.end(RunState::Rejected, Some(shard), worker, reason);
+    }
+
+    fn end(&mut self, state: RunState, shard: Option<ShardIndex>, worker: Option<PublicKey>, reason: String) {
+        if !self.state.is_terminal() {
+            (self.state, self.blamed_shard, self.blamed_worker, self.reason) = (state, shard, worker, reason);
+        }
+    }
+
+    /// Becomes answered once every receipt and the answer are in.
+    pub(crate) fn settle_inference(&mut self) {
+        if self.state == RunState::Running && self.answer.is_some() && self.shards.iter().all(|s| s.receipt.is_some()) {
+            self.state = RunState::Answered;
+        }
+    }
+
+    /// Requests proofs of `shards` that are not there yet; returns which those are.
+    pub(crate) fn request_proofs(&mut self, shards: &[ShardIndex], now_ms: u64) -> Vec<ShardIndex> {
+        let mut requested = Vec::new();
+        for &shard in shards {
+            if let Some(record) = self.shards.get_mut(shard.as_usize())
+                && record.proof == ProofState::NotRequested
+            {
+                record.proof = ProofState::Requested;
+                record.attempt += 1;
+                requested.push(shard);
+            }
+        }
+        if !requested.is_empty() {
+            self.prove_requested_ms = now_ms;
+        }
+        requested
+    }
+
+    /// Counts up the attempt of a proof that is asked for again.
+    pub(crate) fn renew_attempt(&mut self, shard: ShardIndex) {
+        if let Some(record) = self.shards.get_mut(shard.as_usize()) {
+            record.attempt += 1;
+        }
+    }
+
+    /// Takes up a proof for verification if it is the one awaited.
+    pub(crate) fn take_proof(&mut self, shard: ShardIndex, attempt: u64, artifact: Artifact) -> bool {
+        let awaited = self.awaits_proof(shard);
+        match self.shards.get_mut(shard.as_usize()) {
+            Some(record) if awaited && record.attempt == attempt => {
+                record.proof = ProofState::Verifying;
+                record.artifact = Some(artifact);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Notes that the proof of `shard` passed; the state follows.
+    pub(crate) fn proof_passed(&mut self, shard: ShardIndex, verify_ms: u64, now_ms: u64) {
+        if self.state.is_terminal() {
+            return;
+        }
+        if let Some(record) = self.shards.get_mut(shard.as_usize()) {
+            record.proof = ProofState::Verified;
+            record.verify_ms = verify_ms;
+            record.step.clear();
+        }
+        if !self.proofs_pending() {
+            self.prove_wall_ms = now_ms.saturating_sub(self.prove_requested_ms);
+        }
+        let all = self.shards.iter().all(|s| s.proof == ProofState::Verified);
+        self.state = if all { RunState::Verified } else { RunState::Partial };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record() -> RunRecord {
+        let artifact = Artifact { digest: Digest::of(b"x"), size: 1 };
+        let mut record = RunRecord::new(RunId::generate(), Digest::of(b"plan"), 2, artifact, 5);
+        record.state = RunState::Answered;
+        record
+    }
+
+    fn artifact() -> Artifact {
+        Artifact { digest: Digest::of(b"proof"), size: 5 }
+    }
+
+    #[test]
+    fn all_proofs_make_verified_and_some_make_partial() {
+        let mut run = record();
+        assert_eq!(run.request_proofs(&[ShardIndex(0)], 10), [ShardIndex(0)]);
+        assert!(run.under_way());
+        assert!(run.take_proof(ShardIndex(0), 1, artifact()));
+        run.proof_passed(ShardIndex(0), 3, 30);
+        assert_eq!((run.state, run.under_way(), run.prove_wall_ms), (RunState::Partial, false, 20));
+        assert_eq!(run.request_proofs(&[ShardIndex(0), ShardIndex(1)], 40), [ShardIndex(1)]);
+        assert!(run.take_proof(ShardIndex(1), 1, artifact()));
+        run.proof_passed(ShardIndex(1), 3, 50);
+        assert_eq!(run.state, RunState::Verified);
+    }
+
+    #[test]
+    fn late_and_unasked_proofs_are_fenced() {
+        let mut run = record();
+        assert!(!run.take_proof(ShardIndex(0), 0, artifact()));
+        run.request_proofs(&[ShardIndex(0)], 1);
+        assert!(!run.take_proof(ShardIndex(0), 2, artifact()));
+        assert!(!run.take_proof(ShardIndex(9), 1, artifact()));
+        assert!(run.take_proof(ShardIndex(0), 1, artifact()));
+        assert!(!run.take_proof(ShardIndex(0), 1, artifact()), "answered twice");
+    }
+
+    #[test]
+    fn terminal_states_never_change() {
+        let mut run = record();
+        run.request_proofs(&[ShardIndex(0), ShardIndex(1)], 1);
+        run.reject(ShardIndex(1), None, "wrong".into());
+        run.fail(None, None, "later".into());
+        run.proof_passed(ShardIndex(0), 1, 2);
+        assert_eq!((run.state, run.reason.as_str(), run.blamed_shard), (RunState::Rejected, "wrong", Some(ShardIndex(1))));
+        assert!(!run.take_proof(ShardIndex(0), 1, artifact()));
+        assert!(!run.under_way());
+    }
+}

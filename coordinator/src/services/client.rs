@@ -1,0 +1,209 @@
+//! The clients' side: submit, watch, prove, fetch.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures::Stream;
+use prost::bytes::Bytes;
+use shardproof_common::ids::{Role, ShardIndex};
+use shardproof_proto::convert;
+use shardproof_proto::v1::runs_server::Runs;
+use shardproof_proto::v1::{self, ArtifactRef, BundleRequest, GetRequest, ListRequest, ListResponse, ProveRequest, Run};
+use shardproof_proto::v1::{StatusRequest, StatusResponse, SubmitRequest, WatchRequest};
+use tokio::sync::watch;
+use tonic::{Request, Response, Status};
+
+use crate::record::{ProofState, RunRecord, RunState};
+use crate::{Coordinator, MAX_TENSOR_BYTES, Stage};
+
+/// Most runs that one listing returns.
+const MAX_LISTED: u32 = 1000;
+
+/// The client service.
+pub(crate) struct ClientService {
+    coordinator: Arc<Coordinator>,
+}
+
+impl ClientService {
+    pub(crate) fn new(coordinator: Arc<Coordinator>) -> Self {
+        Self { coordinator }
+    }
+
+    /// The run for a client, with its answer.
+    fn show(&self, record: &RunRecord) -> Run {
+        show(&self.coordinator, record)
+    }
+}
+
+#[tonic::async_trait]
+impl Runs for ClientService {
+    type WatchStream = Pin<Box<dyn Stream<Item = Result<Run, Status>> + Send>>;
+
+    async fn submit(&self, request: Request<SubmitRequest>) -> Result<Response<Run>, Status> {
+        let input = convert::digest("input", &request.into_inner().input)?;
+        let record = self.coordinator.submit(input).await?;
+        Ok(Response::new(self.show(&record)))
+    }
+
+    async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        let run = convert::run_id(&request.into_inner().run)?;
+        let watch = self.coordinator.runs.watch(run).await.map_err(|error| Status::unavailable(error.to_string()))?;
+        let watch = watch.ok_or_else(|| Status::not_found(format!("there is no run {run}")))?;
+        let state = WatchState { coordinator: self.coordinator.clone(), watch, started: false, ended: false };
+        Ok(Response::new(Box::pin(futures::stream::unfold(state, WatchState::next))))
+    }
+
+    async fn prove(&self, request: Request<ProveRequest>) -> Result<Response<Run>, Status> {
+        let request = request.into_inner();
+        let shards = request.shards.into_iter().map(ShardIndex).collect();
+        let record = self.coordinator.prove(convert::run_id(&request.run)?, shards).await?;
+        Ok(Response::new(self.show(&record)))
+    }
+
+    async fn get(&self, request: Request<GetRequest>) -> Result<Response<Run>, Status> {
+        let record = self.coordinator.find_run(convert::run_id(&request.into_inner().run)?).await?;
+        Ok(Response::new(self.show(&record)))
+    }
+
+    async fn list(&self, request: Request<ListRequest>) -> Result<Response<ListResponse>, Status> {
+        let limit = match request.into_inner().limit {
+            0 => 20,
+            limit => limit.min(MAX_LISTED),
+        };
+        let runs = self.coordinator.runs.latest(limit).await.map_err(|error| Status::unavailable(error.to_string()))?;
+        Ok(Response::new(ListResponse { runs: runs.iter().map(|record| self.show(record)).collect() }))
+    }
+
+    async fn bundle(&self, request: Request<BundleRequest>) -> Result<Response<ArtifactRef>, Status> {
+        let artifact = self.coordinator.bundle(convert::run_id(&request.into_inner().run)?).await?;
+        Ok(Response::new(convert::artifact_ref(artifact)))
+    }
+
+    async fn status(&self, _request: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
+        Ok(Response::new(status(&self.coordinator)))
+    }
+}
+
+/// A client's view of a run as it changes.
+struct WatchState {
+    coordinator: Arc<Coordinator>,
+    watch: watch::Receiver<RunRecord>,
+    started: bool,
+    ended: bool,
+}
+
+impl WatchState {
+    /// The present state first, then every later one; ends once nothing is under way.
+    async fn next(mut self) -> Option<(Result<Run, Status>, Self)> {
+        if self.ended {
+            return None;
+        }
+        if self.started {
+            tokio::select! {
+                changed = self.watch.changed() => changed.ok()?,
+                () = self.coordinator.shutdown.cancelled() => return None,
+            }
+        }
+        self.started = true;
+        let record = self.watch.borrow_and_update().clone();
+        self.ended = !record.under_way();
+        Some((Ok(show(&self.coordinator, &record)), self))
+    }
+}
+
+fn show(coordinator: &Coordinator, record: &RunRecord) -> Run {
+    let answer = record.answer.and_then(|answer| coordinator.artifacts.read(answer.digest, MAX_TENSOR_BYTES).ok());
+    Run {
+        run: convert::run_bytes(record.id),
+        state: run_state(record.state).into(),
+        reason: record.reason.clone(),
+        blamed_shard: record.blamed_shard.map(|shard| shard.0),
+        blamed_worker: record.blamed_worker.map(|worker| worker.to_string()).unwrap_or_default(),
+        answer: answer.map(Bytes::from).unwrap_or_default(),
+        shards: record.shards.iter().enumerate().map(|(index, shard)| show_shard(index as u32, shard)).collect(),
+        submitted_unix_ms: record.submitted_ms,
+        prove_wall_ms: record.prove_wall_ms,
+    }
+}
+
+fn show_shard(index: u32, shard: &crate::record::ShardRecord) -> v1::ShardProgress {
+    v1::ShardProgress {
+        shard: index,
+        proof: proof_state(shard.proof).into(),
+        step: shard.step.clone(),
+        worker: shard.receipt.as_ref().map(|receipt| receipt.worker.to_string()).unwrap_or_default(),
+        witness_ms: shard.witness_ms,
+        prove_ms: shard.prove_ms,
+        verify_ms: shard.verify_ms,
+        proof_bytes: shard.artifact.map_or(0, |artifact| artifact.size),
+        witness_bytes: shard.witness_bytes,
+        peak_rss_bytes: shard.peak_rss_bytes,
+    }
+}
+
+fn run_state(state: RunState) -> v1::RunState {
+    match state {
+        RunState::Running => v1::RunState::Running,
+        RunState::Answered => v1::RunState::Answered,
+        RunState::Partial => v1::RunState::Partial,
+        RunState::Verified => v1::RunState::Verified,
+        RunState::Rejected => v1::RunState::Rejected,
+        RunState::Failed => v1::RunState::Failed,
+    }
+}
+
+fn proof_state(state: ProofState) -> v1::ProofState {
+    match state {
+        ProofState::NotRequested => v1::ProofState::Unspecified,
+        ProofState::Requested => v1::ProofState::Requested,
+        ProofState::Verifying => v1::ProofState::Verifying,
+        ProofState::Verified => v1::ProofState::Verified,
+        ProofState::Rejected => v1::ProofState::Rejected,
+    }
+}
+
+fn status(coordinator: &Coordinator) -> StatusResponse {
+    let (stage, prepared, failure) = match &*coordinator.stage.borrow() {
+        Stage::Preparing(step) => (step.clone(), None, String::new()),
+        Stage::Serving(prepared) => ("serving".to_owned(), Some(prepared.clone()), String::new()),
+        Stage::Failed(reason) => ("failed".to_owned(), None, reason.clone()),
+    };
+    let plan = &coordinator.planned.plan;
+    let shards = plan.shards.iter().enumerate().map(|(index, shard)| {
+        let at = ShardIndex(index as u32);
+        let holder = coordinator.cluster.with(|registry| registry.holder(at).map(|(_, member)| (member.key, member.ready)));
+        let setup = prepared.as_ref().and_then(|prepared| prepared.shards.get(index));
+        v1::ShardStatus {
+            shard: at.0,
+            role: Role::of(at, plan.shards.len()).to_string(),
+            parameters: shard.parameters,
+            setup_ms: setup.map_or(0, |setup| setup.setup_ms),
+            proving_key_bytes: setup.map_or(0, |setup| setup.proving_key_bytes),
+            verifying_key_bytes: setup.and_then(|setup| setup.verifying_key).map_or(0, |key| key.size),
+            setup_peak_rss_bytes: setup.map_or(0, |setup| setup.peak_rss_bytes),
+            setup_cached: setup.is_some_and(|setup| setup.cached),
+            worker: holder.map(|(key, _)| key.to_string()).unwrap_or_default(),
+            ready: holder.is_some_and(|(_, ready)| ready),
+        }
+    });
+    let workers = coordinator.cluster.with(|registry| {
+        let show = |member: &crate::registry::Member| v1::WorkerStatus {
+            key: member.key.to_string(),
+            role: member.role.to_string(),
+            address: member.address.clone(),
+            shard: member.shard.map(|shard| shard.0),
+            ready: member.ready,
+            connected_ms: member.since.elapsed().as_millis() as u64,
+        };
+        registry.members().map(show).collect()
+    });
+    StatusResponse {
+        model: coordinator.planned.name.clone(),
+        backend: plan.shards.first().map(|shard| shard.backend.kind().to_string()).unwrap_or_default(),
+        stage,
+        card: prepared.as_ref().map(|prepared| Bytes::from(prepared.card_json.clone())).unwrap_or_default(),
+        shards: shards.collect(),
+        workers,
+        failure,
+    }
+}

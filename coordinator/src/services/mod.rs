@@ -1,0 +1,71 @@
+//! The coordinator's gRPC services.
+
+mod answers;
+mod client;
+mod control;
+
+use std::sync::Arc;
+
+use shardproof_proto::transport::artifacts::ArtifactService;
+use shardproof_proto::transport::{self, MAX_MESSAGE_BYTES};
+use shardproof_proto::v1::activations_server::ActivationsServer;
+use shardproof_proto::v1::artifacts_server::ArtifactsServer;
+use shardproof_proto::v1::control_server::ControlServer;
+use shardproof_proto::v1::runs_server::RunsServer;
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+
+use crate::{Coordinator, MAX_TENSOR_BYTES, SILENCE, Stage};
+
+/// Serves until the coordinator is told to stop, then waits for what is under way to come to rest.
+pub(crate) async fn serve(coordinator: Arc<Coordinator>, listener: TcpListener) -> anyhow::Result<()> {
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_not_serving::<RunsServer<client::ClientService>>().await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(shardproof_proto::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()?;
+    let artifacts = ArtifactService::new(coordinator.artifacts.clone(), MAX_TENSOR_BYTES);
+    let router = transport::server()
+        .add_service(health_service)
+        .add_service(reflection)
+        .add_service(ArtifactsServer::new(artifacts).max_decoding_message_size(MAX_MESSAGE_BYTES))
+        .add_service(ControlServer::new(control::ControlService::new(coordinator.clone())).max_decoding_message_size(MAX_MESSAGE_BYTES))
+        .add_service(ActivationsServer::new(answers::AnswerService::new(coordinator.clone())).max_decoding_message_size(MAX_MESSAGE_BYTES))
+        .add_service(RunsServer::new(client::ClientService::new(coordinator.clone())));
+
+    let reporter = tokio::spawn(report_health(coordinator.clone(), health));
+    let watchdog = tokio::spawn(close_silent_workers(coordinator.clone()));
+    let stop = coordinator.shutdown.clone();
+    router.serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop.cancelled_owned()).await?;
+    coordinator.tasks.close();
+    coordinator.tasks.wait().await;
+    reporter.abort();
+    watchdog.abort();
+    Ok(())
+}
+
+/// Serving once setup is done, until the coordinator is told to stop.
+async fn report_health(coordinator: Arc<Coordinator>, health: tonic_health::server::HealthReporter) {
+    let mut stage = coordinator.stage.subscribe();
+    loop {
+        if matches!(*stage.borrow_and_update(), Stage::Serving(_)) {
+            health.set_serving::<RunsServer<client::ClientService>>().await;
+        }
+        tokio::select! {
+            changed = stage.changed() => if changed.is_err() { return },
+            () = coordinator.shutdown.cancelled() => {
+                health.set_not_serving::<RunsServer<client::ClientService>>().await;
+                return;
+            }
+        }
+    }
+}
+
+async fn close_silent_workers(coordinator: Arc<Coordinator>) {
+    let mut ticks = tokio::time::interval(SILENCE / 4);
+    loop {
+        ticks.tick().await;
+        coordinator.cluster.close_silent(SILENCE);
+    }
+}

@@ -1,0 +1,364 @@
+//! The owner's side before any run: cut the model, calibrate, compute keys, publish the card.
+//!
+//! Keys are computed here and nowhere else, shard after shard, because the scale at which a shard takes its input is the one
+//! at which the shard before gives its output. A setup is kept under the digest of everything that it depends on, so a restart
+//! or a second plan with the same shard costs nothing.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use serde::{Deserialize, Serialize};
+use shardproof_common::artifacts::{Artifact, ArtifactStore};
+use shardproof_common::backend::{Backend, Job, Limits, ProofVerifier, SetupRequest, ShardSetup};
+use shardproof_common::card::{CardBody, ModelCard, ShardCard, ShardKeys};
+use shardproof_common::ids::{Digest, PROTOCOL_VERSION, ShardIndex};
+use shardproof_common::plan::{BackendKind, BoundaryMode, BoundaryTensor, Plan};
+use shardproof_common::tensor::{FloatTensor, Tensor, TensorSpec, boundary_digest};
+use shardproof_ezkl::{EzklBackend, EzklConfig, EzklVerifier, RunnerKind};
+use shardproof_models::{
+    BoundaryModes, FloatBackend, FloatShard, LoadOptions, ModelSource, OnnxModel, SampleOrigin, SplitRequest,
+};
+
+use shardproof_proto::convert;
+use shardproof_proto::v1::coordinator_message::Message;
+use shardproof_proto::v1::{Assignment, Limits as LimitsMessage, NamedArtifact};
+
+use crate::args::{CoordinatorArgs, ServiceArgs};
+use crate::registry::SessionId;
+use crate::{Coordinator, Stage};
+
+/// Samples that calibration uses.
+const CALIBRATION_SAMPLES: usize = 8;
+/// Seed of the samples of a model that has none.
+const SAMPLE_SEED: u64 = 0;
+
+/// A model cut into shards, before any key.
+pub(crate) struct Planned {
+    pub(crate) name: String,
+    pub(crate) plan: Plan,
+    /// The shards' ONNX files.
+    models: Vec<Vec<u8>>,
+    /// Memory that each shard is predicted to need, bytes.
+    predicted_bytes: Vec<Option<u64>>,
+    /// For every calibration sample, the model's inputs.
+    samples: Vec<Vec<FloatTensor>>,
+}
+
+/// A model ready to be served.
+pub(crate) struct Prepared {
+    pub(crate) card: ModelCard,
+    pub(crate) card_json: String,
+    pub(crate) plan: Digest,
+    pub(crate) shards: Vec<PreparedShard>,
+}
+
+/// One shard ready to be served.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct PreparedShard {
+    pub(crate) card: ShardCard,
+    pub(crate) model: Artifact,
+    pub(crate) files: BTreeMap<String, Artifact>,
+    pub(crate) verifying_key: Option<Artifact>,
+    pub(crate) setup_ms: u64,
+    pub(crate) proving_key_bytes: u64,
+    pub(crate) peak_rss_bytes: u64,
+    /// Whether this process found it done.
+    #[serde(skip)]
+    pub(crate) cached: bool,
+}
+
+impl Prepared {
+    /// Whether runs can be proven at all.
+    pub(crate) fn provable(&self) -> bool {
+        self.shards.iter().all(|shard| shard.card.keys.provable())
+    }
+}
+
+/// Cuts the model as the arguments say; runs nothing.
+pub(crate) fn plan(args: &CoordinatorArgs) -> anyhow::Result<Planned> {
+    let options = LoadOptions { dims: args.plan.dims.clone() };
+    let source = ModelSource::resolve(&args.model)?;
+    let model = OnnxModel::load(&source, &options)?;
+    let split = model.split(&SplitRequest {
+        shards: args.shards,
+        strategy: args.plan.strategy,
+        backend: &|_| args.plan.backend_options(),
+        modes: BoundaryModes::with_inner(args.plan.inner_mode()),
+    })?;
+    let samples = match &args.plan.samples {
+        Some(path) => shardproof_models::input::read_samples(path, model.inputs(), CALIBRATION_SAMPLES)?,
+        None => shardproof_models::input::samples(&source, &model, CALIBRATION_SAMPLES, SAMPLE_SEED)?,
+    };
+    if matches!(samples.origin, SampleOrigin::Random) && args.plan.backend != BackendKind::Float {
+        tracing::warn!("the model has no samples: scales are calibrated on seeded random input; give real ones with --samples");
+    }
+    Ok(Planned {
+        name: model.name().to_owned(),
+        predicted_bytes: split.shards.iter().map(|shard| shard.prediction.ezkl.map(|p| p.peak_memory_bytes)).collect(),
+        models: split.shards.into_iter().map(|shard| shard.onnx).collect(),
+        plan: split.plan,
+        samples: samples.inputs,
+    })
+}
+
+/// The backends of this side.
+fn backend(kind: BackendKind, args: &ServiceArgs) -> Box<dyn Backend> {
+    match kind {
+        BackendKind::Float => Box::new(FloatBackend::new()),
+        BackendKind::Ezkl => Box::new(EzklBackend::new(ezkl_config(args))),
+    }
+}
+
+/// The verifiers of this side.
+pub(crate) fn verifiers(args: &ServiceArgs) -> Vec<Box<dyn ProofVerifier>> {
+    vec![Box::new(EzklVerifier::new(ezkl_config(args)))]
+}
+
+fn ezkl_config(args: &ServiceArgs) -> EzklConfig {
+    let mut config = EzklConfig::from_env();
+    if let Some(program) = &args.ezkl_cli {
+        config.runner = RunnerKind::Program(program.clone());
+    }
+    config.srs = args.srs.clone();
+    config
+}
+
+/// Memory of this machine in bytes, where the system says.
+pub(crate) fn machine_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
+    let kibibytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    kibibytes.checked_mul(1024)
+}
+
+impl Coordinator {
+    /// Sets the shards up, then serves; when that fails the program ends with the reason.
+    pub(crate) async fn prepare(self: Arc<Self>, args: CoordinatorArgs, directory: PathBuf) {
+        let coordinator = self.clone();
+        let prepared = tokio::task::spawn_blocking(move || coordinator.prepare_shards(&args, &directory)).await;
+        let prepared = prepared.map_err(anyhow::Error::from).and_then(|result| result);
+        match prepared {
+            Ok(prepared) => {
+                tracing::info!(card = prepared.card.digest().short(), "serving");
+                self.stage.send_replace(Stage::Serving(Arc::new(prepared)));
+                let held = self.cluster.with(|registry| registry.assigned());
+                self.give_out(held).await;
+                self.resume().await;
+            }
+            Err(error) => {
+                self.stage.send_replace(Stage::Failed(format!("{error:#}")));
+                self.shutdown.cancel();
+            }
+        }
+    }
+
+    /// Sends shards to the workers that they were given to, once there is something to send.
+    pub(crate) async fn give_out(&self, given: Vec<(SessionId, ShardIndex)>) {
+        let Ok(prepared) = self.serving() else { return };
+        for (session, index) in given {
+            let Some(shard) = prepared.shards.get(index.as_usize()) else { continue };
+            let named = |(name, &artifact): (&String, &Artifact)| NamedArtifact {
+                name: name.clone(),
+                artifact: Some(convert::artifact_ref(artifact)),
+            };
+            let limits = LimitsMessage {
+                deadline_ms: self.settings.prove_deadline.as_millis() as u64,
+                memory_bytes: self.settings.memory_bytes.unwrap_or(0),
+                predicted_bytes: self.planned.predicted_bytes[index.as_usize()].unwrap_or(0),
+            };
+            let assignment = Assignment {
+                card: prepared.card_json.clone().into(),
+                shard: index.0,
+                model: Some(convert::artifact_ref(shard.model)),
+                files: shard.files.iter().map(named).collect(),
+                limits: Some(limits),
+            };
+            self.cluster.send(session, Message::Assignment(assignment));
+            if let Some(member) = self.cluster.member(session)
+                && let Err(error) = self.store.remember(prepared.plan, member.key, index).await
+            {
+                tracing::error!(%error, "cannot remember who holds the shard");
+            }
+        }
+    }
+
+    /// Blocking: settings and keys of all shards, then the card.
+    fn prepare_shards(&self, args: &CoordinatorArgs, directory: &Path) -> anyhow::Result<Prepared> {
+        std::fs::create_dir_all(directory).with_context(|| directory.display().to_string())?;
+        let plan = &self.planned.plan;
+        self.check_memory()?;
+        let calibration = self.calibration_inputs()?;
+        let mut shards = self.set_up_all(args, directory, &calibration, None)?;
+        let commits_to_polynomials = plan.boundaries.iter().any(|boundary| boundary.mode == BoundaryMode::Polycommit);
+        let logrows = |shard: &PreparedShard| match &shard.card.keys {
+            ShardKeys::Ezkl(keys) => keys.srs.logrows,
+            ShardKeys::Float => 0,
+        };
+        let largest = shards.iter().map(logrows).max().unwrap_or(0);
+        if commits_to_polynomials && shards.iter().any(|shard| logrows(shard) != largest) {
+            // Commitments of neighbours can only be compared under one SRS and one k.
+            tracing::info!(logrows = largest, "setting up again with the k that the largest shard needs");
+            shards = self.set_up_all(args, directory, &calibration, Some(largest))?;
+        }
+        let body = CardBody {
+            protocol: PROTOCOL_VERSION,
+            name: self.planned.name.clone(),
+            plan: plan.clone(),
+            shards: shards.iter().map(|shard| shard.card.clone()).collect(),
+            authority: self.owner.public(),
+        };
+        let card_json = ModelCard::sign(body, &self.owner).to_json();
+        let card = ModelCard::parse(card_json.as_bytes()).context("the card that was just made")?;
+        if card.body.shards.iter().any(|shard| shard.keys.insecure_test_srs()) {
+            tracing::warn!("INSECURE TEST SRS: whoever made it could forge proofs; give a ceremony's file with --srs");
+        }
+        Ok(Prepared { plan: plan.digest(), card, card_json, shards })
+    }
+
+    /// Refuses what is predicted not to fit before anything is tried.
+    fn check_memory(&self) -> anyhow::Result<()> {
+        let Some(limit) = self.settings.memory_bytes else { return Ok(()) };
+        for (index, predicted) in self.planned.predicted_bytes.iter().enumerate() {
+            if let Some(predicted) = predicted.filter(|&predicted| predicted > limit) {
+                bail!(
+                    "shard {index} is predicted to need {:.1} GiB of memory, and {:.1} GiB are allowed: use more shards, \
+                     --backend float, or raise --memory-limit",
+                    gibibytes(predicted),
+                    gibibytes(limit)
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// For every shard, its inputs for every calibration sample, in floats.
+    fn calibration_inputs(&self) -> anyhow::Result<Vec<Vec<Vec<FloatTensor>>>> {
+        let mut inputs = Vec::with_capacity(self.planned.models.len());
+        let mut current = self.planned.samples.clone();
+        for (index, onnx) in self.planned.models.iter().enumerate() {
+            inputs.push(current.clone());
+            let shard = FloatShard::load(onnx).with_context(|| format!("shard {index}"))?;
+            let outputs = current.iter().map(|sample| shard.run(sample)).collect::<Result<_, _>>();
+            current = outputs.with_context(|| format!("running shard {index} on the calibration samples"))?;
+        }
+        Ok(inputs)
+    }
+
+    fn set_up_all(
+        &self,
+        args: &CoordinatorArgs,
+        directory: &Path,
+        calibration: &[Vec<Vec<FloatTensor>>],
+        min_logrows: Option<u32>,
+    ) -> anyhow::Result<Vec<PreparedShard>> {
+        let mut shards: Vec<PreparedShard> = Vec::new();
+        for (index, samples) in calibration.iter().enumerate() {
+            let input = shards.last().map(|previous| previous.card.output.clone());
+            let work = ShardWork { index, samples, input, min_logrows };
+            shards.push(self.set_up(args, directory, &work).with_context(|| format!("setting up shard {index}"))?);
+        }
+        Ok(shards)
+    }
+
+    /// One shard, from an earlier setup where one is kept.
+    fn set_up(&self, args: &CoordinatorArgs, directory: &Path, work: &ShardWork<'_>) -> anyhow::Result<PreparedShard> {
+        let plan = &self.planned.plan;
+        let index = work.index;
+        let (shard, input, output) = (&plan.shards[index], &plan.boundaries[index], &plan.boundaries[index + 1]);
+        let backend = backend(shard.backend.kind(), &args.service);
+        let samples: Vec<Digest> = work.samples.iter().map(|sample| digest_of_sample(sample)).collect();
+        let srs = args.service.srs.as_deref().map(shardproof_common::artifacts::digest_of_file).transpose()?;
+        let depends_on = (
+            (shard.model, &shard.backend, backend.id(), srs),
+            (input, output, &work.input),
+            (samples, work.min_logrows),
+        );
+        let kept = directory.join(format!("{}.json", Digest::derive("shardproof 1 setup", &depends_on)));
+        if let Some(shard) = read_kept(&kept, &self.artifacts) {
+            tracing::info!(shard = index, "setup found");
+            return Ok(shard);
+        }
+        let total = plan.shards.len();
+        let progress = |step: &str| {
+            self.stage.send_replace(Stage::Preparing(format!("setting up shard {} of {total}: {step}", index + 1)));
+        };
+        progress("starting");
+        let job_directory = tempfile::tempdir_in(directory)?;
+        let model = job_directory.path().join("shard.onnx");
+        std::fs::write(&model, &self.planned.models[index])?;
+        let (input_names, output_names) = (names(&input.tensors), names(&output.tensors));
+        let request = SetupRequest {
+            shard: ShardIndex(index as u32),
+            model: &model,
+            samples: work.samples,
+            input: work.input.as_deref(),
+            input_names: &input_names,
+            output_names: &output_names,
+            input_mode: input.mode,
+            output_mode: output.mode,
+            options: &shard.backend,
+            min_logrows: work.min_logrows,
+        };
+        let limits = Limits {
+            deadline: Some(self.settings.setup_deadline),
+            memory_bytes: self.settings.memory_bytes,
+            predicted_bytes: self.planned.predicted_bytes[index],
+        };
+        let job = Job { directory: job_directory.path(), limits, cancel: &self.shutdown, progress: &progress };
+        let started = Instant::now();
+        let setup = backend.setup(&request, &job)?;
+        let prepared = self.keep(setup, &model, started.elapsed())?;
+        std::fs::write(&kept, serde_json::to_vec_pretty(&prepared)?).with_context(|| kept.display().to_string())?;
+        tracing::info!(shard = index, ms = prepared.setup_ms, "shard set up");
+        Ok(prepared)
+    }
+
+    /// Moves what a setup made into the artifact store.
+    fn keep(&self, setup: ShardSetup, model: &Path, elapsed: Duration) -> anyhow::Result<PreparedShard> {
+        let stored = setup.worker_files.iter().map(|(name, path)| Ok((name.clone(), self.artifacts.put_file(path)?)));
+        Ok(PreparedShard {
+            files: stored.collect::<anyhow::Result<_>>()?,
+            model: self.artifacts.put_file(model)?,
+            verifying_key: setup.verifying_key.as_deref().map(|path| self.artifacts.put_file(path)).transpose()?,
+            setup_ms: elapsed.as_millis() as u64,
+            proving_key_bytes: setup.proving_key_bytes,
+            peak_rss_bytes: setup.peak_rss_bytes,
+            card: setup.card,
+            cached: false,
+        })
+    }
+}
+
+/// What the setup of one shard depends on besides the plan.
+struct ShardWork<'a> {
+    index: usize,
+    samples: &'a [Vec<FloatTensor>],
+    /// The previous shard's outputs.
+    input: Option<Vec<TensorSpec>>,
+    min_logrows: Option<u32>,
+}
+
+/// A kept setup whose files are all still there.
+fn read_kept(path: &Path, artifacts: &ArtifactStore) -> Option<PreparedShard> {
+    let shard: PreparedShard = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
+    let mut needed = shard.files.values().chain(&shard.verifying_key).chain([&shard.model]);
+    let whole = needed.all(|artifact| artifacts.find(artifact.digest) == Some(*artifact));
+    drop(needed);
+    whole.then_some(PreparedShard { cached: true, ..shard })
+}
+
+fn digest_of_sample(sample: &[FloatTensor]) -> Digest {
+    let tensors: Vec<Tensor> = sample.iter().cloned().map(Tensor::Float).collect();
+    boundary_digest(&tensors)
+}
+
+fn names(tensors: &[BoundaryTensor]) -> Vec<(String, Vec<u64>)> {
+    tensors.iter().map(|tensor| (tensor.name.clone(), tensor.shape.clone())).collect()
+}
+
+fn gibibytes(bytes: u64) -> f64 {
+    bytes as f64 / (1u64 << 30) as f64
+}

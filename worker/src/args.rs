@@ -1,0 +1,45 @@
+//! The worker's command line.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use shardproof_common::ids::Role;
+
+/// What a worker is told when it starts.
+#[derive(Args, Clone, Debug)]
+pub struct WorkerArgs {
+    /// Host or address to listen on for activations
+    pub host: String,
+    /// Port to listen on; 0 takes a free one
+    pub port: u16,
+    /// Host of the coordinator
+    pub coordinator_host: String,
+    /// Port of the coordinator
+    pub coordinator_port: u16,
+    /// Place in the chain: FIRST, MIDDLE, LAST or SOLO
+    pub role: Role,
+    /// Directory for key, shard files and spooled boundaries [default: worker-PORT in the user's data directory]
+    #[arg(long, value_name = "DIR", env = "SHARDPROOF_WORKER_DATA_DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Address that neighbours reach this worker at [default: the one that it listens on]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub advertise: Option<String>,
+    /// Runs accepted and not yet passed on, beyond which the previous worker has to wait
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    pub queue: usize,
+    /// Inferences at a time
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    pub concurrency: usize,
+    /// Use this `ezkl` program instead of the Python wheel
+    #[arg(long, value_name = "PATH")]
+    pub ezkl_cli: Option<PathBuf>,
+    /// Log lines for people (text) or programs (json)
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub log_format: shardproof_common::telemetry::LogFormat,
+    /// Wait before every proof, to see proofs of different shards overlap
+    #[arg(long, value_name = "MS", hide = true)]
+    pub prove_delay_ms: Option<u64>,
+    /// Exit when standard input closes
+    #[arg(long, hide = true)]
+    pub exit_with_parent: bool,
+}

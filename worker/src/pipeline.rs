@@ -1,0 +1,237 @@
+//! Activations: in from the previous shard, through this one, out to the next.
+//!
+//! A boundary is acknowledged once it is spooled, so the previous worker may forget it. While the queue is full the
+//! acknowledgement waits, which holds the previous worker back in turn. Each worker compares what arrived with the receipt of
+//! the worker it came from before it signs its own.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use prost::bytes::Bytes;
+use shardproof_common::backend::{BackendError, Inference, Job};
+use shardproof_common::ids::{RunId, ShardIndex};
+use shardproof_common::receipt::Receipt;
+use shardproof_common::statement::Boundary;
+use shardproof_common::tensor::{self, Tensor};
+use shardproof_proto::transport::artifacts::{self, TransferError};
+use shardproof_proto::transport::{self, activations};
+use shardproof_proto::v1::activations_server::{Activations, ActivationsServer};
+use shardproof_proto::v1::worker_message::Message;
+use shardproof_proto::v1::{self, Activation, ActivationHeader, Delivered, FailureStage};
+use shardproof_proto::convert;
+use thiserror::Error;
+use tokio::sync::OwnedSemaphorePermit;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::Worker;
+use crate::shard::HeldShard;
+use crate::spool::{Entry, SpoolError};
+
+/// Largest boundary that a worker takes, bytes of its encoding.
+const MAX_BOUNDARY_BYTES: u64 = 1 << 30;
+
+/// The activation service as the health service names it.
+pub(crate) type Server = ActivationsServer<Pipeline>;
+
+/// The activation service of a worker.
+pub(crate) struct Pipeline {
+    worker: Arc<Worker>,
+}
+
+pub(crate) fn server(worker: Arc<Worker>) -> Server {
+    ActivationsServer::new(Pipeline { worker }).max_decoding_message_size(transport::MAX_MESSAGE_BYTES)
+}
+
+/// One run on its way through this worker.
+struct Passage {
+    run: RunId,
+    shard: Arc<HeldShard>,
+    entry: Entry,
+    input: Vec<Tensor>,
+    upstream: Option<Receipt>,
+    deadline: Instant,
+    _place_in_queue: OwnedSemaphorePermit,
+}
+
+#[tonic::async_trait]
+impl Activations for Pipeline {
+    async fn deliver(&self, request: Request<Streaming<Activation>>) -> Result<Response<Delivered>, Status> {
+        let mut stream = request.into_inner();
+        let header = activations::receive_header(&mut stream, MAX_BOUNDARY_BYTES).await?;
+        let arrived = Instant::now();
+        let deadline = arrived + Duration::from_millis(header.deadline_ms);
+        let place = self.worker.queue.clone().acquire_owned();
+        let place = tokio::time::timeout_at(deadline.into(), place)
+            .await
+            .map_err(|_| Status::deadline_exceeded("the worker's queue stayed full until the run's deadline"))?
+            .map_err(|_| Status::unavailable("the worker is stopping"))?;
+        if self.worker.shutdown.is_cancelled() {
+            return Err(Status::unavailable("the worker is stopping"));
+        }
+        let encoding = activations::receive_encoding(&mut stream, &header).await?;
+        if let Some(passage) = self.accept(&header, &encoding, deadline, place)? {
+            self.worker.tasks.spawn(pass(self.worker.clone(), passage));
+        }
+        Ok(Response::new(Delivered {}))
+    }
+}
+
+impl Pipeline {
+    /// Checks a boundary against the shard that this worker holds and spools it; nothing to do when it was delivered before.
+    fn accept(
+        &self,
+        header: &ActivationHeader,
+        encoding: &[u8],
+        deadline: Instant,
+        place: OwnedSemaphorePermit,
+    ) -> Result<Option<Passage>, Status> {
+        let held = self.worker.shard.borrow().clone();
+        let shard = held.ok_or_else(|| Status::failed_precondition("this worker holds no shard yet"))?;
+        let run = convert::run_id(&header.run)?;
+        if convert::digest("plan", &header.plan)? != shard.plan {
+            return Err(Status::failed_precondition("this worker holds a shard of another plan"));
+        }
+        if header.boundary != shard.index().0 {
+            let message = format!("this worker takes boundary {}, not {}", shard.index(), header.boundary);
+            return Err(Status::failed_precondition(message));
+        }
+        let input = tensor::decode_boundary(encoding).map_err(|error| Status::invalid_argument(error.to_string()))?;
+        Boundary::public(&input)
+            .conforms_to(&shard.files.card.input)
+            .map_err(|error| Status::invalid_argument(format!("boundary {}: {error}", header.boundary)))?;
+        let upstream = match shard.index() {
+            ShardIndex(0) => None,
+            _ => Some(convert::unpack("receipt", &header.receipt)?),
+        };
+        let entry = self.worker.spool.entry(run, shard.index());
+        if entry.exists() {
+            tracing::debug!(%run, "boundary delivered again");
+            return Ok(None);
+        }
+        entry.write_input(encoding).map_err(|error| Status::resource_exhausted(error.to_string()))?;
+        Ok(Some(Passage { run, shard, entry, input, upstream, deadline, _place_in_queue: place }))
+    }
+}
+
+/// Takes a run through the shard and on to the next; tells the coordinator of success and of failure.
+async fn pass(worker: Arc<Worker>, passage: Passage) {
+    let (run, shard) = (passage.run, passage.shard.index());
+    if let Err(error) = run_and_forward(&worker, passage).await {
+        tracing::warn!(%run, %shard, %error, "run failed here");
+        let failure = v1::Failure {
+            run: convert::run_bytes(run),
+            shard: shard.0,
+            attempt: 0,
+            stage: error.stage().into(),
+            reason: error.to_string(),
+        };
+        worker.tell(Message::Failure(failure)).await;
+    }
+}
+
+async fn run_and_forward(worker: &Arc<Worker>, passage: Passage) -> Result<(), PassError> {
+    let started = Instant::now();
+    let (passage, inference) = infer(worker, passage).await?;
+    let shard = &passage.shard;
+    check_upstream(&passage, &inference)?;
+
+    let statement = shard.statement(passage.run, inference.input_boundary.clone(), inference.output_boundary.clone());
+    let receipt = Receipt::sign(statement, 0, &worker.identity);
+    passage.entry.write_receipt(&receipt)?;
+    let encoding = Bytes::from(tensor::encode_boundary(&inference.output));
+    if shard.shows_inner_output() {
+        // Whoever verifies needs the tensors of a public boundary, and only the neighbours have seen them.
+        artifacts::store(worker.coordinator.clone(), encoding.clone()).await?;
+    }
+    let done_ms = started.elapsed().as_millis() as u64;
+    let done = v1::InferenceDone {
+        run: convert::run_bytes(passage.run),
+        shard: shard.index().0,
+        receipt: convert::pack(&receipt),
+        witness_ms: done_ms,
+        witness_bytes: inference.witness_bytes,
+        peak_rss_bytes: inference.peak_rss_bytes,
+    };
+    worker.tell(Message::InferenceDone(done)).await;
+    tracing::info!(run = %passage.run, shard = %shard.index(), ms = done_ms, "ran shard");
+
+    let next = worker.next.borrow().clone().ok_or(PassError::NoRoute)?;
+    let header = ActivationHeader {
+        run: convert::run_bytes(passage.run),
+        plan: convert::digest_bytes(shard.plan),
+        boundary: shard.index().0 + 1,
+        receipt: convert::pack(&receipt),
+        ..Default::default()
+    };
+    let left = passage.deadline.saturating_duration_since(Instant::now());
+    let (bytes, sent) = (encoding.len(), Instant::now());
+    activations::deliver(next, header, encoding, left).await.map_err(|status| PassError::Delivery { status })?;
+    let us = sent.elapsed().as_micros() as u64;
+    tracing::info!(run = %passage.run, boundary = shard.index().0 + 1, bytes, us, "passed on");
+    Ok(())
+}
+
+/// Runs the backend on a thread for blocking work, a few runs at a time.
+async fn infer(worker: &Arc<Worker>, passage: Passage) -> Result<(Passage, Inference), PassError> {
+    let compute = worker.compute.clone().acquire_owned();
+    let permit = tokio::time::timeout_at(passage.deadline.into(), compute).await;
+    let permit = permit.map_err(|_| PassError::Deadline)?.map_err(|_| PassError::Stopping)?;
+    let cancel = worker.shutdown.child_token();
+    let task = tokio::task::spawn_blocking(move || {
+        let _computing = permit;
+        let mut limits = passage.shard.limits;
+        limits.deadline = Some(passage.deadline.saturating_duration_since(Instant::now()));
+        let job = Job { directory: passage.entry.directory(), limits, cancel: &cancel, progress: &|_| {} };
+        let inference = passage.shard.backend.infer(&passage.shard.files, &passage.input, &job);
+        inference.map(|inference| (passage, inference))
+    });
+    Ok(task.await.map_err(PassError::Task)??)
+}
+
+/// Compares the boundary with what the previous worker signed that it sent.
+fn check_upstream(passage: &Passage, inference: &Inference) -> Result<(), PassError> {
+    let Some(upstream) = &passage.upstream else { return Ok(()) };
+    let expected_shard = ShardIndex(passage.shard.index().0 - 1);
+    let refuse = |reason: &str| PassError::Upstream { worker: upstream.worker.to_string(), reason: reason.to_owned() };
+    upstream.check().map_err(|error| refuse(&error.to_string()))?;
+    let statement = &upstream.statement;
+    if (statement.run, statement.shard, statement.plan) != (passage.run, expected_shard, passage.shard.plan) {
+        return Err(refuse("it is for another run, shard or plan"));
+    }
+    if statement.output != inference.input_boundary {
+        return Err(refuse("it names other tensors than those that arrived"));
+    }
+    Ok(())
+}
+
+/// Why a run did not get through a worker.
+#[derive(Debug, Error)]
+enum PassError {
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    #[error("the receipt of worker {worker} that came with the boundary is refused: {reason}")]
+    Upstream { worker: String, reason: String },
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+    #[error("the run's deadline passed while it waited for its turn")]
+    Deadline,
+    #[error("the worker is stopping")]
+    Stopping,
+    #[error("the coordinator has not said where the outputs go")]
+    NoRoute,
+    #[error("the next shard did not take the outputs: {}: {}", status.code(), status.message())]
+    Delivery { status: Status },
+    #[error("the coordinator did not take a public boundary: {0}")]
+    Upload(#[from] TransferError),
+    #[error("the inference task died: {0}")]
+    Task(tokio::task::JoinError),
+}
+
+impl PassError {
+    fn stage(&self) -> FailureStage {
+        match self {
+            Self::NoRoute | Self::Delivery { .. } | Self::Upload(_) => FailureStage::Delivery,
+            _ => FailureStage::Inference,
+        }
+    }
+}

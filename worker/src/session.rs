@@ -1,0 +1,185 @@
+//! The worker's stream to the coordinator, kept for as long as the worker runs.
+//!
+//! The coordinator may start later, restart, or be away for a while: the worker waits and joins again. Messages that wait in
+//! the outbox meanwhile are sent then. One that was on its way when the connection broke is lost with it; the coordinator asks
+//! again for what it still needs, and a proof that is already made is answered from the spool. A refusal (a role that the plan
+//! has no place for, a key that is not admitted) ends the worker.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use backon::BackoffBuilder;
+use shardproof_common::ids::{Digest, PROTOCOL_VERSION};
+use shardproof_proto::v1::control_client::ControlClient;
+use shardproof_proto::v1::coordinator_message::Message as FromCoordinator;
+use shardproof_proto::v1::worker_message::Message as ToCoordinator;
+use shardproof_proto::v1::{self, CoordinatorMessage, WorkerMessage};
+use shardproof_proto::{convert, transport};
+use thiserror::Error;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Status, Streaming};
+
+use crate::{Worker, heartbeat, shard};
+
+/// How often a worker that waits for its coordinator says so.
+const WAITING_NOTICE: Duration = Duration::from_secs(30);
+
+/// Keeps a session until the worker stops or the coordinator refuses it.
+pub(crate) async fn keep(
+    worker: Arc<Worker>,
+    coordinator: String,
+    mut pending: mpsc::Receiver<WorkerMessage>,
+) -> Result<(), SessionError> {
+    let stale = Arc::new(Notify::new());
+    let session = watch::Sender::new(None);
+    heartbeat::start(&coordinator, session.subscribe(), stale.clone())?;
+
+    let mut delays = delays();
+    let mut last_notice: Option<tokio::time::Instant> = None;
+    loop {
+        let connected = tokio::select! {
+            end = connect(&worker, &mut pending, &session) => end,
+            () = stale.notified() => Err(SessionError::Lost(Status::unavailable("the coordinator no longer knows this session"))),
+            () = worker.shutdown.cancelled() => return Ok(()),
+        };
+        let was_connected = session.send_replace(None).is_some();
+        match connected {
+            Ok(()) => return Ok(()),
+            Err(SessionError::Lost(status)) => {
+                if was_connected {
+                    delays = self::delays();
+                    last_notice = None;
+                }
+                if last_notice.is_none_or(|at| at.elapsed() >= WAITING_NOTICE) {
+                    tracing::warn!(coordinator, reason = status.message(), "waiting for the coordinator");
+                    last_notice = Some(tokio::time::Instant::now());
+                }
+            }
+            Err(refused) => return Err(refused),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(delays.next().unwrap_or(Duration::from_secs(2))) => {}
+            () = worker.shutdown.cancelled() => return Ok(()),
+        }
+    }
+}
+
+fn delays() -> impl Iterator<Item = Duration> {
+    backon::ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(50))
+        .with_max_delay(Duration::from_secs(2))
+        .without_max_times()
+        .with_jitter()
+        .build()
+}
+
+/// One session from the challenge to the end of the stream.
+async fn connect(
+    worker: &Arc<Worker>,
+    pending: &mut mpsc::Receiver<WorkerMessage>,
+    session: &watch::Sender<Option<u64>>,
+) -> Result<(), SessionError> {
+    let (sender, receiver) = mpsc::channel(64);
+    let mut client = ControlClient::new(worker.coordinator.clone()).max_decoding_message_size(transport::MAX_MESSAGE_BYTES);
+    let mut stream = client.work(ReceiverStream::new(receiver)).await?.into_inner();
+    let challenge = match next(&mut stream).await? {
+        FromCoordinator::Challenge(challenge) => convert::digest("nonce", &challenge.nonce)?,
+        _ => return Err(Status::internal("the coordinator did not begin with a challenge").into()),
+    };
+    let lost = |_| SessionError::Lost(Status::unavailable("the stream to the coordinator closed"));
+    sender.send(WorkerMessage { message: Some(join(worker, challenge)) }).await.map_err(lost)?;
+    loop {
+        tokio::select! {
+            message = next(&mut stream) => handle(worker, message?, session),
+            Some(message) = pending.recv() => sender.send(message).await.map_err(lost)?,
+        }
+    }
+}
+
+async fn next(stream: &mut Streaming<CoordinatorMessage>) -> Result<FromCoordinator, SessionError> {
+    loop {
+        match stream.message().await? {
+            Some(CoordinatorMessage { message: Some(message) }) => return Ok(message),
+            Some(CoordinatorMessage { message: None }) => tracing::debug!("skipping a message of a later version"),
+            None => return Err(SessionError::Lost(Status::unavailable("the coordinator closed the stream"))),
+        }
+    }
+}
+
+fn join(worker: &Worker, challenge: Digest) -> ToCoordinator {
+    let signature = worker.identity.sign(Digest::derive("shardproof 1 join", &(challenge, worker.identity.public())));
+    ToCoordinator::Join(v1::Join {
+        role: worker.role.to_string(),
+        address: worker.address.clone(),
+        key: worker.identity.public().as_bytes().to_vec().into(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        protocol: PROTOCOL_VERSION,
+        signature: convert::pack(&signature),
+    })
+}
+
+fn handle(worker: &Arc<Worker>, message: FromCoordinator, session: &watch::Sender<Option<u64>>) {
+    match message {
+        FromCoordinator::Welcome(welcome) => {
+            tracing::info!("joined the coordinator");
+            session.send_replace(Some(welcome.session));
+        }
+        FromCoordinator::Assignment(assignment) => {
+            worker.tasks.spawn(take_assignment(worker.clone(), assignment));
+        }
+        FromCoordinator::Route(route) => match transport::lazy_channel(&route.next) {
+            Ok(next) => {
+                tracing::debug!(next = route.next, "outputs go to");
+                worker.next.send_replace(Some(next));
+            }
+            Err(error) => tracing::error!(next = route.next, %error, "the coordinator sent an address that is none"),
+        },
+        FromCoordinator::Prove(job) => worker.proving.submit(job),
+        FromCoordinator::CancelJob(job) => worker.proving.cancel(&job),
+        FromCoordinator::Challenge(_) => tracing::debug!("ignoring a second challenge"),
+    }
+}
+
+async fn take_assignment(worker: Arc<Worker>, assignment: v1::Assignment) {
+    let index = assignment.shard;
+    tracing::info!(shard = index, "fetching shard");
+    match shard::load(&worker, assignment).await {
+        Ok(held) => {
+            let plan = convert::digest_bytes(held.plan);
+            worker.shard.send_replace(Some(Arc::new(held)));
+            tracing::info!(shard = index, "shard ready");
+            worker.tell(ToCoordinator::Ready(v1::Ready { plan, shard: index })).await;
+        }
+        Err(error) => {
+            tracing::error!(shard = index, %error, "cannot take the shard");
+            let failure = v1::Failure {
+                shard: index,
+                stage: v1::FailureStage::Setup.into(),
+                reason: error.to_string(),
+                ..Default::default()
+            };
+            worker.tell(ToCoordinator::Failure(failure)).await;
+        }
+    }
+}
+
+/// Why a session ended.
+#[derive(Debug, Error)]
+pub(crate) enum SessionError {
+    #[error("the coordinator refused this worker: {}", .0.message())]
+    Refused(Status),
+    #[error("lost the coordinator: {}", .0.message())]
+    Lost(Status),
+    #[error("cannot start the heartbeat thread: {0}")]
+    Heartbeat(#[from] std::io::Error),
+}
+
+impl From<Status> for SessionError {
+    fn from(status: Status) -> Self {
+        match status.code() {
+            Code::InvalidArgument | Code::PermissionDenied | Code::Unauthenticated | Code::Unimplemented => Self::Refused(status),
+            _ => Self::Lost(status),
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! The shard that a worker holds: fetched by digest from the coordinator, then kept.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use shardproof_common::artifacts::Artifact;
+use shardproof_common::backend::{Backend, Limits, ShardFiles};
+use shardproof_common::card::{CardError, ModelCard};
+use shardproof_common::ids::{Digest, ShardIndex};
+use shardproof_common::plan::{BackendKind, BoundaryMode};
+use shardproof_common::statement::{Boundary, Statement};
+use shardproof_proto::transport::artifacts::{TransferError, fetch};
+use shardproof_proto::{convert, v1};
+use thiserror::Error;
+use tonic::Status;
+
+use crate::{Worker, pipeline};
+
+/// A shard with everything that it takes to run and prove it.
+pub(crate) struct HeldShard {
+    pub(crate) card: ModelCard,
+    pub(crate) plan: Digest,
+    pub(crate) files: ShardFiles,
+    pub(crate) limits: Limits,
+    pub(crate) backend: Arc<dyn Backend>,
+}
+
+impl HeldShard {
+    /// Which shard.
+    pub(crate) fn index(&self) -> ShardIndex {
+        self.files.shard
+    }
+
+    /// Whether the output is an inner boundary that the bundle shows.
+    pub(crate) fn shows_inner_output(&self) -> bool {
+        let inner = self.index().as_usize() + 1 < self.card.body.plan.shards.len();
+        inner && self.files.output_mode == BoundaryMode::Public && self.files.card.keys.provable()
+    }
+
+    /// What this worker asserts about `run`.
+    pub(crate) fn statement(&self, run: shardproof_common::ids::RunId, input: Boundary, output: Boundary) -> Statement {
+        let body = &self.card.body;
+        Statement {
+            protocol: body.protocol,
+            backend: self.files.card.backend.clone(),
+            model: body.plan.model,
+            architecture: body.plan.architecture,
+            plan: self.plan,
+            shard: self.index(),
+            shards: body.plan.shards.len() as u32,
+            run,
+            input,
+            output,
+            keys: self.files.card.keys.digest(),
+        }
+    }
+}
+
+/// Fetches what `assignment` names and is not here yet.
+pub(crate) async fn load(worker: &Worker, assignment: v1::Assignment) -> Result<HeldShard, LoadError> {
+    let card = ModelCard::parse(&assignment.card)?;
+    let index = ShardIndex(assignment.shard);
+    let missing = || LoadError::NoSuchShard { shard: index, shards: card.body.plan.shards.len() };
+    let plan = card.body.plan.shard(index).ok_or_else(missing)?;
+    let (input, output) = card.body.plan.boundaries_of(index).ok_or_else(missing)?;
+    let kind = plan.backend.kind();
+    let backend = worker.backends.get(&kind).cloned().ok_or(LoadError::Backend { kind })?;
+
+    let model = convert::artifact(assignment.model.as_ref())?;
+    if model.digest != plan.model {
+        return Err(LoadError::Model { expected: plan.model, found: model.digest });
+    }
+    let mut files = BTreeMap::new();
+    for file in &assignment.files {
+        let artifact: Artifact = convert::artifact(file.artifact.as_ref())?;
+        files.insert(file.name.clone(), fetch(worker.coordinator.clone(), &worker.artifacts, artifact).await?);
+    }
+    let limits = assignment.limits.unwrap_or_default();
+    let nonzero = |value: u64| (value > 0).then_some(value);
+    let (plan, card_entry) = (plan.clone(), card.body.shards[index.as_usize()].clone());
+    Ok(HeldShard {
+        plan: card.body.plan.digest(),
+        files: ShardFiles {
+            shard: index,
+            card: card_entry,
+            options: plan.backend,
+            input_mode: input.mode,
+            output_mode: output.mode,
+            model: fetch(worker.coordinator.clone(), &worker.artifacts, model).await?,
+            files,
+        },
+        limits: Limits {
+            deadline: nonzero(limits.deadline_ms).map(Duration::from_millis),
+            memory_bytes: nonzero(limits.memory_bytes),
+            predicted_bytes: nonzero(limits.predicted_bytes),
+        },
+        backend,
+        card,
+    })
+}
+
+/// Reports the activation service as serving exactly while a shard is held and the worker is not stopping.
+pub(crate) async fn report_health(worker: Arc<Worker>, health: tonic_health::server::HealthReporter) {
+    let mut held = worker.shard.subscribe();
+    loop {
+        let ready = held.borrow_and_update().is_some();
+        if ready {
+            health.set_serving::<pipeline::Server>().await;
+        }
+        tokio::select! {
+            changed = held.changed() => if changed.is_err() { return },
+            () = worker.shutdown.cancelled() => {
+                health.set_not_serving::<pipeline::Server>().await;
+                return;
+            }
+        }
+    }
+}
+
+/// Why a shard could not be loaded.
+#[derive(Debug, Error)]
+pub(crate) enum LoadError {
+    #[error("the card that came with the shard: {0}")]
+    Card(#[from] CardError),
+    #[error("assigned shard {shard} of a plan with {shards}")]
+    NoSuchShard { shard: ShardIndex, shards: usize },
+    #[error("this worker has no backend `{kind}`")]
+    Backend { kind: BackendKind },
+    #[error("the card names shard file {expected}, the assignment {found}")]
+    Model { expected: Digest, found: Digest },
+    #[error("malformed assignment: {}", .0.message())]
+    Malformed(#[from] Status),
+    #[error("fetching shard files: {0}")]
+    Transfer(#[from] TransferError),
+}
