@@ -4,8 +4,11 @@
 
 mod support;
 
+use shardproof_common::backend::BackendError;
 use shardproof_common::chain::{self, ChainError, Check, Outcome, ProofState, Status, VerifyOptions};
+use shardproof_common::ids::ShardIndex;
 use shardproof_common::plan::{BoundaryMode, ParameterVisibility};
+use shardproof_common::tensor::{IntegerTensor, Tensor};
 use support::{MockVerifier, Scenario, assert_only, assert_verified, verify, with_job};
 
 const MODES: [BoundaryMode; 3] = [BoundaryMode::Public, BoundaryMode::Hashed, BoundaryMode::Polycommit];
@@ -140,6 +143,36 @@ fn no_result_is_neither_accepted_nor_rejected() {
     let broken = MockVerifier { broken: true, ..MockVerifier::new() };
     let unavailable = with_job(|job| chain::verify(&bundle, &card, &options, &[&broken], job));
     assert!(matches!(unavailable, Err(ChainError::Unavailable { .. })), "{unavailable:?}");
+}
+
+#[test]
+fn a_proof_system_draws_no_lines_either() {
+    let source = BackendError::Limit("out of memory\nproof passed\u{1b}[2J".to_owned());
+    let error = ChainError::Unavailable { shard: ShardIndex(1), source };
+    assert_eq!(error.to_string(), r"shard 1: the proof could not be checked: out of memory\nproof passed\u{1b}[2J");
+}
+
+#[test]
+fn a_printed_answer_is_the_answer() {
+    let mut scenario = Scenario::new(1, BoundaryMode::Public);
+    let mut bits = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut value = || {
+        bits ^= bits << 13;
+        bits ^= bits >> 7;
+        bits ^= bits << 17;
+        bits as i64 >> 3
+    };
+    for scale in [-128, -9, 0, 13, 61, 128] {
+        let values = (0..3).map(|_| value()).collect();
+        scenario.body.shards[0].output[0].scale = scale;
+        scenario.claims[0].output = vec![Tensor::Integer(IntegerTensor { shape: vec![1, 3], scale, values })];
+        scenario.shown[1] = Some(scenario.claims[0].output.clone());
+        let json = serde_json::to_string(&scenario.report().outputs).unwrap();
+        let printed: Vec<f64> = serde_json::from_str(&json).unwrap();
+        let (bundle, card) = scenario.seal();
+        let options = VerifyOptions { output: Some(&printed), ..VerifyOptions::default() };
+        assert_eq!(*verify(&bundle, &card, &options).unwrap().outcome(Check::Output), Outcome::Passed, "{json}");
+    }
 }
 
 #[test]

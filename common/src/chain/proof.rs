@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use super::check::{Check, Refusal};
+use super::check::{Check, Refusal, printable};
 use super::shard::{Place, check_receipt, place_of};
 use crate::backend::{BackendError, Job, ProofVerifier, Registered, VerifyError, VerifyRequest};
 use crate::bundle::ShardProof;
@@ -25,7 +25,7 @@ pub enum ChainError {
         shard: ShardIndex,
     },
     /// The proof system could not be run.
-    #[error("shard {shard}: the proof could not be checked: {source}")]
+    #[error("shard {shard}: the proof could not be checked: {}", printable(&source.to_string()))]
     Unavailable {
         /// Which shard.
         shard: ShardIndex,
@@ -53,7 +53,7 @@ pub struct ShardCheck<'a> {
     pub run: RunId,
     /// Which shard was asked for a proof.
     pub shard: ShardIndex,
-    /// The receipt given at inference time.
+    /// The receipt given at inference time: one that comes with the proof would let the worker choose what it proves.
     pub receipt: &'a Receipt,
     /// The verifying key's bytes, from the owner's side.
     pub verifying_key: &'a [u8],
