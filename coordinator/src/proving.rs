@@ -231,18 +231,18 @@ impl Coordinator {
         }
     }
 
-    /// Rejects a run, names who is to blame, and stops the other proofs.
+    /// Rejects a run, names who is to blame, and stops the proofs that are still being made.
     pub(crate) async fn reject(&self, run: RunId, shard: ShardIndex, worker: PublicKey, reason: String) {
         tracing::warn!(%run, %shard, worker = worker.short(), reason, "run rejected");
         let pending = self.runs.change(run, |record| {
             let pending: Vec<ShardIndex> =
-                (0..record.shards.len() as u32).map(ShardIndex).filter(|&s| s != shard && record.awaits_proof(s)).collect();
+                (0..record.shards.len() as u32).map(ShardIndex).filter(|&s| record.awaits_proof(s)).collect();
             record.reject(shard, Some(worker), reason);
             pending
         });
-        for other in pending.await.unwrap_or_default() {
-            if let Ok(session) = self.find_run(run).await.map_err(|e| e.to_string()).and_then(|r| self.prover_of(&r, other)) {
-                self.cluster.send(session, Message::CancelJob(CancelJob { run: convert::run_bytes(run), shard: other.0 }));
+        for shard in pending.await.unwrap_or_default() {
+            if let Ok(session) = self.find_run(run).await.map_err(|e| e.to_string()).and_then(|r| self.prover_of(&r, shard)) {
+                self.cluster.send(session, Message::CancelJob(CancelJob { run: convert::run_bytes(run), shard: shard.0 }));
             }
         }
     }

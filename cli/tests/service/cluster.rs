@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use shardproof_common::artifacts::ArtifactStore;
 use shardproof_common::tensor::{FloatTensor, Tensor, decode_boundary, encode_boundary};
 use shardproof_models::{ModelSource, OnnxModel, input};
 use shardproof_proto::transport;
 use shardproof_proto::v1::runs_client::RunsClient;
-use shardproof_proto::v1::{ProveRequest, Run, RunState, StatusRequest, StatusResponse, SubmitRequest, WatchRequest};
+use shardproof_proto::v1::{ArtifactRef, ProveRequest, Run, RunState, StatusRequest, StatusResponse, SubmitRequest, WatchRequest};
 use tempfile::TempDir;
 use tonic::Status;
 use tonic::transport::Channel;
@@ -189,6 +190,14 @@ impl Service {
         watched.await.unwrap_or_else(|_| panic!("run did not settle; {}", self.coordinator.logged()));
         last
     }
+}
+
+/// Fetches an artifact from the coordinator.
+pub(crate) async fn fetch(service: &Service, reference: &ArtifactRef) -> Vec<u8> {
+    let directory = tempfile::tempdir().unwrap();
+    let store = ArtifactStore::open(directory.path()).unwrap();
+    let artifact = shardproof_proto::convert::artifact(Some(reference)).unwrap();
+    std::fs::read(transport::artifacts::fetch(service.channel(), &store, artifact).await.unwrap()).unwrap()
 }
 
 /// Runs `shardproof ARGS` to its end: exit code and standard error.

@@ -1,1 +1,172 @@
-//! Proofs through the service.
+//! Proofs through the service, on the smallest network that is worth it.
+
+use shardproof_common::backend::Job;
+use shardproof_common::bundle::Bundle;
+use shardproof_common::card::ModelCard;
+use shardproof_common::chain::{self, VerifyOptions};
+use shardproof_common::tensor::FloatTensor;
+use shardproof_ezkl::{EzklConfig, EzklVerifier};
+use shardproof_proto::v1::{BundleRequest, ProofState, Run, RunState};
+use tokio_util::sync::CancellationToken;
+use tonic::Code;
+
+use crate::cluster::{PATIENCE, Service, answer, assert_close, assert_state, fetch};
+
+const TINY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/tiny.onnx");
+
+fn input() -> Vec<FloatTensor> {
+    vec![FloatTensor { shape: vec![1, 4], values: vec![0.5, -0.25, 0.75, 1.0] }]
+}
+
+fn proofs(run: &Run) -> Vec<ProofState> {
+    run.shards.iter().map(|shard| shard.proof()).collect()
+}
+
+/// Fetches card and bundle and checks them as anyone else would.
+async fn verify_offline(service: &Service, run: &Run) -> chain::Report {
+    let card = ModelCard::parse(&service.status().await.card).unwrap();
+    let reference = service.client().bundle(BundleRequest { run: run.run.clone() }).await.unwrap().into_inner();
+    let bundle = Bundle::decode(&fetch(service, &reference).await).unwrap();
+    let (input, outputs) = (input(), answer(run));
+    tokio::task::spawn_blocking(move || {
+        let directory = tempfile::tempdir().unwrap();
+        let cancel = CancellationToken::new();
+        let job = Job { directory: directory.path(), limits: Default::default(), cancel: &cancel, progress: &|_| {} };
+        let options = VerifyOptions {
+            input: Some(&input),
+            output: Some(&outputs),
+            allow_test_srs: true,
+            ..Default::default()
+        };
+        let verifier = EzklVerifier::new(EzklConfig::from_env());
+        chain::verify(&bundle, &card, &options, &[&verifier], &job).unwrap()
+    })
+    .await
+    .unwrap()
+}
+
+#[tokio::test]
+async fn proofs_come_on_request_shard_by_shard_and_after_restarts_of_everything() {
+    let mut service = Service::start(TINY, &["FIRST", "MIDDLE", "LAST"], 3, &[]);
+    service.ready().await;
+    let run = service.infer(&input()).await;
+    assert_state(&run, RunState::Answered);
+
+    service.prove(&run, &[1]).await.unwrap();
+    let partial = service.settled(&run).await;
+    assert_state(&partial, RunState::Partial);
+    assert_eq!(proofs(&partial), [ProofState::Unspecified, ProofState::Verified, ProofState::Unspecified]);
+    let refused = service.prove(&run, &[3]).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+
+    service.coordinator.kill();
+    for index in 0..3 {
+        service.workers[index].kill();
+    }
+    service.restart_coordinator();
+    for index in [2, 0, 1] {
+        service.restart_worker(index, &[]);
+    }
+    service.ready().await;
+    assert!(service.status().await.shards.iter().all(|shard| shard.setup_cached), "keys are computed once");
+    service.prove(&run, &[]).await.unwrap();
+    let verified = service.settled(&run).await;
+    assert_state(&verified, RunState::Verified);
+    let report = verify_offline(&service, &verified).await;
+    assert!(report.is_verified(), "{report}");
+    assert_close(&report.outputs.unwrap(), &answer(&run), 0.0);
+}
+
+#[tokio::test]
+async fn public_boundaries_are_in_the_bundle() {
+    let service = Service::start(TINY, &["FIRST", "LAST"], 2, &["--boundary", "public"]);
+    service.ready().await;
+    let run = service.infer(&input()).await;
+    service.prove(&run, &[]).await.unwrap();
+    let run = service.settled(&run).await;
+    assert_state(&run, RunState::Verified);
+    assert!(verify_offline(&service, &run).await.is_verified());
+}
+
+#[tokio::test]
+async fn polynomial_commitments_link_shards() {
+    let service = Service::start(TINY, &["FIRST", "LAST"], 2, &["--boundary", "polycommit"]);
+    service.ready().await;
+    let run = service.infer(&input()).await;
+    service.prove(&run, &[]).await.unwrap();
+    let run = service.settled(&run).await;
+    assert_state(&run, RunState::Verified);
+    assert!(verify_offline(&service, &run).await.is_verified());
+}
+
+#[tokio::test]
+async fn a_worker_killed_while_proving_proves_when_it_is_back() {
+    let mut service = Service::start(TINY, &["FIRST"], 2, &[]);
+    service.add_worker("LAST", &["--prove-delay-ms", "600000"]);
+    service.ready().await;
+    let run = service.infer(&input()).await;
+    service.prove(&run, &[]).await.unwrap();
+    service.workers[1].kill();
+    service.restart_worker(1, &[]);
+    let run = service.settled(&run).await;
+    assert_state(&run, RunState::Verified);
+}
+
+#[tokio::test]
+async fn a_prover_that_stays_away_rejects_the_run_by_name() {
+    let mut service = Service::start(TINY, &["FIRST"], 2, &["--rejoin-grace", "1"]);
+    service.add_worker("LAST", &["--prove-delay-ms", "600000"]);
+    service.ready().await;
+    let run = service.infer(&input()).await;
+    service.prove(&run, &[]).await.unwrap();
+    service.workers[1].kill();
+    let run = service.settled(&run).await;
+    assert_state(&run, RunState::Rejected);
+    assert_eq!(run.blamed_shard, Some(1));
+    assert_eq!(run.blamed_worker, run.shards[1].worker);
+    assert!(run.reason.contains("was lost while it owed the proof"), "{}", run.reason);
+}
+
+#[tokio::test]
+async fn a_late_proof_rejects_the_run() {
+    let mut service = Service::start(TINY, &["FIRST"], 2, &["--prove-deadline", "20"]);
+    service.add_worker("LAST", &["--prove-delay-ms", "600000"]);
+    service.ready().await;
+    let run = service.infer(&input()).await;
+    service.prove(&run, &[1]).await.unwrap();
+    let run = service.settled(&run).await;
+    assert_state(&run, RunState::Rejected);
+    assert!(run.reason.contains("did not come within 20 s"), "{}", run.reason);
+}
+
+#[tokio::test]
+async fn a_worker_without_its_spool_rejects_the_run_and_is_named() {
+    let service = Service::start(TINY, &["FIRST", "LAST"], 2, &[]);
+    service.ready().await;
+    let run = service.infer(&input()).await;
+    std::fs::remove_dir_all(service.worker_data(0).join("spool")).unwrap();
+    service.prove(&run, &[0]).await.unwrap();
+    let run = service.settled(&run).await;
+    assert_state(&run, RunState::Rejected);
+    assert_eq!(run.blamed_shard, Some(0));
+    assert!(run.reason.contains("has not spooled the run"), "{}", run.reason);
+}
+
+#[tokio::test]
+async fn proofs_of_different_shards_are_made_at_the_same_time() {
+    const DELAY_MS: u64 = 8000;
+    let delay = DELAY_MS.to_string();
+    let mut service = Service::start(TINY, &[], 3, &[]);
+    for role in ["FIRST", "MIDDLE", "LAST"] {
+        service.add_worker(role, &["--prove-delay-ms", &delay]);
+    }
+    service.ready().await;
+    let run = service.infer(&input()).await;
+    service.prove(&run, &[]).await.unwrap();
+    let run = service.settled(&run).await;
+    assert_state(&run, RunState::Verified);
+    let sum: u64 = run.shards.iter().map(|shard| shard.prove_ms).sum();
+    assert!(run.shards.iter().all(|shard| shard.prove_ms >= DELAY_MS));
+    assert!(run.prove_wall_ms + DELAY_MS <= sum, "wall {} ms, sum {sum} ms", run.prove_wall_ms);
+    assert!(u128::from(run.prove_wall_ms) < PATIENCE.as_millis());
+}
