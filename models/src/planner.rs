@@ -11,19 +11,22 @@ pub(crate) struct Problem<'a> {
     pub(crate) cost: &'a dyn Fn(usize, usize) -> u64,
     /// A part of that cost that never shrinks when the shard grows.
     pub(crate) least: &'a dyn Fn(usize, usize) -> u64,
+    /// The work between two stops, to be spread evenly.
+    pub(crate) work: &'a dyn Fn(usize, usize) -> u64,
     /// What it costs to cut at a stop, compared in order: elements that cross, then 1 inside a layer.
     pub(crate) crossing: &'a dyn Fn(usize) -> (u64, u64),
 }
 
 /// Stops for `shards` shards, both ends included, such that the costliest shard is as cheap as possible, then the sum of
-/// the crossings as small as possible. Exact; of equal solutions always the same one. Takes O(shards * stops^2).
+/// the crossings as small as possible, then the work spread as evenly as possible (least sum of squares). Exact; of equal
+/// solutions always the same one. Takes O(shards * stops^2).
 ///
 /// # Panics
 /// When there are fewer stops than shards ask for.
 pub(crate) fn balanced(problem: &Problem<'_>, shards: usize) -> Vec<usize> {
     assert!((1..=problem.last).contains(&shards), "callers check the count against the stops");
     let worst = smallest_worst(problem, shards);
-    smallest_crossings(problem, shards, worst)
+    best_of(problem, shards, worst)
 }
 
 /// The least cost of the costliest shard.
@@ -46,11 +49,11 @@ fn smallest_worst(problem: &Problem<'_>, shards: usize) -> u64 {
     best[problem.last]
 }
 
-/// Of the solutions whose shards all cost at most `worst`, the one with the smallest crossings.
-fn smallest_crossings(problem: &Problem<'_>, shards: usize, worst: u64) -> Vec<usize> {
-    type Sum = (u64, u64);
+/// Of the solutions whose shards all cost at most `worst`, the one with the smallest crossings, then the most even one.
+fn best_of(problem: &Problem<'_>, shards: usize, worst: u64) -> Vec<usize> {
+    type Sum = (u64, u64, u128);
     let mut best: Vec<Option<Sum>> = vec![None; problem.last + 1];
-    best[0] = Some((0, 0));
+    best[0] = Some((0, 0, 0));
     let mut origins: Vec<Vec<usize>> = Vec::with_capacity(shards);
     for shard in 1..=shards {
         let mut next: Vec<Option<Sum>> = vec![None; problem.last + 1];
@@ -61,7 +64,10 @@ fn smallest_crossings(problem: &Problem<'_>, shards: usize, worst: u64) -> Vec<u
                 if (problem.least)(from, to) > worst {
                     break;
                 }
-                let Some(sum) = best[from].map(|sum| (sum.0 + here.0, sum.1 + here.1)) else { continue };
+                let work = (problem.work)(from, to);
+                let square = u128::from(work).saturating_mul(u128::from(work));
+                let Some((elements, inside, uneven)) = best[from] else { continue };
+                let sum = (elements.saturating_add(here.0), inside + here.1, uneven.saturating_add(square));
                 if next[to].is_none_or(|known| sum < known) && (problem.cost)(from, to) <= worst {
                     next[to] = Some(sum);
                     origin[to] = from;
@@ -138,11 +144,13 @@ mod tests {
             // Boundaries make the cost of a shard fall as well as rise when it grows.
             let cost = |from: usize, to: usize| least(from, to) + edge * (inner(from) + inner(to));
             let crossing = |stop: usize| crossings[stop];
-            let problem = Problem { last, cost: &cost, least: &least, crossing: &crossing };
+            let work = |from: usize, to: usize| least(from, to) + 1;
+            let problem = Problem { last, cost: &cost, least: &least, work: &work, crossing: &crossing };
             let value = |stops: &[usize]| {
                 let worst = stops.windows(2).map(|pair| cost(pair[0], pair[1])).max();
                 let cuts = stops[1..stops.len() - 1].iter().map(|&stop| crossings[stop]);
-                (worst, cuts.fold((0, 0), |sum, cut| (sum.0 + cut.0, sum.1 + cut.1)))
+                let uneven: u64 = stops.windows(2).map(|pair| work(pair[0], pair[1]).pow(2)).sum();
+                (worst, cuts.fold((0, 0), |sum, cut| (sum.0 + cut.0, sum.1 + cut.1)), uneven)
             };
             let found = balanced(&problem, shards);
             prop_assert_eq!(found.len(), shards + 1);

@@ -18,7 +18,7 @@ use crate::shard::{self, Boundaries};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Strategy {
-    /// The cheapest costliest shard, then the smallest boundaries, then cuts between layers.
+    /// The cheapest costliest shard, then the smallest boundaries, then cuts between layers, then the work spread evenly.
     #[default]
     Balanced,
     /// Equal counts of layers.
@@ -246,7 +246,8 @@ impl OnnxModel {
             let cut = &self.cuts.legal[stop - 1];
             (cut.elements, u64::from(!cut.between_layers))
         };
-        planner::balanced(&Problem { last, cost: &cost, least: &least, crossing: &crossing }, shards)
+        let work = |from: usize, to: usize| cost::work(kind, &sums[to].minus(sums[from]));
+        planner::balanced(&Problem { last, cost: &cost, least: &least, work: &work, crossing: &crossing }, shards)
     }
 
     /// Stops between layers, each with the number of layers before it.
