@@ -13,6 +13,7 @@ pub mod card;
 pub mod chain;
 pub mod ids;
 pub mod keyfile;
+pub mod machine;
 pub mod plan;
 pub mod process;
 pub mod receipt;

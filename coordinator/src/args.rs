@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::Args;
+use shardproof_common::machine;
 use shardproof_common::plan::{
     BackendKind, BackendOptions, BoundaryMode, CalibrationTarget, EzklOptions, ParameterVisibility,
 };
@@ -112,7 +113,7 @@ pub struct ServiceArgs {
     #[arg(long, value_name = "PATH")]
     pub ezkl_cli: Option<PathBuf>,
     /// Memory that one setup or proof may use, bytes, with K, M, G or T [default: this machine's]
-    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    #[arg(long, value_name = "BYTES", value_parser = machine::parse_bytes)]
     pub memory_limit: Option<u64>,
     /// Seconds that the setup of one shard may take
     #[arg(long, value_name = "SECS", default_value_t = 4 * 3600)]
@@ -152,30 +153,12 @@ fn parse_range(text: &str) -> Result<(i64, i64), String> {
     if range.0 < range.1 { Ok(range) } else { Err(format!("{} is not below {}", range.0, range.1)) }
 }
 
-/// A number of bytes with an optional binary unit.
-fn parse_bytes(text: &str) -> Result<u64, String> {
-    let digits = text.trim_end_matches(['B', 'i', 'K', 'M', 'G', 'T', 'k']);
-    let unit = match text[digits.len()..].chars().next() {
-        None | Some('B') => 1,
-        Some('K' | 'k') => 1 << 10,
-        Some('M') => 1 << 20,
-        Some('G') => 1 << 30,
-        Some('T') => 1 << 40,
-        Some(_) => return Err(format!("`{text}` is no number of bytes: write 8G or 500M")),
-    };
-    let number = u64::from_str(digits).ok().and_then(|number| number.checked_mul(unit));
-    number.filter(|&bytes| bytes > 0).ok_or_else(|| format!("`{text}` is no number of bytes: write 8G or 500M"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn sizes_ranges_and_dims_parse_or_say_why() {
-        assert_eq!(parse_bytes("8G"), Ok(8 << 30));
-        assert_eq!(parse_bytes("500MiB"), Ok(500 << 20));
-        assert!(parse_bytes("G").is_err() && parse_bytes("0").is_err());
+    fn ranges_and_dims_parse_or_say_why() {
         assert_eq!(parse_range("-10,20"), Ok((-10, 20)));
         assert!(parse_range("3,3").is_err());
         assert_eq!(parse_dim("batch=2"), Ok(("batch".into(), 2)));

@@ -27,7 +27,7 @@ use shardproof_common::artifacts::ArtifactStore;
 use shardproof_common::backend::ProofVerifier;
 use shardproof_common::process::{self, DataDir};
 use shardproof_common::receipt::{Identity, PublicKey};
-use shardproof_common::{keyfile, telemetry};
+use shardproof_common::{keyfile, machine, telemetry};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
@@ -141,7 +141,7 @@ fn settings(args: &ServiceArgs) -> anyhow::Result<Settings> {
         setup_deadline: Duration::from_secs(args.setup_deadline),
         rejoin_grace: Duration::from_secs(args.rejoin_grace),
         max_runs: args.max_runs,
-        memory_bytes: args.memory_limit.or_else(setup::machine_memory),
+        memory_bytes: args.memory_limit.or_else(machine::memory_bytes),
         admitted: args.admit.as_deref().map(read_admitted).transpose()?,
     })
 }

@@ -126,14 +126,6 @@ fn ezkl_config(args: &ServiceArgs) -> EzklConfig {
     config
 }
 
-/// Memory of this machine in bytes, where the system says.
-pub(crate) fn machine_memory() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
-    let kibibytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    kibibytes.checked_mul(1024)
-}
-
 impl Coordinator {
     /// Sets the shards up, then serves; when that fails the program ends with the reason.
     pub(crate) async fn prepare(self: Arc<Self>, args: CoordinatorArgs, directory: PathBuf) {

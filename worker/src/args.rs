@@ -30,6 +30,9 @@ pub struct WorkerArgs {
     /// Inferences at a time
     #[arg(long, value_name = "N", default_value_t = 2)]
     pub concurrency: usize,
+    /// Memory that one job may use, bytes, with K, M, G or T [default: this machine's]
+    #[arg(long, value_name = "BYTES", value_parser = shardproof_common::machine::parse_bytes)]
+    pub memory_limit: Option<u64>,
     /// Use this `ezkl` program instead of the Python wheel
     #[arg(long, value_name = "PATH")]
     pub ezkl_cli: Option<PathBuf>,

@@ -24,7 +24,7 @@ use shardproof_common::ids::Role;
 use shardproof_common::plan::BackendKind;
 use shardproof_common::process::{self, DataDir};
 use shardproof_common::receipt::Identity;
-use shardproof_common::{keyfile, telemetry};
+use shardproof_common::{keyfile, machine, telemetry};
 use shardproof_ezkl::{EzklBackend, EzklConfig, RunnerKind};
 use shardproof_models::FloatBackend;
 use shardproof_proto::transport;
@@ -55,6 +55,7 @@ struct Worker {
     shard: watch::Sender<Option<Arc<HeldShard>>>,
     next: watch::Sender<Option<Channel>>,
     outbox: mpsc::Sender<WorkerMessage>,
+    memory_bytes: Option<u64>,
     queue: Arc<Semaphore>,
     compute: Arc<Semaphore>,
     proving: proving::Queue,
@@ -110,6 +111,7 @@ pub async fn run(args: WorkerArgs) -> anyhow::Result<()> {
         shard: watch::Sender::new(None),
         next: watch::Sender::new(None),
         outbox,
+        memory_bytes: args.memory_limit.or_else(machine::memory_bytes),
         queue: Arc::new(Semaphore::new(args.queue.max(1))),
         compute: Arc::new(Semaphore::new(args.concurrency.max(1))),
         proving,

@@ -92,7 +92,8 @@ pub(crate) async fn load(worker: &Worker, assignment: v1::Assignment) -> Result<
         },
         limits: Limits {
             deadline: nonzero(limits.deadline_ms).map(Duration::from_millis),
-            memory_bytes: nonzero(limits.memory_bytes),
+            // The coordinator says what is allowed, this machine what there is.
+            memory_bytes: nonzero(limits.memory_bytes).into_iter().chain(worker.memory_bytes).min(),
             predicted_bytes: nonzero(limits.predicted_bytes),
         },
         backend,
