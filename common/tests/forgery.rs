@@ -299,7 +299,7 @@ fn boundary_link_broken_in_every_mode() {
         for shard in [1, 2] {
             let mut scenario = Scenario::new(3, mode);
             scenario.claims[shard].input[1] = integers(&[2], 8 + shard as i32, 77);
-            let previous = scenario.claims[shard - 1].worker.public().short();
+            let previous = scenario.claims[shard - 1].worker.public().to_string();
             assert_only(&scenario.report(), Check::BoundaryLink, Some(shard as u32), &previous);
         }
     }

@@ -101,7 +101,7 @@ fn links_are_refused_by_name() {
     let receipts: Vec<_> = bundle.shards.iter().map(|record| &record.receipt).collect();
     let refusal = check_link(receipts[0], receipts[1]).unwrap_err();
     assert_eq!((refusal.check, refusal.shard), (Check::BoundaryLink, Some(ShardIndex(1))));
-    assert!(refusal.reason.contains(&receipts[0].worker.short()), "{refusal}");
+    assert!(refusal.reason.contains(&receipts[0].worker.to_string()), "{refusal}");
     assert_eq!(check_link(receipts[0], receipts[2]).unwrap_err().check, Check::ShardList);
     assert_eq!(check_link(receipts[1], receipts[0]).unwrap_err().check, Check::ShardList);
 

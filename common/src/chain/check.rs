@@ -225,7 +225,8 @@ impl fmt::Display for Refusal {
             write!(f, " at shard {shard}")?;
         }
         if let Some(worker) = self.worker {
-            write!(f, " (worker {})", worker.short())?;
+            // Whole, because the first digits of a key can be chosen to look like another's.
+            write!(f, " (worker {worker})")?;
         }
         write!(f, ": {}", self.reason)
     }

@@ -234,7 +234,7 @@ pub fn check_link(previous: &Receipt, next: &Receipt) -> Result<(), Refusal> {
 
 /// A link concerns two workers; the refusal names the later one, so the reason names the one before.
 pub(super) fn link_reason(previous: &Receipt, reason: &str) -> String {
-    format!("{reason} (put out by shard {}, worker {})", previous.statement.shard, previous.worker.short())
+    format!("{reason} (put out by shard {}, worker {})", previous.statement.shard, previous.worker)
 }
 
 pub(super) fn check_run(statement: &Statement, run: RunId) -> Result<(), String> {
