@@ -1,0 +1,93 @@
+//! The backend as the coordinator and the workers use it.
+
+use std::path::{Path, PathBuf};
+
+use shardproof_common::backend::{Backend, BackendError, Inference, Job, Proof, SetupRequest, ShardFiles, ShardSetup};
+use shardproof_common::card::{EzklKeys, ShardCard, ShardKeys, Srs};
+use shardproof_common::ids::Digest;
+use shardproof_common::plan::BackendKind;
+use shardproof_common::statement::{BackendId, Statement};
+use shardproof_common::tensor::Tensor;
+
+use crate::config::EzklConfig;
+use crate::frame::Frame;
+use crate::{VERSION, infer, prove, setup, srs, tools};
+
+/// Names of the files that workers need.
+pub(crate) mod file {
+    pub(crate) const CIRCUIT: &str = "circuit";
+    pub(crate) const SETTINGS: &str = "settings";
+    pub(crate) const VK: &str = "vk";
+    pub(crate) const PK: &str = "pk";
+    pub(crate) const SRS: &str = "srs";
+}
+
+/// Proofs through ezkl.
+#[derive(Clone, Debug)]
+pub struct EzklBackend {
+    config: EzklConfig,
+}
+
+impl EzklBackend {
+    /// A backend that starts ezkl as `config` says, when it is first needed.
+    pub const fn new(config: EzklConfig) -> Self {
+        Self { config }
+    }
+
+    /// Recomputes a shard's verifying key from its ONNX file and the registered settings, and returns its digest.
+    ///
+    /// This takes the SRS under which the key was made: the configured file, or the cached test SRS.
+    ///
+    /// # Errors
+    /// When the SRS at hand is not the registered one, or ezkl fails.
+    pub fn verifying_key(&self, model: &Path, settings: &str, registered: &Srs, job: &Job<'_>) -> Result<Digest, BackendError> {
+        let frame = Frame::new(job, self.config.stall);
+        let mut runner = tools::start(&self.config, &frame)?;
+        let prepared = srs::prepare(&self.config, registered.logrows, runner.as_mut(), &frame)?;
+        drop(runner);
+        if prepared.srs.verifier != registered.verifier {
+            return Err(BackendError::Input(format!(
+                "{} is not the SRS under which these keys were made: name that one with --srs FILE",
+                prepared.path.display()
+            )));
+        }
+        setup::verifying_key(&self.config, model, settings, &prepared.path, &frame)
+    }
+}
+
+impl Backend for EzklBackend {
+    fn id(&self) -> BackendId {
+        BackendId { kind: BackendKind::Ezkl, version: VERSION.to_owned() }
+    }
+
+    fn setup(&self, request: &SetupRequest<'_>, job: &Job<'_>) -> Result<ShardSetup, BackendError> {
+        setup::setup(&self.config, request, &Frame::new(job, self.config.stall))
+    }
+
+    fn infer(&self, shard: &ShardFiles, input: &[Tensor], job: &Job<'_>) -> Result<Inference, BackendError> {
+        infer::infer(&self.config, shard, input, &Frame::new(job, self.config.stall))
+    }
+
+    fn prove(
+        &self,
+        shard: &ShardFiles,
+        input: &[Tensor],
+        statement: &Statement,
+        job: &Job<'_>,
+    ) -> Result<Proof, BackendError> {
+        prove::prove(&self.config, shard, input, statement, &Frame::new(job, self.config.stall))
+    }
+}
+
+/// A shard's file by name.
+pub(crate) fn file_of<'a>(shard: &'a ShardFiles, name: &str) -> Result<&'a PathBuf, BackendError> {
+    shard.files.get(name).ok_or_else(|| BackendError::Input(format!("shard {} lacks its file `{name}`", shard.shard)))
+}
+
+/// The card's keys, which must be ezkl's.
+pub(crate) fn keys_of(card: &ShardCard) -> Result<&EzklKeys, BackendError> {
+    match &card.keys {
+        ShardKeys::Ezkl(keys) => Ok(keys),
+        _ => Err(BackendError::Input("the card's keys for this shard are not ezkl's".to_owned())),
+    }
+}
