@@ -59,6 +59,7 @@ pub(crate) fn import(bytes: &[u8], dims: &[(String, u64)]) -> Result<Graph, Mode
     graph.nodes.iter().try_for_each(check_node)?;
     normalise::normalise(&mut graph)?;
     check_outputs(&graph)?;
+    normalise::check_runnable(&graph)?;
     Ok(graph)
 }
 

@@ -38,10 +38,13 @@ pub(crate) fn normalise(graph: &mut Graph) -> Result<(), ModelError> {
         settle(explicit, graph, &engine)?;
     }
     graph.prune();
-    if graph.nodes.is_empty() {
-        return Ok(());
-    }
-    engine.typed(&graph.to_model()).map(drop).map_err(|reason| ModelError::NotRunnable { reason })
+    Ok(())
+}
+
+/// Checks that the graph can be run as a whole.
+pub(crate) fn check_runnable(graph: &Graph) -> Result<(), ModelError> {
+    let model = Engine::new(graph.opset).typed(&graph.to_model());
+    model.map(drop).map_err(|reason| ModelError::NotRunnable { reason })
 }
 
 /// Either folds the node into constants or keeps it with the facts of its outputs.
