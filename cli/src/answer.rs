@@ -22,8 +22,7 @@ pub(crate) fn read(path: &Path) -> Result<Vec<f64>> {
 /// The answer as a file that [`read`] takes; floats are written with all their digits.
 pub(crate) fn write(path: &Path, outputs: &[f64]) -> Result<()> {
     let text = serde_json::json!({ "outputs": outputs }).to_string() + "\n";
-    std::fs::write(path, text)
-        .with_context(|| format!("{}: cannot write the answer", path.display()))
+    std::fs::write(path, text).with_context(|| format!("{}: cannot write the answer", path.display()))
 }
 
 fn parse(bytes: &[u8]) -> Result<Vec<f64>> {
@@ -33,10 +32,7 @@ fn parse(bytes: &[u8]) -> Result<Vec<f64>> {
         other => Some(other),
     };
     let mut numbers = Vec::new();
-    flatten(
-        array.context("expected \"outputs\" or \"output_data\"")?,
-        &mut numbers,
-    )?;
+    flatten(array.context("expected \"outputs\" or \"output_data\"")?, &mut numbers)?;
     Ok(numbers)
 }
 
@@ -58,11 +54,7 @@ mod tests {
 
     #[test]
     fn every_form_gives_the_same_numbers() {
-        for text in [
-            "[0.1, -2]",
-            r#"{"outputs": [0.1, -2]}"#,
-            r#"{"output_data": [[0.1], [-2.0]]}"#,
-        ] {
+        for text in ["[0.1, -2]", r#"{"outputs": [0.1, -2]}"#, r#"{"output_data": [[0.1], [-2.0]]}"#] {
             assert_eq!(parse(text.as_bytes()).unwrap(), [0.1, -2.0], "{text}");
         }
         assert!(parse(b"{}").is_err());

@@ -1,8 +1,48 @@
 //! The proof systems that this program can work with.
 
-use shardproof_common::backend::ProofVerifier;
+use std::path::PathBuf;
 
-/// One verifier per proof system.
-pub(crate) fn verifiers() -> Vec<Box<dyn ProofVerifier>> {
-    Vec::new()
+use clap::Args;
+use shardproof_common::backend::ProofVerifier;
+use shardproof_ezkl::{EzklConfig, EzklVerifier, Installation, RunnerKind, VERSION};
+
+/// Which ezkl is used.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct EzklChoice {
+    /// Use this `ezkl` program instead of the Python wheel.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) ezkl_cli: Option<PathBuf>,
+}
+
+impl EzklChoice {
+    /// The choice with what the environment says.
+    pub(crate) fn config(&self) -> EzklConfig {
+        let mut config = EzklConfig::from_env();
+        if let Some(program) = &self.ezkl_cli {
+            config.runner = RunnerKind::Program(program.clone());
+        }
+        config
+    }
+
+    /// The same, for the services' command lines.
+    pub(crate) fn to_args(&self) -> Vec<String> {
+        self.ezkl_cli.iter().flat_map(|path| ["--ezkl-cli".to_owned(), path.display().to_string()]).collect()
+    }
+
+    /// One verifier per proof system.
+    pub(crate) fn verifiers(&self) -> Vec<Box<dyn ProofVerifier>> {
+        vec![Box::new(EzklVerifier::new(self.config()))]
+    }
+
+    /// What happens when ezkl is used for the first time on this machine, in words; nothing when it is in place.
+    pub(crate) fn first_use(&self) -> Option<String> {
+        let config = self.config();
+        let installation = Installation::new(&config);
+        (!installation.is_ready()).then(|| {
+            format!(
+                "first use: installing ezkl {VERSION} into {} and making a test SRS, which takes a minute or so",
+                installation.site().display()
+            )
+        })
+    }
 }

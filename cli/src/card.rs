@@ -78,9 +78,7 @@ pub(crate) async fn run(command: CardCommand, output: Output) -> Result<Outcome>
 /// The outer one when the file cannot be read, the inner when it holds no card that is whole.
 pub(crate) fn read(path: &Path) -> Result<Result<ModelCard, String>> {
     match read_capped(path, MAX_CARD_BYTES) {
-        Ok(bytes) => {
-            Ok(ModelCard::parse(&bytes).map_err(|error| format!("{}: {error}", path.display())))
-        }
+        Ok(bytes) => Ok(ModelCard::parse(&bytes).map_err(|error| format!("{}: {error}", path.display()))),
         Err(BundleError::TooLarge { bytes, cap }) => Ok(Err(format!(
             "{}: not a model card: it has {bytes} bytes, more than the {cap} that a card may have",
             path.display()
@@ -105,8 +103,7 @@ async fn fetch(args: &FetchArgs, output: Output) -> Result<Outcome> {
     let client = Client::connect(&args.coordinator).await?;
     let bytes = client.card().await?;
     let card = ModelCard::parse(&bytes).context("the coordinator's card")?;
-    std::fs::write(&args.out, &bytes)
-        .with_context(|| format!("{}: cannot write the card", args.out.display()))?;
+    std::fs::write(&args.out, &bytes).with_context(|| format!("{}: cannot write the card", args.out.display()))?;
     output.say(&format!("wrote {}", args.out.display()));
     output.data(&CardView::of(&card), CardView::render)?;
     Ok(Outcome::Success)
@@ -126,10 +123,7 @@ pub(crate) fn weights(card: &ModelCard) -> &'static str {
 
 /// Whether any shard's proofs rest on an SRS that is for tests only.
 pub(crate) fn insecure_test_srs(card: &ModelCard) -> bool {
-    card.body
-        .shards
-        .iter()
-        .any(|shard| shard.keys.insecure_test_srs())
+    card.body.shards.iter().any(|shard| shard.keys.insecure_test_srs())
 }
 
 impl CardView {
@@ -162,12 +156,7 @@ impl CardView {
             model: body.plan.model.to_string(),
             plan: body.plan.digest().to_string(),
             backend: backend.map_or_else(String::new, |backend| {
-                format!(
-                    "{} {} ({})",
-                    backend.kind,
-                    backend.version,
-                    backend.kind.privacy()
-                )
+                format!("{} {} ({})", backend.kind, backend.version, backend.kind.privacy())
             }),
             weights: weights(card),
             insecure_test_srs: insecure_test_srs(card),
@@ -181,19 +170,12 @@ impl CardView {
             self.card, self.owner, self.name, self.model, self.plan, self.backend, self.weights
         );
         if self.insecure_test_srs {
-            out.push_str("SRS      INSECURE TEST SRS: proofs under this card convince nobody; they are for trying things out\n");
+            out.push_str(
+                "SRS      INSECURE TEST SRS: proofs under this card convince nobody; they are for trying things out\n",
+            );
         }
-        let mut table = Table::new(&[
-            "shard",
-            "role",
-            "nodes",
-            ">layers",
-            ">parameters",
-            ">k",
-            "input",
-            "output",
-            "keys",
-        ]);
+        let mut table =
+            Table::new(&["shard", "role", "nodes", ">layers", ">parameters", ">k", "input", "output", "keys"]);
         for shard in &self.shards {
             table.row([
                 shard.shard.to_string(),
@@ -201,9 +183,7 @@ impl CardView {
                 format!("{}..{}", shard.first_node, shard.last_node),
                 shard.layers.to_string(),
                 table::number(shard.parameters),
-                shard
-                    .logrows
-                    .map_or_else(|| "-".to_owned(), |k| k.to_string()),
+                shard.logrows.map_or_else(|| "-".to_owned(), |k| k.to_string()),
                 shard.input.clone(),
                 shard.output.clone(),
                 shard.keys.chars().take(8).collect(),
@@ -215,10 +195,6 @@ impl CardView {
 
 /// Shapes and mode of a boundary.
 pub(crate) fn describe(boundary: &BoundaryPlan) -> String {
-    let shapes: Vec<String> = boundary
-        .tensors
-        .iter()
-        .map(|tensor| table::shape(&tensor.shape))
-        .collect();
+    let shapes: Vec<String> = boundary.tensors.iter().map(|tensor| table::shape(&tensor.shape)).collect();
     format!("{} {}", shapes.join(" + "), boundary.mode)
 }

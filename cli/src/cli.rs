@@ -6,18 +6,15 @@ use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use shardproof_common::telemetry::{self, LogFormat};
+use shardproof_coordinator::CoordinatorArgs;
+use shardproof_worker::WorkerArgs;
 
 use crate::output::{Outcome, Output};
-use crate::{card, runs, status, verify};
+use crate::{card, demo, plan, runs, services, status, verify};
 
 /// Verifiable inference of ONNX models in shards.
 #[derive(Debug, Parser)]
-#[command(
-    name = "shardproof",
-    version,
-    propagate_version = true,
-    arg_required_else_help = true
-)]
+#[command(name = "shardproof", version, propagate_version = true, arg_required_else_help = true)]
 #[command(after_help = "Exit codes: 0 ok, 1 error, 2 usage, 3 verification failed.")]
 pub(crate) struct Cli {
     /// Print data as JSON.
@@ -32,6 +29,12 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Demo(demo::DemoArgs),
+    /// Runs a coordinator: plans, sets up, assigns shards to workers, verifies.
+    Coordinator(Box<CoordinatorArgs>),
+    /// Runs a worker: runs one shard, proves on request.
+    Worker(Box<WorkerArgs>),
+    Plan(plan::PlanArgs),
     Infer(runs::InferArgs),
     Prove(runs::ProveArgs),
     Verify(verify::VerifyArgs),
@@ -62,11 +65,7 @@ impl std::error::Error for Usage {}
 
 /// Exit code of a command that failed.
 pub(crate) fn exit_code_of(error: &anyhow::Error) -> ExitCode {
-    if error.downcast_ref::<Usage>().is_some() {
-        ExitCode::from(2)
-    } else {
-        ExitCode::FAILURE
-    }
+    if error.downcast_ref::<Usage>().is_some() { ExitCode::from(2) } else { ExitCode::FAILURE }
 }
 
 impl Cli {
@@ -76,8 +75,15 @@ impl Cli {
     /// Whatever kept it from running to its end.
     pub(crate) async fn run(self) -> Result<Outcome> {
         let output = Output::new(self.json, self.verbose);
-        telemetry::init(if self.verbose { "info" } else { "warn" }, LogFormat::Text);
+        // The services log in their own way.
+        if !matches!(self.command, Command::Coordinator(_) | Command::Worker(_)) {
+            telemetry::init(if self.verbose { "info" } else { "warn" }, LogFormat::Text);
+        }
         match self.command {
+            Command::Demo(args) => demo::run(args, output).await,
+            Command::Coordinator(args) => services::coordinator(*args).await,
+            Command::Worker(args) => services::worker(*args).await,
+            Command::Plan(args) => plan::run(&args, output),
             Command::Infer(args) => runs::infer(args, output).await,
             Command::Prove(args) => runs::prove(args, output).await,
             Command::Verify(args) => verify::run(args, output).await,

@@ -9,8 +9,8 @@ use shardproof_common::ids::{RunId, ShardIndex};
 use shardproof_common::tensor::{Tensor, encode_boundary};
 use shardproof_proto::v1::runs_client::RunsClient;
 use shardproof_proto::v1::{
-    BundleRequest, GetRequest, ListRequest, ProveRequest, Run, StatusRequest, StatusResponse,
-    SubmitRequest, WatchRequest,
+    BundleRequest, GetRequest, ListRequest, ProveRequest, Run, StatusRequest, StatusResponse, SubmitRequest,
+    WatchRequest,
 };
 use shardproof_proto::{convert, transport};
 use tonic::transport::Channel;
@@ -23,12 +23,7 @@ const RETRY: Duration = Duration::from_millis(300);
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct CoordinatorAddress {
     /// Where the coordinator listens.
-    #[arg(
-        long,
-        value_name = "HOST:PORT",
-        env = "SHARDPROOF_COORDINATOR",
-        default_value = "localhost:8000"
-    )]
+    #[arg(long, value_name = "HOST:PORT", env = "SHARDPROOF_COORDINATOR", default_value = "localhost:8000")]
     pub(crate) coordinator: String,
 }
 
@@ -55,33 +50,20 @@ impl Client {
                  or name another with --coordinator HOST:PORT"
             )
         })?;
-        Ok(Self {
-            address: address.to_owned(),
-            channel,
-        })
+        Ok(Self { address: address.to_owned(), channel })
     }
 
     /// Connects, trying until somebody listens; says so once.
     ///
     /// # Errors
     /// When the address is none.
-    pub(crate) async fn connect_when_there(
-        address: &CoordinatorAddress,
-        waiting: impl FnOnce(),
-    ) -> Result<Self> {
-        let endpoint = transport::endpoint(&address.coordinator).with_context(|| {
-            format!(
-                "`{}` is not an address: expected HOST:PORT",
-                address.coordinator
-            )
-        })?;
+    pub(crate) async fn connect_when_there(address: &CoordinatorAddress, waiting: impl FnOnce()) -> Result<Self> {
+        let endpoint = transport::endpoint(&address.coordinator)
+            .with_context(|| format!("`{}` is not an address: expected HOST:PORT", address.coordinator))?;
         let mut waiting = Some(waiting);
         loop {
             if let Ok(channel) = endpoint.connect().await {
-                return Ok(Self {
-                    address: address.coordinator.clone(),
-                    channel,
-                });
+                return Ok(Self { address: address.coordinator.clone(), channel });
             }
             if let Some(waiting) = waiting.take() {
                 waiting();
@@ -93,9 +75,7 @@ impl Client {
     /// The model, its shards and the workers.
     pub(crate) async fn status(&self) -> Result<StatusResponse> {
         let response = self.runs().status(StatusRequest {}).await;
-        Ok(response
-            .map_err(|status| self.explain(&status))?
-            .into_inner())
+        Ok(response.map_err(|status| self.explain(&status))?.into_inner())
     }
 
     /// Stores the model's inputs and starts a run on them.
@@ -103,67 +83,35 @@ impl Client {
         let encoding = encode_boundary(input);
         let stored = transport::artifacts::store(self.channel.clone(), encoding.into()).await;
         let artifact = stored.with_context(|| format!("sending the input to {}", self.address))?;
-        let request = SubmitRequest {
-            input: convert::digest_bytes(artifact.digest),
-        };
-        let run = self
-            .runs()
-            .submit(request)
-            .await
-            .map_err(|status| self.explain(&status))?
-            .into_inner();
+        let request = SubmitRequest { input: convert::digest_bytes(artifact.digest) };
+        let run = self.runs().submit(request).await.map_err(|status| self.explain(&status))?.into_inner();
         convert::run_id(&run.run).map_err(|status| self.explain(&status))
     }
 
     /// Present state of a run.
     pub(crate) async fn get(&self, run: RunId) -> Result<Run> {
-        let response = self
-            .runs()
-            .get(GetRequest {
-                run: convert::run_bytes(run),
-            })
-            .await;
-        Ok(response
-            .map_err(|status| self.explain(&status))?
-            .into_inner())
+        let response = self.runs().get(GetRequest { run: convert::run_bytes(run) }).await;
+        Ok(response.map_err(|status| self.explain(&status))?.into_inner())
     }
 
     /// Latest runs first.
     pub(crate) async fn list(&self, limit: u32) -> Result<Vec<Run>> {
         let response = self.runs().list(ListRequest { limit }).await;
-        Ok(response
-            .map_err(|status| self.explain(&status))?
-            .into_inner()
-            .runs)
+        Ok(response.map_err(|status| self.explain(&status))?.into_inner().runs)
     }
 
     /// Requests proofs of some shards, or of all where none is named.
     pub(crate) async fn prove(&self, run: RunId, shards: &[ShardIndex]) -> Result<Run> {
-        let request = ProveRequest {
-            run: convert::run_bytes(run),
-            shards: shards.iter().map(|shard| shard.0).collect(),
-        };
-        Ok(self
-            .runs()
-            .prove(request)
-            .await
-            .map_err(|status| self.explain(&status))?
-            .into_inner())
+        let request =
+            ProveRequest { run: convert::run_bytes(run), shards: shards.iter().map(|shard| shard.0).collect() };
+        Ok(self.runs().prove(request).await.map_err(|status| self.explain(&status))?.into_inner())
     }
 
     /// Follows a run until nothing is under way, and returns its last state.
-    pub(crate) async fn watch(
-        &self,
-        run: RunId,
-        mut seen: impl FnMut(&Run) -> Result<()>,
-    ) -> Result<Run> {
+    pub(crate) async fn watch(&self, run: RunId, mut seen: impl FnMut(&Run) -> Result<()>) -> Result<Run> {
         let mut updates = self.updates(run).await?;
         let mut last = None;
-        while let Some(update) = updates
-            .message()
-            .await
-            .map_err(|status| self.explain(&status))?
-        {
+        while let Some(update) = updates.message().await.map_err(|status| self.explain(&status))? {
             seen(&update)?;
             last = Some(update);
         }
@@ -175,31 +123,18 @@ impl Client {
 
     /// Fetches the bundle of a run into the file at `path`, which appears whole or not at all. Returns its size, bytes.
     pub(crate) async fn fetch_bundle(&self, run: RunId, path: &Path) -> Result<u64> {
-        let response = self
-            .runs()
-            .bundle(BundleRequest {
-                run: convert::run_bytes(run),
-            })
-            .await;
-        let reference = response
-            .map_err(|status| self.explain(&status))?
-            .into_inner();
-        let artifact =
-            convert::artifact(Some(&reference)).map_err(|status| self.explain(&status))?;
-        let parent = path
-            .parent()
-            .filter(|parent| !parent.as_os_str().is_empty())
-            .unwrap_or(Path::new("."));
+        let response = self.runs().bundle(BundleRequest { run: convert::run_bytes(run) }).await;
+        let reference = response.map_err(|status| self.explain(&status))?.into_inner();
+        let artifact = convert::artifact(Some(&reference)).map_err(|status| self.explain(&status))?;
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let transfer = tempfile::Builder::new()
             .prefix(".shardproof-fetch")
             .tempdir_in(parent)
             .with_context(|| format!("{}: cannot write here", parent.display()))?;
         let store = ArtifactStore::open(transfer.path())?;
         let fetched = transport::artifacts::fetch(self.channel.clone(), &store, artifact).await;
-        let fetched = fetched
-            .with_context(|| format!("fetching the bundle of run {run} from {}", self.address))?;
-        std::fs::rename(&fetched, path)
-            .with_context(|| format!("{}: cannot write the bundle", path.display()))?;
+        let fetched = fetched.with_context(|| format!("fetching the bundle of run {run} from {}", self.address))?;
+        std::fs::rename(&fetched, path).with_context(|| format!("{}: cannot write the bundle", path.display()))?;
         Ok(artifact.size)
     }
 
@@ -207,11 +142,7 @@ impl Client {
     pub(crate) async fn card(&self) -> Result<Vec<u8>> {
         let status = self.status().await?;
         if !status.failure.is_empty() {
-            bail!(
-                "the coordinator at {} could not set the model up: {}",
-                self.address,
-                status.failure
-            );
+            bail!("the coordinator at {} could not set the model up: {}", self.address, status.failure);
         }
         if status.card.is_empty() {
             bail!(
@@ -224,39 +155,23 @@ impl Client {
     }
 
     async fn updates(&self, run: RunId) -> Result<Streaming<Run>> {
-        let response = self
-            .runs()
-            .watch(WatchRequest {
-                run: convert::run_bytes(run),
-            })
-            .await;
-        Ok(response
-            .map_err(|status| self.explain(&status))?
-            .into_inner())
+        let response = self.runs().watch(WatchRequest { run: convert::run_bytes(run) }).await;
+        Ok(response.map_err(|status| self.explain(&status))?.into_inner())
     }
 
     fn runs(&self) -> RunsClient<Channel> {
-        RunsClient::new(self.channel.clone())
-            .max_decoding_message_size(transport::MAX_MESSAGE_BYTES)
+        RunsClient::new(self.channel.clone()).max_decoding_message_size(transport::MAX_MESSAGE_BYTES)
     }
 
     /// What the coordinator said, or that it is gone.
     fn explain(&self, status: &Status) -> anyhow::Error {
-        let lost =
-            status.code() == Code::Unavailable || std::error::Error::source(status).is_some();
+        let lost = status.code() == Code::Unavailable || std::error::Error::source(status).is_some();
         if lost {
             let cause = innermost(status);
-            return anyhow!(
-                "the coordinator at {} is gone or cannot be reached ({cause})",
-                self.address
-            );
+            return anyhow!("the coordinator at {} is gone or cannot be reached ({cause})", self.address);
         }
         match status.message() {
-            "" => anyhow!(
-                "the coordinator at {} answered {}",
-                self.address,
-                status.code()
-            ),
+            "" => anyhow!("the coordinator at {} answered {}", self.address, status.code()),
             message => anyhow!("{message}"),
         }
     }

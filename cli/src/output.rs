@@ -34,17 +34,6 @@ impl From<Outcome> for ExitCode {
     }
 }
 
-impl Outcome {
-    /// The graver of two.
-    pub(crate) fn worse(self, other: Self) -> Self {
-        match (self, other) {
-            (Self::Rejected, _) | (_, Self::Rejected) => Self::Rejected,
-            (Self::Failure, _) | (_, Self::Failure) => Self::Failure,
-            (Self::Success, Self::Success) => Self::Success,
-        }
-    }
-}
-
 impl Output {
     /// `json`: data as JSON instead of text. `verbose`: more is said on standard error.
     pub(crate) const fn new(json: bool, verbose: bool) -> Self {
@@ -65,11 +54,7 @@ impl Output {
     ///
     /// # Errors
     /// When standard output does not take it.
-    pub(crate) fn data<T: Serialize>(
-        &self,
-        value: &T,
-        text: impl FnOnce(&T) -> String,
-    ) -> io::Result<()> {
+    pub(crate) fn data<T: Serialize>(&self, value: &T, text: impl FnOnce(&T) -> String) -> io::Result<()> {
         if self.json {
             let json = serde_json::to_string_pretty(value).map_err(io::Error::other)?;
             write_all(&json)
@@ -82,11 +67,7 @@ impl Output {
     ///
     /// # Errors
     /// When standard output does not take it.
-    pub(crate) fn event<T: Serialize>(
-        &self,
-        value: &T,
-        text: impl FnOnce(&T) -> String,
-    ) -> io::Result<()> {
+    pub(crate) fn event<T: Serialize>(&self, value: &T, text: impl FnOnce(&T) -> String) -> io::Result<()> {
         if self.json {
             let json = serde_json::to_string(value).map_err(io::Error::other)?;
             write_all(&json)
@@ -125,10 +106,8 @@ impl Output {
 fn write_all(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     let newline: &[u8] = if text.ends_with('\n') { b"" } else { b"\n" };
-    let written = stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.write_all(newline))
-        .and_then(|()| stdout.flush());
+    let written =
+        stdout.write_all(text.as_bytes()).and_then(|()| stdout.write_all(newline)).and_then(|()| stdout.flush());
     forgive_closed_pipe(written)
 }
 
@@ -137,18 +116,5 @@ fn forgive_closed_pipe(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => other,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_graver_outcome_wins() {
-        assert_eq!(Outcome::Success.worse(Outcome::Rejected), Outcome::Rejected);
-        assert_eq!(Outcome::Rejected.worse(Outcome::Failure), Outcome::Rejected);
-        assert_eq!(Outcome::Failure.worse(Outcome::Success), Outcome::Failure);
-        assert_eq!(Outcome::Success.worse(Outcome::Success), Outcome::Success);
     }
 }

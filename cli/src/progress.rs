@@ -19,23 +19,13 @@ impl Phase {
     pub(crate) fn begin(title: &str, verbose: bool) -> Self {
         if !io::stderr().is_terminal() {
             eprintln!("{title}");
-            return Self {
-                bar: None,
-                verbose,
-                last: title.to_owned(),
-            };
+            return Self { bar: None, verbose, last: title.to_owned() };
         }
         let style = ProgressStyle::with_template("{spinner} {wide_msg} {elapsed}")
             .unwrap_or_else(|_| ProgressStyle::default_spinner());
-        let bar = ProgressBar::new_spinner()
-            .with_style(style)
-            .with_message(title.to_owned());
+        let bar = ProgressBar::new_spinner().with_style(style).with_message(title.to_owned());
         bar.enable_steady_tick(Duration::from_millis(120));
-        Self {
-            bar: Some(bar),
-            verbose,
-            last: title.to_owned(),
-        }
+        Self { bar: Some(bar), verbose, last: title.to_owned() }
     }
 
     /// Says where the phase is; away from a terminal only when more was asked for, and only when it changed.
@@ -49,14 +39,6 @@ impl Phase {
             None => {}
         }
         message.clone_into(&mut self.last);
-    }
-
-    /// Prints a line above the spinner that stays.
-    pub(crate) fn note(&self, line: &str) {
-        match &self.bar {
-            Some(bar) => bar.println(line),
-            None => eprintln!("{line}"),
-        }
     }
 }
 

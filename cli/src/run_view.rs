@@ -74,17 +74,11 @@ impl RunView {
     /// # Errors
     /// Names the field that cannot be read.
     pub(crate) fn read(run: &Run) -> anyhow::Result<Self> {
-        let id = convert::run_id(&run.run).map_err(|status| {
-            anyhow::anyhow!("the coordinator sent a bad run: {}", status.message())
-        })?;
+        let id = convert::run_id(&run.run)
+            .map_err(|status| anyhow::anyhow!("the coordinator sent a bad run: {}", status.message()))?;
         let outputs = match run.answer.as_ref() {
             [] => None,
-            encoding => Some(
-                decode_boundary(encoding)?
-                    .iter()
-                    .flat_map(Tensor::to_reals)
-                    .collect(),
-            ),
+            encoding => Some(decode_boundary(encoding)?.iter().flat_map(Tensor::to_reals).collect()),
         };
         let reason = || (!run.reason.is_empty()).then(|| run.reason.clone());
         let rejected = (run.state() == RunState::Rejected).then(|| Rejection {
@@ -101,11 +95,7 @@ impl RunView {
             rejected,
             prove_ms_wall: run.prove_wall_ms,
             submitted_unix_ms: run.submitted_unix_ms,
-            shards: run
-                .shards
-                .iter()
-                .map(|shard| ShardView::read(shard, run.shards.len()))
-                .collect(),
+            shards: run.shards.iter().map(|shard| ShardView::read(shard, run.shards.len())).collect(),
         })
     }
 
@@ -121,7 +111,7 @@ impl RunView {
     /// The run in full.
     pub(crate) fn render(&self) -> String {
         let mut out = format!("run     {}\nstate   {}\n", self.run, self.state_in_words());
-        for outputs in &self.outputs {
+        if let Some(outputs) = &self.outputs {
             out.push_str(&format!("answer  {}\n", table::values(outputs)));
         }
         if let Some(failure) = &self.failure {
@@ -137,16 +127,8 @@ impl RunView {
 
     /// One line: what is under way.
     pub(crate) fn progress(&self) -> String {
-        let verified = self
-            .shards
-            .iter()
-            .filter(|shard| shard.proof == "verified")
-            .count();
-        let requested = self
-            .shards
-            .iter()
-            .filter(|shard| shard.proof != "not requested")
-            .count();
+        let verified = self.shards.iter().filter(|shard| shard.proof == "verified").count();
+        let requested = self.shards.iter().filter(|shard| shard.proof != "not requested").count();
         let busy: Vec<String> = self
             .shards
             .iter()
@@ -157,11 +139,7 @@ impl RunView {
             0 => self.state.to_owned(),
             _ => format!("proofs: {verified} of {requested} verified"),
         };
-        if busy.is_empty() {
-            head
-        } else {
-            format!("{head}; {}", busy.join("; "))
-        }
+        if busy.is_empty() { head } else { format!("{head}; {}", busy.join("; ")) }
     }
 
     fn state_in_words(&self) -> &'static str {
@@ -174,17 +152,8 @@ impl RunView {
     }
 
     fn shard_table(&self) -> Table {
-        let mut table = Table::new(&[
-            "shard",
-            "role",
-            "worker",
-            "proof",
-            ">run",
-            ">prove",
-            ">verify",
-            ">proof size",
-            ">memory",
-        ]);
+        let mut table =
+            Table::new(&["shard", "role", "worker", "proof", ">run", ">prove", ">verify", ">proof size", ">memory"]);
         for shard in &self.shards {
             table.row([
                 shard.shard.to_string(),
@@ -205,16 +174,9 @@ impl RunView {
 impl Rejection {
     /// Shard, worker and reason in one line.
     pub(crate) fn describe(&self) -> String {
-        let worker = self
-            .worker
-            .as_deref()
-            .map(|key| format!(" (worker {})", key.chars().take(8).collect::<String>()));
+        let worker = self.worker.as_deref().map(|key| format!(" (worker {})", key.chars().take(8).collect::<String>()));
         match self.shard {
-            Some(shard) => format!(
-                "shard {shard}{}: {}",
-                worker.unwrap_or_default(),
-                self.reason
-            ),
+            Some(shard) => format!("shard {shard}{}: {}", worker.unwrap_or_default(), self.reason),
             None => self.reason.clone(),
         }
     }
@@ -268,11 +230,7 @@ mod tests {
     use super::*;
 
     fn sample(state: RunState) -> Run {
-        let answer = Tensor::Integer(IntegerTensor {
-            shape: vec![1, 1],
-            scale: 7,
-            values: vec![64],
-        });
+        let answer = Tensor::Integer(IntegerTensor { shape: vec![1, 1], scale: 7, values: vec![64] });
         let shard = |shard, proof: ProofState| ShardProgress {
             shard,
             proof: proof.into(),
@@ -287,10 +245,7 @@ mod tests {
             run: convert::run_bytes(RunId::from_bytes([7; 16])),
             state: state.into(),
             answer: encode_boundary(&[answer]).into(),
-            shards: vec![
-                shard(0, ProofState::Verified),
-                shard(1, ProofState::Requested),
-            ],
+            shards: vec![shard(0, ProofState::Verified), shard(1, ProofState::Requested)],
             ..Run::default()
         }
     }
@@ -317,18 +272,12 @@ mod tests {
         };
         let view = RunView::read(&run).unwrap();
         assert_eq!(view.outcome(), Outcome::Rejected);
-        assert!(
-            view.render()
-                .contains("reason  shard 1 (worker cdcdcdcd): proof: no")
-        );
+        assert!(view.render().contains("reason  shard 1 (worker cdcdcdcd): proof: no"));
     }
 
     #[test]
     fn a_bad_answer_is_an_error_not_a_panic() {
-        let run = Run {
-            answer: vec![1, 2, 3].into(),
-            ..sample(RunState::Answered)
-        };
+        let run = Run { answer: vec![1, 2, 3].into(), ..sample(RunState::Answered) };
         assert!(RunView::read(&run).is_err());
     }
 }

@@ -9,10 +9,10 @@ use shardproof_common::card::ModelCard;
 use shardproof_common::ids::{RunId, ShardIndex};
 use shardproof_common::plan::BackendKind;
 use shardproof_common::tensor::Tensor;
+use shardproof_models::input;
 use shardproof_proto::v1::Run;
 
 use crate::client::{Client, CoordinatorAddress};
-use crate::input;
 use crate::output::{Outcome, Output};
 use crate::progress::Phase;
 use crate::run_view::RunView;
@@ -83,14 +83,10 @@ struct Proved {
 /// `shardproof infer`.
 pub(crate) async fn infer(args: InferArgs, output: Output) -> Result<Outcome> {
     // A file that is not there is reported before anything waits.
-    input::check_readable(&args.input)?;
+    std::fs::File::open(&args.input).with_context(|| format!("{}: cannot read the input", args.input.display()))?;
     let client = if args.wait {
-        let waiting = || {
-            output.say(&format!(
-                "no coordinator at {} yet: waiting for one",
-                args.coordinator.coordinator
-            ))
-        };
+        let waiting =
+            || output.say(&format!("no coordinator at {} yet: waiting for one", args.coordinator.coordinator));
         Client::connect_when_there(&args.coordinator, waiting).await?
     } else {
         Client::connect(&args.coordinator).await?
@@ -99,31 +95,22 @@ pub(crate) async fn infer(args: InferArgs, output: Output) -> Result<Outcome> {
         wait_until_serving(&client, output).await?;
     }
     let card = ModelCard::parse(&client.card().await?)?;
-    let tensors = input::read(&args.input, &card.body.plan.boundaries[0].tensors)?;
+    let tensors = input::read_input(&args.input, &card.body.plan.boundaries[0].tensors).context("the input")?;
     let tensors: Vec<Tensor> = tensors.into_iter().map(Tensor::Float).collect();
     let run = client.submit(&tensors).await?;
     let view = follow(&client, run, &format!("run {run}"), output).await?;
     let backend = card.body.plan.shards[0].backend.kind();
     let outcome = view.outcome();
-    let inferred = Inferred {
-        run: view,
-        backend: backend.as_str(),
-        proven: false,
-    };
+    let inferred = Inferred { run: view, backend: backend.as_str(), proven: false };
     output.data(&inferred, |inferred| render_inferred(inferred, backend))?;
     Ok(outcome)
 }
 
 fn render_inferred(inferred: &Inferred, backend: BackendKind) -> String {
     let note = match (inferred.run.state, backend) {
-        ("answered", BackendKind::Float) => {
-            "\nThe answer is unproven: float mode proves nothing.\n".to_owned()
-        }
+        ("answered", BackendKind::Float) => "\nThe answer is unproven: float mode proves nothing.\n".to_owned(),
         ("answered", BackendKind::Ezkl) => {
-            format!(
-                "\nThe answer is not proven yet. Prove it with: shardproof prove {}\n",
-                inferred.run.run
-            )
+            format!("\nThe answer is not proven yet. Prove it with: shardproof prove {}\n", inferred.run.run)
         }
         _ => String::new(),
     };
@@ -136,41 +123,23 @@ pub(crate) async fn wait_until_serving(client: &Client, output: Output) -> Resul
     loop {
         let status = client.status().await?;
         if !status.failure.is_empty() {
-            bail!(
-                "the coordinator could not set the model up: {}",
-                status.failure
-            );
+            bail!("the coordinator could not set the model up: {}", status.failure);
         }
-        let vacant: Vec<String> = status
-            .shards
-            .iter()
-            .filter(|shard| !shard.ready)
-            .map(|shard| shard.shard.to_string())
-            .collect();
+        let vacant: Vec<String> =
+            status.shards.iter().filter(|shard| !shard.ready).map(|shard| shard.shard.to_string()).collect();
         let set_up = !status.card.is_empty();
         if set_up && vacant.is_empty() {
             return Ok(());
         }
-        let step = if set_up {
-            format!("waiting for workers for shards {}", vacant.join(", "))
-        } else {
-            status.stage
-        };
-        let phase = phase.get_or_insert_with(|| {
-            Phase::begin("waiting for the coordinator to serve", output.verbose())
-        });
+        let step = if set_up { format!("waiting for workers for shards {}", vacant.join(", ")) } else { status.stage };
+        let phase = phase.get_or_insert_with(|| Phase::begin("waiting for the coordinator to serve", output.verbose()));
         phase.step(&step);
         tokio::time::sleep(std::time::Duration::from_millis(200)).await;
     }
 }
 
 /// Follows a run, showing where it is, until nothing is under way.
-pub(crate) async fn follow(
-    client: &Client,
-    run: RunId,
-    title: &str,
-    output: Output,
-) -> Result<RunView> {
+pub(crate) async fn follow(client: &Client, run: RunId, title: &str, output: Output) -> Result<RunView> {
     let mut phase = Phase::begin(title, output.verbose());
     let seen = |update: &Run| {
         phase.step(&RunView::read(update)?.progress());
@@ -183,17 +152,9 @@ pub(crate) async fn follow(
 pub(crate) async fn prove(args: ProveArgs, output: Output) -> Result<Outcome> {
     let client = Client::connect(&args.coordinator).await?;
     let shards: Vec<ShardIndex> = args.shards.iter().copied().map(ShardIndex).collect();
-    let bundle = args
-        .out
-        .unwrap_or_else(|| PathBuf::from(format!("{}.bundle", args.run)));
+    let bundle = args.out.unwrap_or_else(|| PathBuf::from(format!("{}.bundle", args.run)));
     client.prove(args.run, &shards).await?;
-    let view = follow(
-        &client,
-        args.run,
-        &format!("proving run {}", args.run),
-        output,
-    )
-    .await?;
+    let view = follow(&client, args.run, &format!("proving run {}", args.run), output).await?;
     let outcome = view.outcome();
     // A rejected run has a bundle only where enough of it arrived; the verdict stands without it.
     let fetched = client.fetch_bundle(args.run, &bundle).await;
@@ -245,19 +206,10 @@ pub(crate) async fn watch(args: WatchArgs, output: Output) -> Result<Outcome> {
 /// `shardproof runs`.
 pub(crate) async fn list(args: RunsArgs, output: Output) -> Result<Outcome> {
     let client = Client::connect(&args.coordinator).await?;
-    let runs = client
-        .list(args.limit)
-        .await?
-        .iter()
-        .map(RunView::read)
-        .collect::<Result<Vec<_>>>()?;
+    let runs = client.list(args.limit).await?.iter().map(RunView::read).collect::<Result<Vec<_>>>()?;
     output.data(&runs, |runs| render_list(runs))?;
     let any_rejected = runs.iter().any(|run| run.outcome() == Outcome::Rejected);
-    Ok(if any_rejected {
-        Outcome::Rejected
-    } else {
-        Outcome::Success
-    })
+    Ok(if any_rejected { Outcome::Rejected } else { Outcome::Success })
 }
 
 fn render_list(runs: &[RunView]) -> String {
@@ -266,20 +218,9 @@ fn render_list(runs: &[RunView]) -> String {
     }
     let mut table = Table::new(&["run", "state", ">proven", "answer", "reason"]);
     for run in runs {
-        let proven = run
-            .shards
-            .iter()
-            .filter(|shard| shard.proof == "verified")
-            .count();
-        let reason = run
-            .rejected
-            .as_ref()
-            .map(|rejected| rejected.describe())
-            .or_else(|| run.failure.clone());
-        let answer = run
-            .outputs
-            .as_deref()
-            .map_or_else(String::new, table::values);
+        let proven = run.shards.iter().filter(|shard| shard.proof == "verified").count();
+        let reason = run.rejected.as_ref().map(|rejected| rejected.describe()).or_else(|| run.failure.clone());
+        let answer = run.outputs.as_deref().map_or_else(String::new, table::values);
         table.row([
             run.run.clone(),
             run.state.to_owned(),

@@ -56,11 +56,7 @@ pub(crate) async fn status(args: StatusArgs, output: Output) -> Result<Outcome> 
     let client = Client::connect(&args.coordinator).await?;
     let view = StatusView::of(client.status().await?);
     output.data(&view, StatusView::render)?;
-    Ok(if view.failure.is_some() {
-        Outcome::Failure
-    } else {
-        Outcome::Success
-    })
+    Ok(if view.failure.is_some() { Outcome::Failure } else { Outcome::Success })
 }
 
 impl StatusView {
@@ -97,10 +93,7 @@ impl StatusView {
     }
 
     fn render(&self) -> String {
-        let mut out = format!(
-            "model    {}\nbackend  {}\nstage    {}\n",
-            self.model, self.backend, self.stage
-        );
+        let mut out = format!("model    {}\nbackend  {}\nstage    {}\n", self.model, self.backend, self.stage);
         if let Some(failure) = &self.failure {
             out.push_str(&format!("failure  {failure}\n"));
         }
@@ -123,13 +116,7 @@ impl StatusView {
             "state",
         ]);
         for shard in &self.shards {
-            let worker = shard
-                .worker
-                .as_deref()
-                .unwrap_or("-")
-                .chars()
-                .take(8)
-                .collect();
+            let worker = shard.worker.as_deref().unwrap_or("-").chars().take(8).collect();
             let state = match (&shard.worker, shard.ready) {
                 (None, _) => "vacant",
                 (Some(_), false) => "loading",
@@ -160,9 +147,7 @@ impl StatusView {
                 worker.key.chars().take(8).collect(),
                 worker.role.clone(),
                 worker.address.clone(),
-                worker
-                    .shard
-                    .map_or_else(|| "spare".to_owned(), |shard| shard.to_string()),
+                worker.shard.map_or_else(|| "spare".to_owned(), |shard| shard.to_string()),
                 if worker.ready { "ready" } else { "loading" }.to_owned(),
                 table::duration(worker.connected_ms),
             ]);
@@ -188,16 +173,8 @@ mod tests {
         };
         let status = StatusResponse {
             model: "mlp".to_owned(),
-            shards: vec![
-                shard(0, "", false),
-                shard(1, "abcdefghij", false),
-                shard(2, "abcdefghij", true),
-            ],
-            workers: vec![WorkerStatus {
-                key: "0123456789".to_owned(),
-                shard: None,
-                ..WorkerStatus::default()
-            }],
+            shards: vec![shard(0, "", false), shard(1, "abcdefghij", false), shard(2, "abcdefghij", true)],
+            workers: vec![WorkerStatus { key: "0123456789".to_owned(), shard: None, ..WorkerStatus::default() }],
             ..StatusResponse::default()
         };
         let text = StatusView::of(status).render();

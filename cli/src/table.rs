@@ -19,19 +19,10 @@ impl Table {
     /// A table with these column titles; a title that begins with `>` is aligned to the right.
     pub(crate) fn new(titles: &[&str]) -> Self {
         let column = |title: &&str| match title.strip_prefix('>') {
-            Some(title) => Column {
-                title: title.to_owned(),
-                right: true,
-            },
-            None => Column {
-                title: (*title).to_owned(),
-                right: false,
-            },
+            Some(title) => Column { title: title.to_owned(), right: true },
+            None => Column { title: (*title).to_owned(), right: false },
         };
-        Self {
-            columns: titles.iter().map(column).collect(),
-            rows: Vec::new(),
-        }
+        Self { columns: titles.iter().map(column).collect(), rows: Vec::new() }
     }
 
     /// Adds a row; missing cells stay empty, cells beyond the columns are not shown.
@@ -43,52 +34,28 @@ impl Table {
 
     /// The table as text, each line ending in a newline.
     pub(crate) fn render(&self) -> String {
-        let widths: Vec<usize> = self
-            .columns
-            .iter()
-            .enumerate()
-            .map(|(i, column)| self.width(i, column))
-            .collect();
-        let titles: Vec<&str> = self
-            .columns
-            .iter()
-            .map(|column| column.title.as_str())
-            .collect();
+        let widths: Vec<usize> = self.columns.iter().enumerate().map(|(i, column)| self.width(i, column)).collect();
+        let titles: Vec<&str> = self.columns.iter().map(|column| column.title.as_str()).collect();
         let mut out = String::new();
         self.render_line(&mut out, &titles, &widths);
         let rules: Vec<String> = widths.iter().map(|&width| "-".repeat(width)).collect();
-        self.render_line(
-            &mut out,
-            &rules.iter().map(String::as_str).collect::<Vec<_>>(),
-            &widths,
-        );
+        self.render_line(&mut out, &rules.iter().map(String::as_str).collect::<Vec<_>>(), &widths);
         for row in &self.rows {
-            self.render_line(
-                &mut out,
-                &row.iter().map(String::as_str).collect::<Vec<_>>(),
-                &widths,
-            );
+            self.render_line(&mut out, &row.iter().map(String::as_str).collect::<Vec<_>>(), &widths);
         }
         out
     }
 
     fn width(&self, index: usize, column: &Column) -> usize {
         let cells = self.rows.iter().map(|row| row[index].chars().count());
-        cells
-            .chain([column.title.chars().count()])
-            .max()
-            .unwrap_or(0)
+        cells.chain([column.title.chars().count()]).max().unwrap_or(0)
     }
 
     fn render_line(&self, out: &mut String, cells: &[&str], widths: &[usize]) {
         let mut line = String::new();
         for ((cell, &width), column) in cells.iter().zip(widths).zip(&self.columns) {
             let padding = " ".repeat(width - cell.chars().count());
-            let (before, after) = if column.right {
-                (padding.as_str(), "")
-            } else {
-                ("", padding.as_str())
-            };
+            let (before, after) = if column.right { (padding.as_str(), "") } else { ("", padding.as_str()) };
             write!(line, "{before}{cell}{after}  ").expect("writing to a String cannot fail");
         }
         out.push_str(line.trim_end());
@@ -116,11 +83,7 @@ pub(crate) fn bytes(count: u64) -> String {
         _ => ("GB", 1e9),
     };
     let scaled = count as f64 / divisor;
-    if scaled < 99.95 {
-        format!("{scaled:.1} {unit}")
-    } else {
-        format!("{scaled:.0} {unit}")
-    }
+    if scaled < 99.95 { format!("{scaled:.1} {unit}") } else { format!("{scaled:.0} {unit}") }
 }
 
 /// `26,461`.
@@ -145,11 +108,7 @@ pub(crate) fn shape(extents: &[u64]) -> String {
 /// The first values of an answer, and how many more there are.
 pub(crate) fn values(values: &[f64]) -> String {
     const SHOWN: usize = 10;
-    let shown: Vec<String> = values
-        .iter()
-        .take(SHOWN)
-        .map(|value| format!("{value:.6}"))
-        .collect();
+    let shown: Vec<String> = values.iter().take(SHOWN).map(|value| format!("{value:.6}")).collect();
     let more = if values.len() > SHOWN {
         format!(", ... {} more", number((values.len() - SHOWN) as u64))
     } else {
@@ -168,26 +127,17 @@ mod tests {
         table.row(["first".to_owned(), "7".to_owned()]);
         table.row(["2".to_owned(), "1,234".to_owned()]);
         table.row(["short".to_owned()]);
-        assert_eq!(
-            table.render(),
-            "shard   size\n-----  -----\nfirst      7\n2      1,234\nshort\n"
-        );
+        assert_eq!(table.render(), "shard   size\n-----  -----\nfirst      7\n2      1,234\nshort\n");
     }
 
     #[test]
     fn units_are_the_ones_people_read() {
-        assert_eq!(
-            [0, 843, 6_430, 192_900].map(duration),
-            ["-", "843 ms", "6.4 s", "3 min 12 s"]
-        );
+        assert_eq!([0, 843, 6_430, 192_900].map(duration), ["-", "843 ms", "6.4 s", "3 min 12 s"]);
         assert_eq!(
             [0, 312, 17_100, 138_000_000, 4_600_000_000].map(bytes),
             ["-", "312 B", "17.1 kB", "138 MB", "4.6 GB"]
         );
-        assert_eq!(
-            [7, 711, 26_461, 1_191_936].map(number),
-            ["7", "711", "26,461", "1,191,936"]
-        );
+        assert_eq!([7, 711, 26_461, 1_191_936].map(number), ["7", "711", "26,461", "1,191,936"]);
         assert_eq!(shape(&[1, 28]), "[1, 28]");
     }
 

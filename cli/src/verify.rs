@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::Args;
 use serde::Serialize;
-use shardproof_common::artifacts::digest_of_file;
 use shardproof_common::backend::{Job, Limits, ProofVerifier};
 use shardproof_common::bundle::{BundleError, MAX_BUNDLE_BYTES, read_capped};
 use shardproof_common::card::ModelCard;
@@ -13,11 +12,13 @@ use shardproof_common::chain::{self, Report, Status, VerifyOptions};
 use shardproof_common::ids::Digest;
 use shardproof_common::receipt::PublicKey;
 use shardproof_common::tensor::FloatTensor;
+use shardproof_models::{ModelSource, input};
 use tokio_util::sync::CancellationToken;
 
+use crate::backends::EzklChoice;
 use crate::output::{Outcome, Output};
 use crate::progress::Phase;
-use crate::{answer, backends, card, input};
+use crate::{answer, card};
 
 /// Checks a run's bundle against the model's card, offline. Exits 0 only when every check passed on every shard.
 #[derive(Debug, Args)]
@@ -30,9 +31,9 @@ pub(crate) struct VerifyArgs {
     /// The owner's key (64 hexadecimal digits); without it the card's own word is taken for who its owner is.
     #[arg(long, value_name = "KEY")]
     owner_key: Option<PublicKey>,
-    /// The model's ONNX file: checks that the card is for it.
-    #[arg(long, value_name = "FILE")]
-    model: Option<PathBuf>,
+    /// The model, an ONNX file or a zoo name: checks that the card is for it.
+    #[arg(long, value_name = "MODEL")]
+    model: Option<String>,
     /// The input that was sent (.npy or ezkl's JSON): checks that the run is about it.
     #[arg(long, value_name = "FILE")]
     input: Option<PathBuf>,
@@ -42,6 +43,8 @@ pub(crate) struct VerifyArgs {
     /// Accept proofs under an insecure test SRS. They convince nobody.
     #[arg(long)]
     allow_test_srs: bool,
+    #[command(flatten)]
+    ezkl: EzklChoice,
 }
 
 /// All that a verification needs, read into memory.
@@ -54,6 +57,7 @@ pub(crate) struct Verification {
     pub(crate) input: Option<Vec<FloatTensor>>,
     pub(crate) output: Option<Vec<f64>>,
     pub(crate) allow_test_srs: bool,
+    pub(crate) ezkl: EzklChoice,
 }
 
 /// A file that could not be understood at all, in the form of a report.
@@ -83,19 +87,15 @@ pub(crate) async fn run(args: VerifyArgs, output: Output) -> Result<Outcome> {
     let verification = Verification {
         bundle,
         owner_key: args.owner_key,
-        model: args
-            .model
-            .as_deref()
-            .map(digest_of_file)
-            .transpose()
-            .context("the model")?,
+        model: args.model.as_deref().map(model_digest).transpose()?,
         input: args
             .input
             .as_deref()
-            .map(|path| input::read(path, input_tensors))
+            .map(|path| input::read_input(path, input_tensors).context("the input"))
             .transpose()?,
         output: args.output.as_deref().map(answer::read).transpose()?,
         allow_test_srs: args.allow_test_srs,
+        ezkl: args.ezkl,
         card,
     };
     let report = {
@@ -108,11 +108,7 @@ pub(crate) async fn run(args: VerifyArgs, output: Output) -> Result<Outcome> {
 
 /// Only a run that is verified passes.
 pub(crate) fn outcome_of(report: &Report) -> Outcome {
-    if report.is_verified() {
-        Outcome::Success
-    } else {
-        Outcome::Rejected
-    }
+    if report.is_verified() { Outcome::Success } else { Outcome::Rejected }
 }
 
 impl Verification {
@@ -128,12 +124,7 @@ impl Verification {
 
     fn run_blocking(&self, cancel: &CancellationToken) -> Result<Report> {
         let scratch = tempfile::tempdir().context("making a temporary directory")?;
-        let job = Job {
-            directory: scratch.path(),
-            limits: Limits::default(),
-            cancel,
-            progress: &|_| (),
-        };
+        let job = Job { directory: scratch.path(), limits: Limits::default(), cancel, progress: &|_| () };
         let options = VerifyOptions {
             owner_key: self.owner_key,
             input: self.input.as_deref(),
@@ -141,16 +132,15 @@ impl Verification {
             model: self.model,
             allow_test_srs: self.allow_test_srs,
         };
-        let verifiers = backends::verifiers();
+        let verifiers = self.ezkl.verifiers();
         let verifiers: Vec<&dyn ProofVerifier> = verifiers.iter().map(AsRef::as_ref).collect();
-        Ok(chain::verify_bytes(
-            &self.bundle,
-            &self.card,
-            &options,
-            &verifiers,
-            &job,
-        )?)
+        Ok(chain::verify_bytes(&self.bundle, &self.card, &options, &verifiers, &job)?)
     }
+}
+
+/// Digest of the file of a model.
+fn model_digest(name_or_path: &str) -> Result<Digest> {
+    Ok(Digest::of(&ModelSource::resolve(name_or_path)?.read()?))
 }
 
 /// Reads a bundle's file.
@@ -166,15 +156,9 @@ fn read_bundle(path: &Path) -> Result<Result<Vec<u8>, String>> {
 }
 
 fn reject_unreadable(check: &'static str, reason: String, output: Output) -> Result<Outcome> {
-    let unreadable = Unreadable {
-        status: "rejected",
-        refusal: UnreadableRefusal { check, reason },
-    };
+    let unreadable = Unreadable { status: "rejected", refusal: UnreadableRefusal { check, reason } };
     output.data(&unreadable, |unreadable| {
-        format!(
-            "REJECTED: check `{}` failed: {}\n",
-            unreadable.refusal.check, unreadable.refusal.reason
-        )
+        format!("REJECTED: check `{}` failed: {}\n", unreadable.refusal.check, unreadable.refusal.reason)
     })?;
     Ok(Outcome::Rejected)
 }
@@ -182,12 +166,9 @@ fn reject_unreadable(check: &'static str, reason: String, output: Output) -> Res
 /// The report with what a reader should do next, where something stands in the way.
 fn render(report: &Report) -> String {
     let mut text = format!("{report}\n");
-    let srs_refused =
-        matches!(&report.status, Status::Rejected(refusal) if refusal.check == chain::Check::Srs);
+    let srs_refused = matches!(&report.status, Status::Rejected(refusal) if refusal.check == chain::Check::Srs);
     if srs_refused {
-        text.push_str(
-            "For trying things out, --allow-test-srs accepts it; such a proof convinces nobody.\n",
-        );
+        text.push_str("For trying things out, --allow-test-srs accepts it; such a proof convinces nobody.\n");
     }
     text
 }

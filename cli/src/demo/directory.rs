@@ -1,0 +1,154 @@
+//! The directory of a demo: what survives it, and what does not.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use shardproof_common::artifacts::digest_of_file;
+use shardproof_common::ids::Digest;
+use shardproof_models::ModelSource;
+
+use super::DemoArgs;
+
+/// Bundle, card, model, input, answer and logs, which stay, and the data of the processes, which goes with this value
+/// unless it is to be kept.
+#[derive(Debug)]
+pub(super) struct DemoDirectory {
+    root: PathBuf,
+    keep: bool,
+}
+
+impl DemoDirectory {
+    /// Makes the directory `out`, or a new temporary one.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub(super) fn create(out: Option<&Path>, keep: bool) -> Result<Self> {
+        let root = match out {
+            Some(out) => {
+                fs::create_dir_all(out).with_context(|| format!("{}: cannot make the directory", out.display()))?;
+                fs::canonicalize(out).with_context(|| format!("{}: cannot be resolved", out.display()))?
+            }
+            None => {
+                let made = tempfile::Builder::new()
+                    .prefix("shardproof-demo-")
+                    .tempdir()
+                    .context("making a temporary directory")?;
+                made.keep()
+            }
+        };
+        Ok(Self { root, keep })
+    }
+
+    /// The directory.
+    pub(super) fn path(&self) -> &Path {
+        &self.root
+    }
+
+    /// The run's bundle.
+    pub(super) fn bundle(&self) -> PathBuf {
+        self.root.join("run.bundle")
+    }
+
+    /// The model card.
+    pub(super) fn card(&self) -> PathBuf {
+        self.root.join("card.json")
+    }
+
+    /// The input as it was sent.
+    pub(super) fn input(&self) -> PathBuf {
+        self.root.join("input.json")
+    }
+
+    /// The answer as it was delivered.
+    pub(super) fn answer(&self) -> PathBuf {
+        self.root.join("answer.json")
+    }
+
+    fn model(&self) -> PathBuf {
+        self.root.join("model.onnx")
+    }
+
+    fn data(&self) -> PathBuf {
+        self.root.join("data")
+    }
+
+    /// Writes a copy of the model's file.
+    pub(super) fn write_model(&self, source: &ModelSource) -> Result<()> {
+        let path = self.model();
+        fs::write(&path, source.read()?).with_context(|| format!("{}: cannot write the model", path.display()))
+    }
+
+    /// Digest of the model's file.
+    pub(super) fn model_digest(&self) -> Result<Digest> {
+        Ok(digest_of_file(&self.model())?)
+    }
+
+    /// `--data-dir` for one of the processes, whose data of an earlier demo here is removed.
+    pub(super) fn data_dir_args(&self, name: &str) -> Result<[String; 2]> {
+        let path = self.data().join(name);
+        remove_if_there(&path)?;
+        let text = path.to_str().with_context(|| format!("{}: not UTF-8", path.display()))?;
+        Ok(["--data-dir".to_owned(), text.to_owned()])
+    }
+
+    /// Where everything is and what to try next.
+    pub(super) fn next_steps(&self, args: &DemoArgs, has_bundle: bool) -> String {
+        let program = program();
+        let show = |path: PathBuf| path.display().to_string();
+        if !has_bundle {
+            return format!("\ncard    {}\n\nNext: {program} demo {} --backend ezkl\n", show(self.card()), args.model);
+        }
+        format!(
+            "\nbundle  {bundle}\ncard    {card}\n\n\
+             Verify it yourself, without the services:\n  {program} verify {bundle} --card {card} --model {model} \\\n    \
+             --input {input} --output {answer} --allow-test-srs\n\
+             Next: {next}\n",
+            bundle = show(self.bundle()),
+            card = show(self.card()),
+            model = show(self.model()),
+            input = show(self.input()),
+            answer = show(self.answer()),
+            next = next_demo(&program, args),
+        )
+    }
+}
+
+impl Drop for DemoDirectory {
+    fn drop(&mut self) {
+        if !self.keep
+            && let Err(error) = remove_if_there(&self.data())
+        {
+            tracing::warn!(%error, "cannot remove the demo's data");
+        }
+    }
+}
+
+fn remove_if_there(path: &Path) -> Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("{}: cannot be removed", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn next_demo(program: &str, args: &DemoArgs) -> String {
+    match args.model.as_str() {
+        "mlp" => {
+            format!("{program} demo testing --shards 2    or see {program} plan cnn --shards 4")
+        }
+        _ => format!("{program} plan {} --shards {}", args.model, args.shards),
+    }
+}
+
+/// How the user started this program, as far as it can be told.
+fn program() -> String {
+    let fallback = || "shardproof".to_owned();
+    let Ok(program) = std::env::current_exe() else {
+        return fallback();
+    };
+    let here = std::env::current_dir().ok();
+    let below = here.and_then(|here| program.strip_prefix(here).ok().map(|rest| rest.display().to_string()));
+    below.unwrap_or_else(fallback)
+}

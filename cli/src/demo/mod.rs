@@ -1,0 +1,278 @@
+//! `shardproof demo`: everything on this machine, real processes, one command.
+//!
+//! The demo plays all parts: it starts a coordinator and one worker per shard, sends an input as a client would, requests
+//! proofs, and then verifies the bundle as somebody would who trusts none of them. What it leaves behind is what such a
+//! verifier needs (bundle, card, model, input, answer) and the logs; no process outlives it.
+
+mod children;
+mod directory;
+mod report;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use shardproof_common::card::ModelCard;
+use shardproof_common::chain::Report;
+use shardproof_common::ids::{Role, ShardIndex};
+use shardproof_common::plan::BackendKind;
+use shardproof_common::tensor::Tensor;
+use shardproof_proto::v1::StatusResponse;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::backends::EzklChoice;
+use crate::client::{Client, CoordinatorAddress};
+use crate::model::{self, ChosenInput, ChosenModel};
+use crate::output::{Outcome, Output};
+use crate::plan_options::PlanOptions;
+use crate::progress::Phase;
+use crate::run_view::RunView;
+use crate::verify::Verification;
+use crate::{answer, card, runs};
+
+use children::{Service, Services};
+use directory::DemoDirectory;
+use report::{DemoReport, Gathered};
+
+/// How often the coordinator is asked where its setup is.
+const POLL: Duration = Duration::from_millis(150);
+
+/// Runs a model in shards on this machine, proves every shard, and verifies the proofs: real processes, one command.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct DemoArgs {
+    /// Zoo model (mlp, cnn, mlp2, attention, testing) or path of an .onnx file.
+    #[arg(default_value = "mlp")]
+    model: String,
+    /// Number of shards, one worker process each.
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    shards: u32,
+    #[command(flatten)]
+    plan: PlanOptions,
+    /// The model's input: .npy, or JSON as ezkl's users have it [default: a sample that ships with the model].
+    #[arg(long, value_name = "FILE")]
+    input: Option<PathBuf>,
+    /// Where bundle, card and logs go [default: a new temporary directory].
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Keep the data of coordinator and workers (proving keys take much room).
+    #[arg(long)]
+    keep: bool,
+    #[command(flatten)]
+    ezkl: EzklChoice,
+    /// Delay every proof, to see proofs of different shards overlap.
+    #[arg(long, value_name = "MS", hide = true)]
+    worker_delay_ms: Option<u64>,
+}
+
+/// What setup gave.
+struct Served {
+    client: Client,
+    status: StatusResponse,
+    card: ModelCard,
+}
+
+/// `shardproof demo`.
+pub(crate) async fn run(args: DemoArgs, output: Output) -> Result<Outcome> {
+    if args.shards == 0 {
+        return Err(crate::cli::Usage("--shards: at least one".to_owned()).into());
+    }
+    // All that can be wrong with model and input is said before anything starts.
+    let model = ChosenModel::load(&args.model, &args.plan.load_options()?)?;
+    let possible = model.model.max_shards();
+    if args.shards as usize > possible {
+        bail!(
+            "{} can be cut into at most {possible} shards, not {}: give --shards {possible} or less",
+            args.model,
+            args.shards
+        );
+    }
+    let input = model.choose_input(args.input.as_deref())?;
+    let float_outputs = model.float_answer(&input.tensors)?;
+    let directory = DemoDirectory::create(args.out.as_deref(), args.keep)?;
+    output.say(&format!("demo of {} in {}", args.model, directory.path().display()));
+    output.say(&format!("input: {}", input.described));
+
+    let cancel = CancellationToken::new();
+    let mut services = Services::default();
+    let body = body(&args, &model, &input, &float_outputs, &directory, &mut services, &cancel, output);
+    let result = tokio::select! {
+        result = body => result,
+        interrupted = interruption() => Err(interrupted),
+    };
+    cancel.cancel();
+    services.stop().await;
+    match result {
+        Ok(outcome) => Ok(outcome),
+        Err(error) => Err(error.context(format!("the demo failed; its logs are in {}", directory.path().display()))),
+    }
+}
+
+#[allow(clippy::too_many_arguments)]
+async fn body(
+    args: &DemoArgs,
+    model: &ChosenModel,
+    input: &ChosenInput,
+    float_outputs: &[f64],
+    directory: &DemoDirectory,
+    services: &mut Services,
+    cancel: &CancellationToken,
+    output: Output,
+) -> Result<Outcome> {
+    announce_first_use(args, output);
+    let served = serve(args, directory, services, output).await?;
+    directory.write_model(&model.source)?;
+    model::write_input(&directory.input(), &input.tensors)?;
+    std::fs::write(directory.card(), served.card.to_json())?;
+
+    let run = infer_and_prove(args, &served, input, services, output).await?;
+    if let Some(outputs) = &run.outputs {
+        answer::write(&directory.answer(), outputs)?;
+    }
+    let verification = verify(args, &served, &run, input, directory, cancel, output).await?;
+    let report = DemoReport::of(Gathered {
+        model: &args.model,
+        run: &run,
+        status: &served.status,
+        card: &served.card,
+        float_outputs,
+        verification: verification.as_ref().map(|(report, ms)| (report, *ms)),
+        bundle: verification.as_ref().map(|_| directory.bundle()).as_deref(),
+        card_path: &directory.card(),
+    });
+    output.data(&report, |report| report.render() + &directory.next_steps(args, verification.is_some()))?;
+    Ok(report.outcome())
+}
+
+fn announce_first_use(args: &DemoArgs, output: Output) {
+    if args.plan.backend == BackendKind::Ezkl
+        && let Some(message) = args.ezkl.first_use()
+    {
+        output.say(&message);
+    }
+}
+
+/// Starts coordinator and workers and waits until they serve.
+async fn serve(args: &DemoArgs, directory: &DemoDirectory, services: &mut Services, output: Output) -> Result<Served> {
+    let mut phase = Phase::begin("starting the coordinator and the workers", output.verbose());
+    let mut coordinator_args: Vec<String> =
+        ["coordinator", "127.0.0.1", "0", &args.shards.to_string(), &args.model].map(str::to_owned).to_vec();
+    coordinator_args.extend(args.plan.to_args());
+    coordinator_args.extend(args.ezkl.to_args());
+    coordinator_args.extend(directory.data_dir_args("coordinator")?);
+    let (coordinator, address) = Service::start("coordinator", &coordinator_args, directory.path()).await?;
+    services.push(coordinator);
+    let (host, port) = address.rsplit_once(':').context("the coordinator's address has no port")?;
+    for shard in 0..args.shards {
+        let role = Role::of(ShardIndex(shard), args.shards as usize);
+        let name = format!("worker-{shard}");
+        let mut worker_args: Vec<String> =
+            ["worker", "127.0.0.1", "0", host, port, role.as_str()].map(str::to_owned).to_vec();
+        worker_args.extend(args.ezkl.to_args());
+        worker_args.extend(directory.data_dir_args(&name)?);
+        if let Some(delay) = args.worker_delay_ms {
+            worker_args.extend(["--prove-delay-ms".to_owned(), delay.to_string()]);
+        }
+        services.push(Service::start(&name, &worker_args, directory.path()).await?.0);
+    }
+    output.detail(&format!("coordinator and workers: processes {:?}", services.ids()));
+
+    let client = Client::connect(&CoordinatorAddress { coordinator: address.clone() }).await?;
+    loop {
+        services.check_alive()?;
+        let status = client.status().await?;
+        if !status.failure.is_empty() {
+            bail!("the model could not be set up: {}", status.failure);
+        }
+        let set_up = !status.card.is_empty();
+        if set_up && status.shards.len() == args.shards as usize && status.shards.iter().all(|shard| shard.ready) {
+            let card = ModelCard::parse(&status.card).context("the coordinator's card")?;
+            drop(phase);
+            if card::insecure_test_srs(&card) {
+                output.warn(
+                    "this demo uses an INSECURE TEST SRS, made on this machine: whoever made it can forge proofs, so these \
+                     convince nobody. Real use takes the file of a trusted ceremony (coordinator --srs FILE).",
+                );
+            }
+            return Ok(Served { client, status, card });
+        }
+        phase.step(&if set_up { "handing the shards to the workers".to_owned() } else { status.stage });
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// Runs the input and, unless in float mode, proves every shard.
+async fn infer_and_prove(
+    args: &DemoArgs,
+    served: &Served,
+    input: &ChosenInput,
+    services: &mut Services,
+    output: Output,
+) -> Result<RunView> {
+    let tensors: Vec<Tensor> = input.tensors.iter().cloned().map(Tensor::Float).collect();
+    let run = served.client.submit(&tensors).await?;
+    let answered = runs::follow(&served.client, run, "running the input through all shards", output).await?;
+    if let Some(failure) = &answered.failure {
+        services.check_alive()?;
+        bail!("the run failed: {failure}");
+    }
+    if args.plan.backend == BackendKind::Float || answered.state == "rejected" {
+        return Ok(answered);
+    }
+    served.client.prove(run, &[]).await?;
+    runs::follow(&served.client, run, "proving every shard", output).await
+}
+
+/// Fetches the bundle and verifies it offline, with everything supplied that can be compared. Returns the verifier's report
+/// and how long it took, ms; nothing in float mode and for runs that are rejected without a bundle.
+async fn verify(
+    args: &DemoArgs,
+    served: &Served,
+    run: &RunView,
+    input: &ChosenInput,
+    directory: &DemoDirectory,
+    cancel: &CancellationToken,
+    output: Output,
+) -> Result<Option<(Report, u64)>> {
+    if args.plan.backend == BackendKind::Float {
+        return Ok(None);
+    }
+    let path = directory.bundle();
+    match served.client.fetch_bundle(run.run.parse()?, &path).await {
+        Ok(_) => {}
+        Err(error) if run.outcome() == Outcome::Success => return Err(error),
+        Err(error) => {
+            output.detail(&format!("no bundle: {error:#}"));
+            return Ok(None);
+        }
+    }
+    let _phase = Phase::begin("verifying offline", output.verbose());
+    let verification = Verification {
+        bundle: std::fs::read(&path).with_context(|| format!("{}: cannot read the bundle", path.display()))?,
+        card: served.card.clone(),
+        owner_key: Some(served.card.owner),
+        model: Some(directory.model_digest()?),
+        input: Some(input.tensors.clone()),
+        output: run.outputs.clone(),
+        allow_test_srs: card::insecure_test_srs(&served.card),
+        ezkl: args.ezkl.clone(),
+    };
+    let started = Instant::now();
+    let report = verification.run(cancel.clone()).await?;
+    Ok(Some((report, started.elapsed().as_millis() as u64)))
+}
+
+/// Ends with an error at Ctrl-C or SIGTERM.
+async fn interruption() -> anyhow::Error {
+    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        // Without handlers the default applies: the process ends, the pipes close, and the children end.
+        return std::future::pending().await;
+    };
+    let name = tokio::select! {
+        _ = interrupt.recv() => "interrupted",
+        _ = terminate.recv() => "terminated",
+    };
+    anyhow::anyhow!("{name}; coordinator and workers are stopped")
+}

@@ -1,0 +1,54 @@
+//! `shardproof plan`: how a model would be cut and what that would cost, without running anything.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use clap::Args;
+use shardproof_models::{BoundaryModes, Split, SplitRequest};
+
+use crate::model::ChosenModel;
+use crate::output::{Outcome, Output};
+use crate::plan_options::PlanOptions;
+
+/// Shows how a model would be cut: shards, boundaries, and predicted cost. Runs nothing.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct PlanArgs {
+    /// Zoo model (mlp, cnn, mlp2, attention, testing) or path of an .onnx file.
+    model: String,
+    /// Number of shards.
+    #[arg(long, value_name = "N")]
+    shards: usize,
+    #[command(flatten)]
+    plan: PlanOptions,
+    /// Write the shards here, as ONNX files shard-0.onnx, shard-1.onnx, ...
+    #[arg(long, value_name = "DIR")]
+    write: Option<PathBuf>,
+}
+
+/// `shardproof plan`.
+pub(crate) fn run(args: &PlanArgs, output: Output) -> Result<Outcome> {
+    let chosen = ChosenModel::load(&args.model, &args.plan.load_options()?)?;
+    let options = args.plan.backend_options();
+    let split = chosen.model.split(&SplitRequest {
+        shards: args.shards,
+        strategy: args.plan.strategy,
+        backend: &|_| options.clone(),
+        modes: BoundaryModes::with_inner(args.plan.inner_mode()),
+    })?;
+    if let Some(directory) = &args.write {
+        write_shards(&split, directory, output)?;
+    }
+    output.data(&split.report, |report| report.to_string())?;
+    Ok(Outcome::Success)
+}
+
+fn write_shards(split: &Split, directory: &Path, output: Output) -> Result<()> {
+    std::fs::create_dir_all(directory)
+        .with_context(|| format!("{}: cannot make the directory", directory.display()))?;
+    for shard in &split.shards {
+        let path = directory.join(format!("shard-{}.onnx", shard.index));
+        std::fs::write(&path, &shard.onnx).with_context(|| format!("{}: cannot write the shard", path.display()))?;
+    }
+    output.say(&format!("wrote {} shards to {}", split.shards.len(), directory.display()));
+    Ok(())
+}
