@@ -1,1 +1,21 @@
 //! Benchmarks of the service and of its proof systems.
+//!
+//! Every figure comes from the programs that a user runs: a coordinator and workers are started as processes, driven through
+//! the gRPC interface that clients have, and ended on every way out. What a figure is compared with is measured in the same
+//! run, alternating, because machines are neither equal nor quiet. A measurement that failed is reported as failed; it never
+//! becomes a number.
+//!
+//! - [`hop`]: what it takes to pass a boundary from one worker to the next, against the same bytes over plain TCP.
+//! - [`cost`]: what the service adds to the ezkl calls that it makes.
+//! - [`overlap`]: whether proofs of different shards are made at the same time.
+
+pub mod client;
+pub mod cost;
+pub mod error;
+pub mod hop;
+pub mod overlap;
+pub mod processes;
+pub mod report;
+pub mod script;
+pub mod stats;
+mod tcp;

@@ -1,0 +1,113 @@
+//! A client of the coordinator that waits for what it asked for.
+
+use std::time::{Duration, Instant};
+
+use shardproof_common::card::ModelCard;
+use shardproof_common::tensor::{FloatTensor, Tensor, encode_boundary};
+use shardproof_proto::v1::runs_client::RunsClient;
+use shardproof_proto::v1::{ProveRequest, Run, RunState, StatusRequest, StatusResponse, SubmitRequest, WatchRequest};
+use shardproof_proto::{convert, transport};
+use tonic::transport::Channel;
+
+use crate::error::BenchError;
+use crate::processes::Cluster;
+
+/// How often the coordinator is asked whether it serves; far below what setup takes.
+const POLL: Duration = Duration::from_millis(5);
+const SETUP: Duration = Duration::from_secs(4 * 3600);
+
+/// When a cluster came to what.
+#[derive(Clone, Debug)]
+pub struct Serving {
+    /// When the coordinator had all keys and published its card.
+    pub served: Instant,
+    /// When every shard was loaded by its worker.
+    pub ready: Instant,
+    /// The card.
+    pub card: ModelCard,
+    /// The shards and workers.
+    pub status: StatusResponse,
+}
+
+/// A connection to a coordinator.
+#[derive(Clone, Debug)]
+pub struct Client {
+    channel: Channel,
+}
+
+impl Client {
+    /// Connects to `cluster`.
+    ///
+    /// # Errors
+    /// When nobody listens there.
+    pub async fn connect(cluster: &Cluster) -> Result<Self, BenchError> {
+        Ok(Self { channel: transport::endpoint(cluster.address())?.connect().await? })
+    }
+
+    /// Waits until the model is set up and every shard has a worker that is ready.
+    ///
+    /// # Errors
+    /// When setup fails, a program ends, or it takes hours.
+    pub async fn wait_until_ready(&self, cluster: &mut Cluster) -> Result<Serving, BenchError> {
+        let started = Instant::now();
+        let mut served = None;
+        while started.elapsed() < SETUP {
+            let status = self.runs().status(StatusRequest {}).await?.into_inner();
+            let now = Instant::now();
+            if !status.failure.is_empty() {
+                return Err(BenchError::Setup(status.failure));
+            }
+            if !status.card.is_empty() {
+                let since = *served.get_or_insert(now);
+                if !status.shards.is_empty() && status.shards.iter().all(|shard| shard.ready) {
+                    let card = ModelCard::parse(&status.card)?;
+                    return Ok(Serving { served: since, ready: now, card, status });
+                }
+            }
+            cluster.check_alive()?;
+            tokio::time::sleep(POLL).await;
+        }
+        Err(BenchError::Late { what: "setup".to_owned(), seconds: SETUP.as_secs() })
+    }
+
+    /// Runs the model on `input`.
+    ///
+    /// # Errors
+    /// When the run does not end with an answer.
+    pub async fn infer(&self, input: &[FloatTensor]) -> Result<Run, BenchError> {
+        let tensors: Vec<Tensor> = input.iter().cloned().map(Tensor::Float).collect();
+        let stored = transport::artifacts::store(self.channel.clone(), encode_boundary(&tensors).into()).await?;
+        let request = SubmitRequest { input: convert::digest_bytes(stored.digest) };
+        let run = self.runs().submit(request).await?.into_inner();
+        self.until(run, RunState::Answered, "answered").await
+    }
+
+    /// Has every shard of `run` proven and verified.
+    ///
+    /// # Errors
+    /// When the run does not end as verified.
+    pub async fn prove(&self, run: &Run) -> Result<Run, BenchError> {
+        let request = ProveRequest { run: run.run.clone(), shards: Vec::new() };
+        let run = self.runs().prove(request).await?.into_inner();
+        self.until(run, RunState::Verified, "verified").await
+    }
+
+    /// Follows a run until nothing is under way; it must end as `expected`.
+    async fn until(&self, run: Run, expected: RunState, name: &'static str) -> Result<Run, BenchError> {
+        let mut updates = self.runs().watch(WatchRequest { run: run.run.clone() }).await?.into_inner();
+        let mut last = run;
+        while let Some(update) = updates.message().await? {
+            last = update;
+        }
+        if last.state() == expected {
+            return Ok(last);
+        }
+        let id = convert::run_id(&last.run)?;
+        let state = format!("{:?}", last.state()).to_lowercase();
+        Err(BenchError::Run { run: id.to_string(), state, expected: name, reason: last.reason })
+    }
+
+    fn runs(&self) -> RunsClient<Channel> {
+        RunsClient::new(self.channel.clone()).max_decoding_message_size(transport::MAX_MESSAGE_BYTES)
+    }
+}
