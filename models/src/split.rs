@@ -146,6 +146,12 @@ impl OnnxModel {
             Strategy::Balanced => self.balanced_stops(kind, modes, shards),
             Strategy::Layers => self.layer_stops(shards),
         };
+        Ok(self.cut_at(&stops, backends, modes, request.strategy))
+    }
+
+    /// Writes the shards between these stops, both ends included, and the plan that describes them.
+    fn cut_at(&self, stops: &[usize], backends: Vec<BackendOptions>, modes: BoundaryModes, strategy: Strategy) -> Split {
+        let shards = backends.len();
         let positions: Vec<usize> = stops.iter().map(|&stop| self.position(stop)).collect();
         let named = Boundaries::name(&self.graph, &self.cuts, &positions);
         let boundaries = self.boundary_plans(&named, modes, shards);
@@ -181,8 +187,8 @@ impl OnnxModel {
             shards: planned,
             boundaries,
         };
-        let report = PlanReport::new(self, request.strategy, &plan, &written);
-        Ok(Split { plan, shards: written, report })
+        let report = PlanReport::new(self, strategy, &plan, &written);
+        Split { plan, shards: written, report }
     }
 
     fn check_count(&self, request: &SplitRequest<'_>) -> Result<(), ModelError> {
@@ -294,4 +300,121 @@ fn effective_modes(modes: BoundaryModes, backends: &[BackendOptions]) -> Result<
         }
     }
     Ok(modes)
+}
+
+#[cfg(test)]
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{Just, ProptestConfig, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
+    use shardproof_common::plan::EzklOptions;
+    use shardproof_common::tensor::FloatTensor;
+
+    use super::support::Builder;
+    use super::*;
+    use crate::model::LoadOptions;
+    use crate::{FloatShard, run_chain};
+
+    /// One node: an operator and which earlier tensors it reads, counted from the latest.
+    type Step = (usize, usize, usize);
+
+    /// A model whose nodes read any earlier tensors, so that many of them cross many cuts.
+    fn random_model(steps: &[Step], second_output: usize) -> OnnxModel {
+        let weights: Vec<f32> = (0..16).map(|i| ((i * 7 % 11) as f32 - 5.0) / 10.0).collect();
+        let mut builder = Builder::new().input("x0", &[1, 4]).input("x1", &[1, 4]).weights("w", &[4, 4], &weights);
+        let mut tensors = vec!["x0".to_owned(), "x1".to_owned()];
+        for (index, &(operator, first, second)) in steps.iter().enumerate() {
+            let pick = |back: usize| tensors[tensors.len() - 1 - back % tensors.len()].clone();
+            let (a, b) = (pick(first), pick(second));
+            let output = format!("t{index}");
+            let name = format!("/block{}/n{index}", index / 2);
+            let (operator, inputs) = match operator {
+                0 => ("Relu", vec![a]),
+                1 => ("Tanh", vec![a]),
+                2 => ("Add", vec![a, b]),
+                3 => ("Sub", vec![a, b]),
+                4 => ("MatMul", vec![a, "w".to_owned()]),
+                _ => ("Max", vec![a, b]),
+            };
+            let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
+            builder = builder.node(&name, operator, &inputs, &[&output]);
+            tensors.push(output);
+        }
+        let last = format!("t{}", steps.len() - 1);
+        let other = format!("t{}", second_output % steps.len());
+        builder = builder.output(&last);
+        if other != last {
+            builder = builder.output(&other);
+        }
+        OnnxModel::parse("random", &builder.bytes(), &LoadOptions::default()).expect("every such graph is a model")
+    }
+
+    fn ezkl(shards: usize) -> Vec<BackendOptions> {
+        vec![BackendOptions::Ezkl(EzklOptions::default()); shards]
+    }
+
+    fn inputs(model: &OnnxModel) -> Vec<FloatTensor> {
+        let values = |index: usize| [0.5, -1.25, 2.0, -0.75].map(|value| value + index as f32 * 0.3).to_vec();
+        model.inputs().iter().enumerate().map(|(index, spec)| FloatTensor { shape: spec.shape.clone(), values: values(index) }).collect()
+    }
+
+    fn close(a: &[FloatTensor], b: &[FloatTensor]) -> bool {
+        let same = |a: &f32, b: &f32| (a - b).abs() <= 1e-5 * (1.0 + a.abs());
+        a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.shape == b.shape && a.values.iter().zip(&b.values).all(|(a, b)| same(a, b)))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        #[test]
+        fn any_set_of_cuts_gives_the_models_outputs(
+            steps in proptest::collection::vec((0usize..6, 0usize..5, 0usize..9), 1..12),
+            second_output in 0usize..12,
+            chosen in proptest::collection::vec(any::<bool>(), 12),
+        ) {
+            let model = random_model(&steps, second_output);
+            let inner = (1..model.last_stop()).filter(|&stop| chosen[stop % chosen.len()]);
+            let stops: Vec<usize> = std::iter::once(0).chain(inner).chain([model.last_stop()]).collect();
+            let split = model.cut_at(&stops, ezkl(stops.len() - 1), BoundaryModes::default(), Strategy::Balanced);
+
+            let whole = FloatShard::load(&model.to_onnx()).unwrap();
+            let loaded: Vec<_> = split.shards.iter().map(|shard| FloatShard::load(&shard.onnx).unwrap()).collect();
+            let input = inputs(&model);
+            prop_assert!(close(&run_chain(&loaded, &input).unwrap(), &whole.run(&input).unwrap()));
+
+            // Every node is in exactly one shard, in order, and none is empty.
+            let inside = split.shards.iter().map(|shard| shard.nodes);
+            prop_assert!(inside.clone().all(|nodes| nodes > 0));
+            prop_assert_eq!(inside.sum::<usize>(), model.nodes());
+            // Neighbours agree on names, shapes and order, and no name is used at two boundaries.
+            for pair in loaded.windows(2) {
+                prop_assert_eq!(pair[0].outputs(), pair[1].inputs());
+            }
+            let names = split.plan.boundaries.iter().flat_map(|boundary| &boundary.tensors).map(|tensor| &tensor.name);
+            let distinct: std::collections::HashSet<_> = names.clone().collect();
+            prop_assert_eq!(distinct.len(), names.count());
+        }
+
+        #[test]
+        fn every_shard_count_up_to_the_limit_works_and_no_more(
+            steps in proptest::collection::vec((0usize..6, 0usize..3, 0usize..4), 1..8),
+            strategy in prop_oneof![Just(Strategy::Balanced), Just(Strategy::Layers)],
+        ) {
+            let model = random_model(&steps, 0);
+            let possible = match strategy {
+                Strategy::Balanced => model.max_shards(),
+                Strategy::Layers => model.layer_candidates().len() + 1,
+            };
+            for shards in 1..=possible + 1 {
+                let backend = |_| BackendOptions::Float;
+                let request = SplitRequest { shards, strategy, backend: &backend, modes: BoundaryModes::default() };
+                match model.split(&request) {
+                    Ok(split) => prop_assert_eq!((split.shards.len(), shards <= possible), (shards, true)),
+                    Err(error) => prop_assert!(shards > possible, "{}", error),
+                }
+            }
+        }
+    }
 }
