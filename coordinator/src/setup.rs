@@ -81,7 +81,7 @@ impl Prepared {
 pub(crate) fn plan(args: &CoordinatorArgs) -> anyhow::Result<Planned> {
     let options = LoadOptions { dims: args.plan.dims.clone() };
     let source = ModelSource::resolve(&args.model)?;
-    let model = OnnxModel::load(&source, &options)?;
+    let model = OnnxModel::load(&source, &options).with_context(|| args.model.clone())?;
     let split = model.split(&SplitRequest {
         shards: args.shards,
         strategy: args.plan.strategy,

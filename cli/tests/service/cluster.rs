@@ -11,7 +11,9 @@ use shardproof_common::tensor::{FloatTensor, Tensor, decode_boundary, encode_bou
 use shardproof_models::{ModelSource, OnnxModel, input};
 use shardproof_proto::transport;
 use shardproof_proto::v1::runs_client::RunsClient;
-use shardproof_proto::v1::{ArtifactRef, ProveRequest, Run, RunState, StatusRequest, StatusResponse, SubmitRequest, WatchRequest};
+use shardproof_proto::v1::{
+    ArtifactRef, ProveRequest, Run, RunState, StatusRequest, StatusResponse, SubmitRequest, WatchRequest,
+};
 use tempfile::TempDir;
 use tonic::Status;
 use tonic::transport::Channel;
@@ -38,7 +40,8 @@ impl Program {
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let address = line.trim().strip_prefix("listening on ").map(str::to_owned);
-        let address = address.unwrap_or_else(|| panic!("{name} did not start: {}", std::fs::read_to_string(&log).unwrap()));
+        let address =
+            address.unwrap_or_else(|| panic!("{name} did not start: {}", std::fs::read_to_string(&log).unwrap()));
         Self { child, address, log }
     }
 
@@ -89,7 +92,8 @@ impl Service {
     pub(crate) fn start(model: &str, roles: &[&str], shards: usize, extra: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let data = directory.path().join("coordinator").display().to_string();
-        let mut arguments = strings(&["coordinator", "127.0.0.1", "0", &shards.to_string(), model, "--data-dir", &data]);
+        let mut arguments =
+            strings(&["coordinator", "127.0.0.1", "0", &shards.to_string(), model, "--data-dir", &data]);
         arguments.extend(strings(extra));
         let coordinator = Program::start(directory.path(), "coordinator", &arguments);
         // A coordinator that is started again has to be found where it was.
@@ -144,7 +148,10 @@ impl Service {
 
     /// Waits until every shard has a worker that is ready.
     pub(crate) async fn ready(&self) {
-        self.until("every shard has a worker", |status| status.stage == "serving" && status.shards.iter().all(|s| s.ready)).await;
+        self.until("every shard has a worker", |status| {
+            status.stage == "serving" && status.shards.iter().all(|s| s.ready)
+        })
+        .await;
     }
 
     /// Waits until the status is as described.

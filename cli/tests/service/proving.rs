@@ -32,12 +32,8 @@ async fn verify_offline(service: &Service, run: &Run) -> chain::Report {
         let directory = tempfile::tempdir().unwrap();
         let cancel = CancellationToken::new();
         let job = Job { directory: directory.path(), limits: Default::default(), cancel: &cancel, progress: &|_| {} };
-        let options = VerifyOptions {
-            input: Some(&input),
-            output: Some(&outputs),
-            allow_test_srs: true,
-            ..Default::default()
-        };
+        let options =
+            VerifyOptions { input: Some(&input), output: Some(&outputs), allow_test_srs: true, ..Default::default() };
         let verifier = EzklVerifier::new(EzklConfig::from_env());
         chain::verify(&bundle, &card, &options, &[&verifier], &job).unwrap()
     })

@@ -55,8 +55,16 @@ async fn keys_that_are_not_admitted_end_the_worker() {
     let admit = admitted.display().to_string();
     let service = Service::start("mlp", &[], 1, &["--backend", "float", "--admit", &admit]);
     let data = directory.path().join("worker").display().to_string();
-    let (code, errors) =
-        fails(&["worker", "127.0.0.1", "0", "127.0.0.1", port(&service.coordinator.address), "SOLO", "--data-dir", &data]);
+    let (code, errors) = fails(&[
+        "worker",
+        "127.0.0.1",
+        "0",
+        "127.0.0.1",
+        port(&service.coordinator.address),
+        "SOLO",
+        "--data-dir",
+        &data,
+    ]);
     assert_eq!(code, Some(1));
     assert!(errors.contains("is not admitted"), "{errors}");
 }
@@ -78,7 +86,8 @@ fn coordinators_that_cannot_start_say_why() {
         ([taken_port.as_str(), "4", "mlp"], "cannot listen"),
     ];
     for ([port, shards, model], expected) in cases {
-        let (code, errors) = fails(&["coordinator", "127.0.0.1", port, shards, model, "--data-dir", &data, "--backend", "float"]);
+        let (code, errors) =
+            fails(&["coordinator", "127.0.0.1", port, shards, model, "--data-dir", &data, "--backend", "float"]);
         assert_eq!(code, Some(1), "{shards} {model}: {errors}");
         assert!(errors.contains(expected), "{shards} {model}: {errors}");
     }
@@ -93,7 +102,8 @@ fn coordinators_that_cannot_start_say_why() {
 fn two_processes_never_share_a_data_directory() {
     let service = Service::start("mlp", &[], 1, &["--backend", "float"]);
     let data = service.directory.path().join("coordinator").display().to_string();
-    let (code, errors) = fails(&["coordinator", "127.0.0.1", "0", "1", "mlp", "--data-dir", &data, "--backend", "float"]);
+    let (code, errors) =
+        fails(&["coordinator", "127.0.0.1", "0", "1", "mlp", "--data-dir", &data, "--backend", "float"]);
     assert_eq!(code, Some(1));
     assert!(errors.contains("in use by another process"), "{errors}");
 }
