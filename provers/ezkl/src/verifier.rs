@@ -55,7 +55,12 @@ enum Rejection {
 
 impl From<Rejection> for VerifyError {
     fn from(rejection: Rejection) -> Self {
-        Self::Rejected(rejection.to_string())
+        let reason = rejection.to_string();
+        match rejection {
+            Rejection::Layout(LayoutError::ParameterHash { .. }) => Self::Weights(reason),
+            Rejection::Layout(_) | Rejection::Commitments => Self::Instances(reason),
+            _ => Self::Rejected(reason),
+        }
     }
 }
 
