@@ -31,7 +31,12 @@ impl EzklChoice {
 
     /// One verifier per proof system.
     pub(crate) fn verifiers(&self) -> Vec<Box<dyn ProofVerifier>> {
-        vec![Box::new(EzklVerifier::new(self.config()))]
+        Self::verifiers_of(&self.config())
+    }
+
+    /// One verifier per proof system, where ezkl is the one that `config` describes.
+    pub(crate) fn verifiers_of(config: &EzklConfig) -> Vec<Box<dyn ProofVerifier>> {
+        vec![Box::new(EzklVerifier::new(config.clone()))]
     }
 
     /// What happens when ezkl is used for the first time on this machine, in words; nothing when it is in place.

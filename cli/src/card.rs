@@ -10,6 +10,7 @@ use shardproof_common::card::{MAX_CARD_BYTES, ModelCard, ShardKeys};
 use shardproof_common::ids::{Role, ShardIndex};
 use shardproof_common::plan::{BackendOptions, BoundaryPlan, ParameterVisibility};
 
+use crate::card_check::{self, CheckArgs};
 use crate::client::{Client, CoordinatorAddress};
 use crate::output::{Outcome, Output};
 use crate::table::{self, Table};
@@ -18,6 +19,7 @@ use crate::table::{self, Table};
 pub(crate) enum CardCommand {
     Show(ShowArgs),
     Fetch(FetchArgs),
+    Check(Box<CheckArgs>),
 }
 
 /// Reads a card, checks that it is whole, and shows what it registers.
@@ -69,6 +71,7 @@ pub(crate) async fn run(command: CardCommand, output: Output) -> Result<Outcome>
     match command {
         CardCommand::Show(args) => show(&args, output),
         CardCommand::Fetch(args) => fetch(&args, output).await,
+        CardCommand::Check(args) => card_check::run(*args, output).await,
     }
 }
 

@@ -6,9 +6,13 @@
 mod answer;
 mod backends;
 mod card;
+mod card_check;
 mod cli;
 mod client;
 mod demo;
+mod doctor;
+mod ezkl;
+mod job;
 mod model;
 mod output;
 mod plan;

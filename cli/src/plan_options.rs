@@ -4,7 +4,9 @@ use clap::Args;
 use shardproof_common::plan::{
     BackendKind, BackendOptions, BoundaryMode, CalibrationTarget, EzklOptions, ParameterVisibility,
 };
-use shardproof_models::{LoadOptions, ModelError, Strategy};
+use shardproof_models::{LoadOptions, Strategy};
+
+use crate::cli::Usage;
 
 /// How a model is cut and proven.
 #[derive(Args, Clone, Debug)]
@@ -77,7 +79,15 @@ impl PlanOptions {
     ///
     /// # Errors
     /// When a `--dim` is malformed.
-    pub(crate) fn load_options(&self) -> Result<LoadOptions, ModelError> {
-        LoadOptions::from_dims(&self.dims)
+    pub(crate) fn load_options(&self) -> Result<LoadOptions, Usage> {
+        load_options(&self.dims)
     }
+}
+
+/// How a model's file is read, given `NAME=N` for its symbolic dimensions.
+///
+/// # Errors
+/// When one is malformed.
+pub(crate) fn load_options(dims: &[String]) -> Result<LoadOptions, Usage> {
+    LoadOptions::from_dims(dims).map_err(|error| Usage(format!("--dim: {error}")))
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::Args;
 use serde::Serialize;
-use shardproof_common::backend::{Job, Limits, ProofVerifier};
+use shardproof_common::backend::{Job, ProofVerifier};
 use shardproof_common::bundle::{BundleError, MAX_BUNDLE_BYTES, read_capped};
 use shardproof_common::card::ModelCard;
 use shardproof_common::chain::{self, Report, Status, VerifyOptions};
@@ -13,12 +13,10 @@ use shardproof_common::ids::Digest;
 use shardproof_common::receipt::PublicKey;
 use shardproof_common::tensor::FloatTensor;
 use shardproof_models::{ModelSource, input};
-use tokio_util::sync::CancellationToken;
 
 use crate::backends::EzklChoice;
 use crate::output::{Outcome, Output};
-use crate::progress::Phase;
-use crate::{answer, card};
+use crate::{answer, card, job};
 
 /// Checks a run's bundle against the model's card, offline. Exits 0 only when every check passed on every shard.
 #[derive(Debug, Args)]
@@ -98,10 +96,7 @@ pub(crate) async fn run(args: VerifyArgs, output: Output) -> Result<Outcome> {
         ezkl: args.ezkl,
         card,
     };
-    let report = {
-        let _phase = Phase::begin("verifying", output.verbose());
-        verification.run(CancellationToken::new()).await?
-    };
+    let report = verification.run(output).await?;
     output.data(&report, render)?;
     Ok(outcome_of(&report))
 }
@@ -112,19 +107,15 @@ pub(crate) fn outcome_of(report: &Report) -> Outcome {
 }
 
 impl Verification {
-    /// Performs all checks on a thread of their own; `cancel` ends them early.
+    /// Performs all checks.
     ///
     /// # Errors
     /// When no result can be reached, which says nothing about the run.
-    pub(crate) async fn run(self, cancel: CancellationToken) -> Result<Report> {
-        tokio::task::spawn_blocking(move || self.run_blocking(&cancel))
-            .await
-            .context("the verifier ended abnormally")?
+    pub(crate) async fn run(self, output: Output) -> Result<Report> {
+        job::run("verifying offline", output, move |job| self.run_in(job)).await
     }
 
-    fn run_blocking(&self, cancel: &CancellationToken) -> Result<Report> {
-        let scratch = tempfile::tempdir().context("making a temporary directory")?;
-        let job = Job { directory: scratch.path(), limits: Limits::default(), cancel, progress: &|_| () };
+    fn run_in(&self, job: &Job<'_>) -> Result<Report> {
         let options = VerifyOptions {
             owner_key: self.owner_key,
             input: self.input.as_deref(),
@@ -134,7 +125,7 @@ impl Verification {
         };
         let verifiers = self.ezkl.verifiers();
         let verifiers: Vec<&dyn ProofVerifier> = verifiers.iter().map(AsRef::as_ref).collect();
-        Ok(chain::verify_bytes(&self.bundle, &self.card, &options, &verifiers, &job)?)
+        Ok(chain::verify_bytes(&self.bundle, &self.card, &options, &verifiers, job)?)
     }
 }
 

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use shardproof_common::artifacts::digest_of_file;
 use shardproof_common::ids::Digest;
+use shardproof_common::keyfile;
+use shardproof_common::receipt::PublicKey;
 use shardproof_models::ModelSource;
 
 use super::DemoArgs;
@@ -90,6 +92,16 @@ impl DemoDirectory {
         remove_if_there(&path)?;
         let text = path.to_str().with_context(|| format!("{}: not UTF-8", path.display()))?;
         Ok(["--data-dir".to_owned(), text.to_owned()])
+    }
+
+    /// The owner's public key, from the owner's own key file: in a demo the owner is at this machine.
+    pub(super) fn owner_key(&self) -> Result<Option<PublicKey>> {
+        let path = self.data().join("coordinator").join("owner.key");
+        if !path.is_file() {
+            return Ok(None);
+        }
+        let owner = keyfile::load_or_create(&path).with_context(|| format!("{}: the owner's key", path.display()))?;
+        Ok(Some(owner.public()))
     }
 
     /// Where everything is and what to try next.

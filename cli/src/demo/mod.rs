@@ -19,8 +19,6 @@ use shardproof_common::ids::{Role, ShardIndex};
 use shardproof_common::plan::BackendKind;
 use shardproof_common::tensor::Tensor;
 use shardproof_proto::v1::StatusResponse;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
 
 use crate::backends::EzklChoice;
 use crate::client::{Client, CoordinatorAddress};
@@ -30,7 +28,7 @@ use crate::plan_options::PlanOptions;
 use crate::progress::Phase;
 use crate::run_view::RunView;
 use crate::verify::Verification;
-use crate::{answer, card, runs};
+use crate::{answer, card, job, runs};
 
 use children::{Service, Services};
 use directory::DemoDirectory;
@@ -94,14 +92,12 @@ pub(crate) async fn run(args: DemoArgs, output: Output) -> Result<Outcome> {
     output.say(&format!("demo of {} in {}", args.model, directory.path().display()));
     output.say(&format!("input: {}", input.described));
 
-    let cancel = CancellationToken::new();
     let mut services = Services::default();
-    let body = body(&args, &model, &input, &float_outputs, &directory, &mut services, &cancel, output);
+    let body = body(&args, &model, &input, &float_outputs, &directory, &mut services, output);
     let result = tokio::select! {
         result = body => result,
-        interrupted = interruption() => Err(interrupted),
+        interrupted = job::interruption() => Err(interrupted),
     };
-    cancel.cancel();
     services.stop().await;
     match result {
         Ok(outcome) => Ok(outcome),
@@ -109,7 +105,6 @@ pub(crate) async fn run(args: DemoArgs, output: Output) -> Result<Outcome> {
     }
 }
 
-#[allow(clippy::too_many_arguments)]
 async fn body(
     args: &DemoArgs,
     model: &ChosenModel,
@@ -117,7 +112,6 @@ async fn body(
     float_outputs: &[f64],
     directory: &DemoDirectory,
     services: &mut Services,
-    cancel: &CancellationToken,
     output: Output,
 ) -> Result<Outcome> {
     announce_first_use(args, output);
@@ -130,7 +124,7 @@ async fn body(
     if let Some(outputs) = &run.outputs {
         answer::write(&directory.answer(), outputs)?;
     }
-    let verification = verify(args, &served, &run, input, directory, cancel, output).await?;
+    let verification = verify(args, &served, &run, input, directory, output).await?;
     let report = DemoReport::of(Gathered {
         model: &args.model,
         run: &run,
@@ -232,7 +226,6 @@ async fn verify(
     run: &RunView,
     input: &ChosenInput,
     directory: &DemoDirectory,
-    cancel: &CancellationToken,
     output: Output,
 ) -> Result<Option<(Report, u64)>> {
     if args.plan.backend == BackendKind::Float {
@@ -247,11 +240,10 @@ async fn verify(
             return Ok(None);
         }
     }
-    let _phase = Phase::begin("verifying offline", output.verbose());
     let verification = Verification {
         bundle: std::fs::read(&path).with_context(|| format!("{}: cannot read the bundle", path.display()))?,
         card: served.card.clone(),
-        owner_key: Some(served.card.owner),
+        owner_key: directory.owner_key()?,
         model: Some(directory.model_digest()?),
         input: Some(input.tensors.clone()),
         output: run.outputs.clone(),
@@ -259,20 +251,6 @@ async fn verify(
         ezkl: args.ezkl.clone(),
     };
     let started = Instant::now();
-    let report = verification.run(cancel.clone()).await?;
+    let report = verification.run(output).await?;
     Ok(Some((report, started.elapsed().as_millis() as u64)))
-}
-
-/// Ends with an error at Ctrl-C or SIGTERM.
-async fn interruption() -> anyhow::Error {
-    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
-        // Without handlers the default applies: the process ends, the pipes close, and the children end.
-        return std::future::pending().await;
-    };
-    let name = tokio::select! {
-        _ = interrupt.recv() => "interrupted",
-        _ = terminate.recv() => "terminated",
-    };
-    anyhow::anyhow!("{name}; coordinator and workers are stopped")
 }
