@@ -40,7 +40,13 @@ impl EzklBackend {
     ///
     /// # Errors
     /// When the SRS at hand is not the registered one, or ezkl fails.
-    pub fn verifying_key(&self, model: &Path, settings: &str, registered: &Srs, job: &Job<'_>) -> Result<Digest, BackendError> {
+    pub fn verifying_key(
+        &self,
+        model: &Path,
+        settings: &str,
+        registered: &Srs,
+        job: &Job<'_>,
+    ) -> Result<Digest, BackendError> {
         let frame = Frame::new(job, self.config.stall);
         let mut runner = tools::start(&self.config, &frame)?;
         let prepared = srs::prepare(&self.config, registered.logrows, runner.as_mut(), &frame)?;

@@ -78,7 +78,8 @@ pub(crate) fn checked(card: &ShardCard, registered: &Registered<'_>) -> Result<S
 }
 
 fn check_range_checks(settings: &Settings) -> Result<(), Mismatch> {
-    for (field, found) in [("check_mode", &settings.check_mode), ("run_args.check_mode", &settings.run_args.check_mode)] {
+    for (field, found) in [("check_mode", &settings.check_mode), ("run_args.check_mode", &settings.run_args.check_mode)]
+    {
         if found != "SAFE" {
             return Err(Mismatch::RangeChecks { field, found: found.clone() });
         }
@@ -135,7 +136,12 @@ fn check_public_values(
 ) -> Result<(), Mismatch> {
     let sizes = |mode: BoundaryMode| -> Vec<u64> {
         let sides = [(registered.input_mode, &card.input), (registered.output_mode, &card.output)];
-        sides.into_iter().filter(|(side, _)| *side == mode).flat_map(|(_, specs)| specs).map(TensorSpec::elements).collect()
+        sides
+            .into_iter()
+            .filter(|(side, _)| *side == mode)
+            .flat_map(|(_, specs)| specs)
+            .map(TensorSpec::elements)
+            .collect()
     };
     let elements = |shape: &Vec<u64>| shape.iter().fold(1u64, |product, &extent| product.saturating_mul(extent));
     let found: Vec<u64> = settings.model_instance_shapes.iter().map(elements).collect();

@@ -107,7 +107,8 @@ impl Child {
         self.stdin = None;
         self.usage.cpu_moved = Instant::now();
         loop {
-            let status = self.process.try_wait().map_err(|error| failed(step, format!("cannot await ezkl: {error}")))?;
+            let status =
+                self.process.try_wait().map_err(|error| failed(step, format!("cannot await ezkl: {error}")))?;
             if let Some(status) = status {
                 return Ok(Ending { status, text: self.text() });
             }
@@ -128,8 +129,10 @@ impl Child {
         let peak = in_units(self.peak_rss_bytes());
         let message = match ending.status.signal() {
             Some(signal) => {
-                let name = Signal::try_from(signal).map_or_else(|_| format!("signal {signal}"), |known| known.to_string());
-                let circumstances = format!("it had used {peak} of memory under {}; {}", frame.memory_limit(), frame.prediction());
+                let name =
+                    Signal::try_from(signal).map_or_else(|_| format!("signal {signal}"), |known| known.to_string());
+                let circumstances =
+                    format!("it had used {peak} of memory under {}; {}", frame.memory_limit(), frame.prediction());
                 if signal == Signal::SIGKILL as i32 {
                     return BackendError::Limit(format!(
                         "ezkl was killed at {step} ({name}), as systems do that run out of memory: {circumstances}"
@@ -161,7 +164,10 @@ impl Child {
         frame.check(step, now.rss_bytes)?;
         let idle = self.usage.cpu_moved.elapsed();
         if now.measured && idle >= frame.stall {
-            return Err(failed(step, format!("ezkl is stuck: it has not computed anything for {:.0} s", idle.as_secs_f64())));
+            return Err(failed(
+                step,
+                format!("ezkl is stuck: it has not computed anything for {:.0} s", idle.as_secs_f64()),
+            ));
         }
         Ok(())
     }
@@ -182,7 +188,8 @@ impl Drop for Child {
 /// `message` with the last lines of what ezkl wrote.
 pub(crate) fn join(message: &str, text: &str) -> String {
     const LINES: usize = 6;
-    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty() && !message.contains(line)).collect();
+    let lines: Vec<&str> =
+        text.lines().map(str::trim).filter(|line| !line.is_empty() && !message.contains(line)).collect();
     let tail = lines[lines.len().saturating_sub(LINES)..].join(" | ");
     if tail.is_empty() { message.to_owned() } else { format!("{message}: {tail}") }
 }
@@ -242,7 +249,8 @@ fn usage_of(id: u32) -> Sample {
     };
     let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
     // The fields after the command's name, which is in parentheses and may hold anything: utime is the 12th, stime the 13th.
-    let fields: Vec<&str> = stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().collect()).unwrap_or_default();
+    let fields: Vec<&str> =
+        stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().collect()).unwrap_or_default();
     let ticks = |index: usize| fields.get(index).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
     Sample {
         rss_bytes: kib("VmRSS") * 1024,

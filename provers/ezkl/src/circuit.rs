@@ -151,7 +151,9 @@ impl Workbench<'_> {
         let committed = committed.map_or(0, |elements| logrows_for(elements.saturating_add(RESERVED_ROWS)));
         let logrows = self.read()?.run_args.logrows.max(min_logrows.unwrap_or(0)).max(committed);
         if logrows > MAX_LOGROWS {
-            return Err(BackendError::Input(format!("the shard needs logrows {logrows}, more than the {MAX_LOGROWS} of any SRS")));
+            return Err(BackendError::Input(format!(
+                "the shard needs logrows {logrows}, more than the {MAX_LOGROWS} of any SRS"
+            )));
         }
         self.edit(|run_args| run_args["logrows"] = json!(logrows))
     }

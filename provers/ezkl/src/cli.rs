@@ -39,7 +39,11 @@ impl CliRunner {
         if is_pinned {
             return Ok(runner);
         }
-        Err(BackendError::Missing(format!("expected ezkl {VERSION}, but {} --version says `{}`", program.display(), said.trim())))
+        Err(BackendError::Missing(format!(
+            "expected ezkl {VERSION}, but {} --version says `{}`",
+            program.display(),
+            said.trim()
+        )))
     }
 
     fn run(&mut self, step: &str, arguments: &[OsString], frame: &Frame<'_>) -> Result<String, CallError> {
@@ -83,7 +87,8 @@ impl Runner for CliRunner {
 
 fn tied_to_this_process(program: &Path) -> Command {
     let directories = std::env::var_os("PATH").unwrap_or_default();
-    let Some(setpriv) = std::env::split_paths(&directories).map(|dir| dir.join("setpriv")).find(|path| path.is_file()) else {
+    let Some(setpriv) = std::env::split_paths(&directories).map(|dir| dir.join("setpriv")).find(|path| path.is_file())
+    else {
         return Command::new(program);
     };
     let mut command = Command::new(setpriv);
@@ -101,9 +106,11 @@ fn last_lines(text: &str) -> String {
 fn arguments_of(op: &Op<'_>) -> Vec<OsString> {
     let mut arguments = Arguments::default();
     match op {
-        Op::GenSettings { model, settings, run_args } => {
-            arguments.command("gen-settings").path("--model", model).path("--settings-path", settings).run_args(run_args)
-        }
+        Op::GenSettings { model, settings, run_args } => arguments
+            .command("gen-settings")
+            .path("--model", model)
+            .path("--settings-path", settings)
+            .run_args(run_args),
         Op::Calibrate { data, model, settings, target, scales, lookup_safety_margin, max_logrows } => {
             arguments.command("calibrate-settings").path("--data", data).path("--model", model);
             arguments.path("--settings-path", settings).flag("--target", target);

@@ -25,7 +25,8 @@ impl Fidelity {
         let cells = |line: &str| -> Vec<String> {
             line.trim().trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect()
         };
-        let rows: Vec<Vec<String>> = text.lines().filter(|line| line.trim_start().starts_with('|')).map(cells).collect();
+        let rows: Vec<Vec<String>> =
+            text.lines().filter(|line| line.trim_start().starts_with('|')).map(cells).collect();
         let header = rows.iter().rposition(|row| row.iter().any(|cell| cell == "mean_error"))?;
         let values = rows.get(header + 1)?;
         let value = |name: &str| -> Option<f64> {

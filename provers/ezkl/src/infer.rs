@@ -45,7 +45,8 @@ pub(crate) fn make_witness(
     frame: &Frame<'_>,
 ) -> Result<Witness, BackendError> {
     check_input(input, &shard.card.input)?;
-    let settings = Settings::parse(&keys_of(&shard.card)?.settings).map_err(|error| failed("witness", error.to_string()))?;
+    let settings =
+        Settings::parse(&keys_of(&shard.card)?.settings).map_err(|error| failed("witness", error.to_string()))?;
     frame.at("witness");
     let data = frame.job.directory.join("input.json");
     let output = frame.job.directory.join(WITNESS);
@@ -77,11 +78,17 @@ fn check_input(input: &[Tensor], specs: &[TensorSpec]) -> Result<(), BackendErro
         };
         if integers.shape != spec.shape || integers.values.len() as u64 != spec.elements() {
             let (expected, found) = (&spec.shape, &integers.shape);
-            return Err(BackendError::Input(format!("input `{}`: expected shape {expected:?}, found {found:?}", spec.name)));
+            return Err(BackendError::Input(format!(
+                "input `{}`: expected shape {expected:?}, found {found:?}",
+                spec.name
+            )));
         }
         if integers.scale != spec.scale {
             let (expected, found) = (spec.scale, integers.scale);
-            return Err(BackendError::Input(format!("input `{}`: expected scale {expected}, found {found}", spec.name)));
+            return Err(BackendError::Input(format!(
+                "input `{}`: expected scale {expected}, found {found}",
+                spec.name
+            )));
         }
     }
     Ok(())

@@ -84,7 +84,8 @@ impl<'a> Installation<'a> {
         }
         frame.at(&format!("install ezkl {VERSION} into {}", site.display()));
         tracing::info!(version = VERSION, into = %site.display(), "installing ezkl");
-        let workshop = tempfile::Builder::new().prefix("ezkl-install-").tempdir_in(&cache).map_err(BackendError::io(&cache))?;
+        let workshop =
+            tempfile::Builder::new().prefix("ezkl-install-").tempdir_in(&cache).map_err(BackendError::io(&cache))?;
         self.install(workshop.path(), frame)?;
         if site.exists() {
             fs::remove_dir_all(&site).map_err(BackendError::io(&site))?;
@@ -100,7 +101,16 @@ impl<'a> Installation<'a> {
         fs::write(&requirements, format!("ezkl=={VERSION}{digests}\n")).map_err(BackendError::io(&requirements))?;
         let python = self.python_with_pip(workshop, frame)?;
         let mut pip = Command::new(python);
-        pip.args(["-m", "pip", "install", "--quiet", "--no-input", "--no-deps", "--only-binary=:all:", "--require-hashes"]);
+        pip.args([
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--no-input",
+            "--no-deps",
+            "--only-binary=:all:",
+            "--require-hashes",
+        ]);
         pip.args(["--disable-pip-version-check", "--no-warn-script-location", "--target"]);
         pip.arg(workshop.join("site")).arg("--requirement").arg(requirements);
         match output_of(pip, "install", frame)? {
@@ -181,7 +191,8 @@ impl<'a> Installation<'a> {
         let python = self.config.python();
         let mut command = Command::new(&python);
         command.arg("--version");
-        let said = with_short_frame(self.config, |frame| output_of(command, "version", frame)).map_err(|error| error.to_string())?;
+        let said = with_short_frame(self.config, |frame| output_of(command, "version", frame))
+            .map_err(|error| error.to_string())?;
         match said {
             Output { succeeded: true, text } => Ok(text.trim().trim_start_matches("Python ").to_owned()),
             Output { text, .. } => Err(text.trim().to_owned()),
@@ -239,7 +250,11 @@ impl fmt::Display for Status {
             (_, true) => writeln!(f, "ezkl      {version} in {}", self.site.display())?,
             (Some(problem), false) => writeln!(f, "ezkl      not usable: {problem}")?,
             (None, false) => {
-                writeln!(f, "ezkl      {version} is not installed yet; it will be on first use, into {}", self.site.display())?;
+                writeln!(
+                    f,
+                    "ezkl      {version} is not installed yet; it will be on first use, into {}",
+                    self.site.display()
+                )?;
                 writeln!(f, "          by hand: {}", self.command_by_hand)?;
             }
         }
@@ -247,7 +262,8 @@ impl fmt::Display for Status {
             Some(srs) => write!(f, "srs       {}", srs.display()),
             None if self.test_srs.is_empty() => write!(f, "srs       insecure test SRS, none made yet"),
             None => {
-                let files: Vec<String> = self.test_srs.iter().map(|(k, bytes)| format!("2^{k} ({})", in_units(*bytes))).collect();
+                let files: Vec<String> =
+                    self.test_srs.iter().map(|(k, bytes)| format!("2^{k} ({})", in_units(*bytes))).collect();
                 write!(f, "srs       insecure test SRS, cached: {}", files.join(", "))
             }
         }
@@ -279,7 +295,10 @@ fn output_of(command: Command, step: &str, frame: &Frame<'_>) -> Result<Output, 
 }
 
 /// Runs a quick look at the machine under a deadline of its own.
-fn with_short_frame<T>(config: &EzklConfig, look: impl FnOnce(&Frame<'_>) -> Result<T, BackendError>) -> Result<T, BackendError> {
+fn with_short_frame<T>(
+    config: &EzklConfig,
+    look: impl FnOnce(&Frame<'_>) -> Result<T, BackendError>,
+) -> Result<T, BackendError> {
     let limits = shardproof_common::backend::Limits { deadline: Some(Duration::from_secs(30)), ..Default::default() };
     let cancel = tokio_util::sync::CancellationToken::new();
     let directory = config.cache_dir();

@@ -66,7 +66,9 @@ pub(crate) fn instances(
 /// The registered hashes of the weights.
 pub(crate) fn parameter_hashes(keys: &EzklKeys) -> Result<Vec<Felt>, LayoutError> {
     let hashes = keys.parameter_hashes.iter().enumerate();
-    hashes.map(|(index, text)| Felt::from_hex(text).map_err(|reason| LayoutError::ParameterHash { index, reason })).collect()
+    hashes
+        .map(|(index, text)| Felt::from_hex(text).map_err(|reason| LayoutError::ParameterHash { index, reason }))
+        .collect()
 }
 
 fn boundary_instances(
@@ -114,7 +116,8 @@ pub(crate) fn leading_points(
     registered: &Registered<'_>,
 ) -> Result<Vec<[u8; POINT_BYTES]>, LayoutError> {
     let mut points = Vec::new();
-    let sides = [("input", &statement.input, registered.input_mode), ("output", &statement.output, registered.output_mode)];
+    let sides =
+        [("input", &statement.input, registered.input_mode), ("output", &statement.output, registered.output_mode)];
     for (side, boundary, mode) in sides {
         match (mode, &boundary.binding) {
             (BoundaryMode::Polycommit, Binding::Committed(commitments)) => {

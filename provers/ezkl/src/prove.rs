@@ -73,7 +73,8 @@ fn public_part(
     let tensors = PublicTensors { input: Some(input), output: Some(&output) };
     let untrue = |reason: String| failed("prove", format!("the statement is not true of this input: {reason}"));
     Ok(PublicPart {
-        instances: instances(statement, keys_of(&shard.card)?, &registered, tensors).map_err(|error| untrue(error.to_string()))?,
+        instances: instances(statement, keys_of(&shard.card)?, &registered, tensors)
+            .map_err(|error| untrue(error.to_string()))?,
         points: leading_points(statement, &registered).map_err(|error| untrue(error.to_string()))?,
     })
 }
@@ -81,7 +82,8 @@ fn public_part(
 /// The transcript of ezkl's proof, when it says in public what is expected.
 fn read_proof(path: &Path, expected: &PublicPart) -> Result<Vec<u8>, BackendError> {
     let text = fs::read(path).map_err(BackendError::io(path))?;
-    let proof: ProofFile = serde_json::from_slice(&text).map_err(|error| failed("prove", format!("unreadable proof: {error}")))?;
+    let proof: ProofFile =
+        serde_json::from_slice(&text).map_err(|error| failed("prove", format!("unreadable proof: {error}")))?;
     let digits = proof.hex_proof.strip_prefix("0x").unwrap_or(&proof.hex_proof);
     let bytes = hex::decode(digits).map_err(|error| failed("prove", format!("unreadable proof: {error}")))?;
     let instances: Vec<String> = expected.instances.iter().map(|felt| felt.to_hex()).collect();

@@ -12,7 +12,11 @@ use crate::frame::{Frame, failed};
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "op", rename_all = "snake_case")]
 pub(crate) enum Op<'a> {
-    GenSettings { model: &'a Path, settings: &'a Path, run_args: &'a RunArgs },
+    GenSettings {
+        model: &'a Path,
+        settings: &'a Path,
+        run_args: &'a RunArgs,
+    },
     Calibrate {
         data: &'a Path,
         model: &'a Path,
@@ -22,13 +26,46 @@ pub(crate) enum Op<'a> {
         lookup_safety_margin: f64,
         max_logrows: Option<u32>,
     },
-    Compile { model: &'a Path, circuit: &'a Path, settings: &'a Path },
-    GenSrs { srs: &'a Path, logrows: u32 },
-    Setup { circuit: &'a Path, vk: &'a Path, pk: &'a Path, srs: &'a Path },
-    Witness { data: &'a Path, circuit: &'a Path, output: &'a Path, vk: Option<&'a Path>, srs: Option<&'a Path> },
-    Mock { witness: &'a Path, circuit: &'a Path },
-    Prove { witness: &'a Path, circuit: &'a Path, pk: &'a Path, proof: &'a Path, srs: &'a Path },
-    Verify { proof: &'a Path, settings: &'a Path, vk: &'a Path, srs: &'a Path, reduced_srs: bool },
+    Compile {
+        model: &'a Path,
+        circuit: &'a Path,
+        settings: &'a Path,
+    },
+    GenSrs {
+        srs: &'a Path,
+        logrows: u32,
+    },
+    Setup {
+        circuit: &'a Path,
+        vk: &'a Path,
+        pk: &'a Path,
+        srs: &'a Path,
+    },
+    Witness {
+        data: &'a Path,
+        circuit: &'a Path,
+        output: &'a Path,
+        vk: Option<&'a Path>,
+        srs: Option<&'a Path>,
+    },
+    Mock {
+        witness: &'a Path,
+        circuit: &'a Path,
+    },
+    Prove {
+        witness: &'a Path,
+        circuit: &'a Path,
+        pk: &'a Path,
+        proof: &'a Path,
+        srs: &'a Path,
+    },
+    Verify {
+        proof: &'a Path,
+        settings: &'a Path,
+        vk: &'a Path,
+        srs: &'a Path,
+        reduced_srs: bool,
+    },
 }
 
 /// The run arguments that this backend sets; names and spellings are ezkl's.

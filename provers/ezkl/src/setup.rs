@@ -20,7 +20,11 @@ use crate::witness::{Witness, write_floats};
 use crate::{VERSION, check, srs, tools};
 
 /// Computes settings and keys; files are left in the job's directory.
-pub(crate) fn setup(config: &EzklConfig, request: &SetupRequest<'_>, frame: &Frame<'_>) -> Result<ShardSetup, BackendError> {
+pub(crate) fn setup(
+    config: &EzklConfig,
+    request: &SetupRequest<'_>,
+    frame: &Frame<'_>,
+) -> Result<ShardSetup, BackendError> {
     let options = ezkl_options(request.options)?;
     let wishes = Wishes {
         options,
@@ -144,7 +148,11 @@ fn specs(names: &[(String, Vec<u64>)], scales: &[i32]) -> Result<Vec<TensorSpec>
     if names.len() != scales.len() {
         return Err(failed("settings", format!("the shard has {} tensors, ezkl found {}", names.len(), scales.len())));
     }
-    let spec = |((name, shape), &scale): (&(String, Vec<u64>), &i32)| TensorSpec { name: name.clone(), shape: shape.clone(), scale };
+    let spec = |((name, shape), &scale): (&(String, Vec<u64>), &i32)| TensorSpec {
+        name: name.clone(),
+        shape: shape.clone(),
+        scale,
+    };
     Ok(names.iter().zip(scales).map(spec).collect())
 }
 

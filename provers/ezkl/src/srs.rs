@@ -83,7 +83,8 @@ pub(crate) fn cached(cache: &Path) -> Vec<(u32, u64)> {
 
 fn test_srs(cache: &Path, logrows: u32, runner: &mut dyn Runner, frame: &Frame<'_>) -> Result<PathBuf, BackendError> {
     static ANNOUNCED: Once = Once::new();
-    const WARNING: &str = "insecure test SRS: whoever made it could forge proofs; use a ceremony's file for anything real";
+    const WARNING: &str =
+        "insecure test SRS: whoever made it could forge proofs; use a ceremony's file for anything real";
     ANNOUNCED.call_once(|| tracing::warn!("{WARNING}"));
     if !(1..=MAX_LOGROWS).contains(&logrows) {
         return Err(BackendError::Input(format!("logrows {logrows} is outside 1 to {MAX_LOGROWS}")));

@@ -57,7 +57,13 @@ impl Steps {
     ///
     /// # Errors
     /// When ezkl refuses the model.
-    pub fn settings(&self, model: &Path, circuit: &CircuitOptions, settings: &Path, job: &Job<'_>) -> Result<(), BackendError> {
+    pub fn settings(
+        &self,
+        model: &Path,
+        circuit: &CircuitOptions,
+        settings: &Path,
+        job: &Job<'_>,
+    ) -> Result<(), BackendError> {
         self.on_bench(model, settings, job, |bench| bench.draft(&circuit.wishes()))
     }
 
@@ -90,7 +96,8 @@ impl Steps {
     /// When the operator's file is too small, or the test SRS cannot be made.
     pub fn srs(&self, settings: &Path, output: &Path, job: &Job<'_>) -> Result<u32, BackendError> {
         let text = std::fs::read_to_string(settings).map_err(BackendError::io(settings))?;
-        let read = Settings::parse(&text).map_err(|error| BackendError::Input(format!("{}: {error}", settings.display())))?;
+        let read =
+            Settings::parse(&text).map_err(|error| BackendError::Input(format!("{}: {error}", settings.display())))?;
         let frame = Frame::new(job, self.config.stall);
         let mut runner = tools::start(&self.config, &frame)?;
         let prepared = srs::prepare(&self.config, read.run_args.logrows, runner.as_mut(), &frame)?;
@@ -152,7 +159,14 @@ impl Steps {
     ///
     /// # Errors
     /// When a file cannot be read.
-    pub fn verify(&self, proof: &Path, settings: &Path, vk: &Path, srs: &Path, job: &Job<'_>) -> Result<bool, BackendError> {
+    pub fn verify(
+        &self,
+        proof: &Path,
+        settings: &Path,
+        vk: &Path,
+        srs: &Path,
+        job: &Job<'_>,
+    ) -> Result<bool, BackendError> {
         let frame = Frame::new(job, self.config.stall);
         let call = Op::Verify { proof, settings, vk, srs, reduced_srs: false };
         match tools::start(&self.config, &frame)?.call(&call, &frame) {

@@ -60,11 +60,17 @@ impl WheelRunner {
         let remedy = format!("remove {} and it will be installed again", site.display());
         if !greeting.ready {
             let said = join(&greeting.error, &text);
-            return Err(BackendError::Missing(format!("ezkl in {} cannot be loaded: {said}; {remedy}", site.display())));
+            return Err(BackendError::Missing(format!(
+                "ezkl in {} cannot be loaded: {said}; {remedy}",
+                site.display()
+            )));
         }
         if greeting.version != VERSION {
             let found = greeting.version;
-            return Err(BackendError::Missing(format!("expected ezkl {VERSION}, found {found} in {}; {remedy}", site.display())));
+            return Err(BackendError::Missing(format!(
+                "expected ezkl {VERSION}, found {found} in {}; {remedy}",
+                site.display()
+            )));
         }
         Ok(Self { child })
     }
@@ -80,7 +86,8 @@ impl Runner for WheelRunner {
         let Some(line) = self.child.next_line(step, frame)? else {
             return Err(self.child.unexpected_end(step, frame).into());
         };
-        let answer: Answer = serde_json::from_str(&line).map_err(|error| failed(step, format!("unreadable answer: {error}")))?;
+        let answer: Answer =
+            serde_json::from_str(&line).map_err(|error| failed(step, format!("unreadable answer: {error}")))?;
         let text = self.child.text();
         self.child.note_peak(answer.peak_rss_bytes);
         if answer.ok && answer.accepted {

@@ -70,13 +70,19 @@ impl Witness {
 
     /// Whether the witness is of exactly these inputs.
     pub(crate) fn is_of(&self, input: &[Tensor]) -> bool {
-        let felts = |tensor: &Tensor| Some(tensor.as_integer()?.values.iter().map(|&q| Felt::from(q).to_hex()).collect());
+        let felts =
+            |tensor: &Tensor| Some(tensor.as_integer()?.values.iter().map(|&q| Felt::from(q).to_hex()).collect());
         let given: Option<Vec<Vec<String>>> = input.iter().map(felts).collect();
         given.as_ref() == Some(&self.inputs)
     }
 
     /// The boundary of `tensors`, with the commitments that the witness has for that side.
-    pub(crate) fn boundary(&self, side: Side, mode: BoundaryMode, tensors: &[Tensor]) -> Result<Boundary, BackendError> {
+    pub(crate) fn boundary(
+        &self,
+        side: Side,
+        mode: BoundaryMode,
+        tensors: &[Tensor],
+    ) -> Result<Boundary, BackendError> {
         let processed = match side {
             Side::Input => self.processed_inputs.as_ref(),
             Side::Output => self.processed_outputs.as_ref(),
@@ -103,7 +109,8 @@ impl Witness {
 pub(crate) fn write_integers(path: &Path, tensors: &[Tensor]) -> Result<(), BackendError> {
     let mut lists = Vec::with_capacity(tensors.len());
     for (index, tensor) in tensors.iter().enumerate() {
-        let tensor = tensor.as_integer().ok_or_else(|| BackendError::Input(format!("input {index} is not of integers")))?;
+        let tensor =
+            tensor.as_integer().ok_or_else(|| BackendError::Input(format!("input {index} is not of integers")))?;
         lists.push(tensor.values.iter().map(|&value| Felt::from(value).to_hex()).collect::<Vec<_>>());
     }
     write_data(path, &lists)
@@ -115,7 +122,10 @@ pub(crate) fn write_floats(path: &Path, samples: &[Vec<FloatTensor>]) -> Result<
     let mut lists = vec![Vec::new(); inputs];
     for (index, sample) in samples.iter().enumerate() {
         if sample.len() != inputs {
-            return Err(BackendError::Input(format!("sample {index} has {} tensors, the first has {inputs}", sample.len())));
+            return Err(BackendError::Input(format!(
+                "sample {index} has {} tensors, the first has {inputs}",
+                sample.len()
+            )));
         }
         for (list, tensor) in lists.iter_mut().zip(sample) {
             if let Some(value) = tensor.values.iter().find(|value| !value.is_finite()) {
@@ -131,7 +141,8 @@ fn write_data<T: serde::Serialize>(path: &Path, lists: &[Vec<T>]) -> Result<(), 
     let file = fs::File::create(path).map_err(BackendError::io(path))?;
     let mut writer = BufWriter::new(file);
     let data = serde_json::json!({ "input_data": lists });
-    serde_json::to_writer(&mut writer, &data).map_err(|error| BackendError::Io { path: path.to_owned(), source: error.into() })?;
+    serde_json::to_writer(&mut writer, &data)
+        .map_err(|error| BackendError::Io { path: path.to_owned(), source: error.into() })?;
     writer.flush().map_err(BackendError::io(path))
 }
 
@@ -153,11 +164,15 @@ fn integers(values: &[String], spec: &TensorSpec) -> Result<Tensor, BackendError
 
 fn hashes(processed: Option<&Processed>) -> Result<Vec<Felt>, BackendError> {
     let texts = processed.and_then(|values| values.poseidon_hash.as_ref()).ok_or_else(|| unreadable("no hashes"))?;
-    texts.iter().map(|text| Felt::from_hex(text).map_err(|reason| unreadable(format!("hash `{text}`: {reason}")))).collect()
+    texts
+        .iter()
+        .map(|text| Felt::from_hex(text).map_err(|reason| unreadable(format!("hash `{text}`: {reason}"))))
+        .collect()
 }
 
 fn points(processed: Option<&Processed>) -> Result<Vec<Vec<u8>>, BackendError> {
-    let tensors = processed.and_then(|values| values.polycommit.as_ref()).ok_or_else(|| unreadable("no commitments"))?;
+    let tensors =
+        processed.and_then(|values| values.polycommit.as_ref()).ok_or_else(|| unreadable("no commitments"))?;
     let read = |points: &Vec<String>| match points.as_slice() {
         [point] => match hex::decode(point) {
             Ok(bytes) if bytes.len() == POINT_BYTES => Ok(bytes),

@@ -43,3 +43,9 @@ save(
     [weight("w1", 3, 4), weight("b1", 3)],
 )
 save("last", [helper.make_node("Sigmoid", ["r"], ["y"])], [("r", [1, 3])], [("y", [1, 3])], [])
+
+# The answer to the tests' input, for comparison.
+by_name = {i.name: numpy_helper.to_array(i) for n in ("first", "middle") for i in onnx.load(HERE / f"{n}.onnx").graph.initializer}
+h = np.array([0.5, -1.0, 0.25, 0.875]) @ by_name["w0"].T + by_name["b0"]
+r = (h + np.maximum(h, 0)) @ by_name["w1"].T + by_name["b1"]
+print("y =", 1 / (1 + np.exp(-r)))

@@ -1,8 +1,8 @@
 //! A chain of three tiny shards, x -> (h, a) -> r -> y, taken through the whole backend once per boundary mode.
 
-#![allow(dead_code, reason = "every test binary uses its part")]
-
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
 
 use shardproof_common::backend::{
     Backend, Inference, Job, Limits, ProofVerifier, Registered, SetupRequest, ShardFiles, VerifyError, VerifyRequest,
@@ -16,37 +16,40 @@ use shardproof_ezkl::{EzklBackend, EzklConfig, EzklVerifier};
 use tokio_util::sync::CancellationToken;
 
 /// The configuration of all tests: one cache in the build directory, so that the wheel is installed once.
-pub fn config() -> EzklConfig {
+pub(crate) fn config() -> EzklConfig {
     let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("ezkl-cache");
     EzklConfig { cache_dir: Some(cache), ..EzklConfig::from_env() }
 }
 
 /// A test model.
-pub fn model(name: &str) -> PathBuf {
+pub(crate) fn model(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name).with_extension("onnx")
 }
 
 /// Calls `work` with a job in `directory`.
-pub fn with_job<T>(directory: &Path, limits: Limits, work: impl FnOnce(&Job<'_>) -> T) -> T {
+pub(crate) fn with_job<T>(directory: &Path, limits: Limits, work: impl FnOnce(&Job<'_>) -> T) -> T {
     let cancel = CancellationToken::new();
     work(&Job { directory, limits, cancel: &cancel, progress: &|_| {} })
 }
 
 /// Scale 7 keeps the table of the sigmoid, and with it the circuits, small.
-pub fn options() -> EzklOptions {
+pub(crate) fn options() -> EzklOptions {
     EzklOptions { input_scale: Some(7), ..EzklOptions::default() }
 }
 
-pub const INPUT: [f32; 4] = [0.5, -1.0, 0.25, 0.875];
+/// What enters the chain.
+pub(crate) const INPUT: [f32; 4] = [0.5, -1.0, 0.25, 0.875];
+/// What the model answers to it, by the script that made the models.
+pub(crate) const ANSWER: [f64; 3] = [0.290_737_88, 0.521_114_71, 0.488_247_67];
 
-type Names = Vec<(String, Vec<u64>)>;
+pub(crate) type Names = Vec<(String, Vec<u64>)>;
 
-fn names(tensors: &[(&str, u64)]) -> Names {
+pub(crate) fn names(tensors: &[(&str, u64)]) -> Names {
     tensors.iter().map(|(name, width)| ((*name).to_owned(), vec![1, *width])).collect()
 }
 
 /// The shards' models with the tensors at their boundaries.
-pub fn shards() -> [(&'static str, Names, Names); 3] {
+pub(crate) fn shards() -> [(&'static str, Names, Names); 3] {
     [
         ("first", names(&[("x", 4)]), names(&[("h", 4), ("a", 4)])),
         ("middle", names(&[("h", 4), ("a", 4)]), names(&[("r", 3)])),
@@ -55,7 +58,7 @@ pub fn shards() -> [(&'static str, Names, Names); 3] {
 }
 
 /// Calibration samples of the given tensors, wide enough for whatever [`INPUT`] leads to.
-pub fn samples(tensors: &Names) -> Vec<Vec<FloatTensor>> {
+pub(crate) fn samples(tensors: &Names) -> Vec<Vec<FloatTensor>> {
     let sample = |sign: f32| {
         let tensor = |(_, shape): &(String, Vec<u64>)| {
             let values = (0..shape.iter().product()).map(|i| sign * (1.0 + i as f32 / 4.0)).collect();
@@ -67,36 +70,36 @@ pub fn samples(tensors: &Names) -> Vec<Vec<FloatTensor>> {
 }
 
 /// One shard of a chain after inference and proof.
-pub struct Link {
-    pub directory: tempfile::TempDir,
-    pub files: ShardFiles,
-    pub verifying_key: Vec<u8>,
-    pub input: Vec<Tensor>,
-    pub inference: Inference,
-    pub statement: Statement,
-    pub proof: Vec<u8>,
+pub(crate) struct Link {
+    pub(crate) directory: tempfile::TempDir,
+    pub(crate) files: ShardFiles,
+    pub(crate) verifying_key: Vec<u8>,
+    pub(crate) input: Vec<Tensor>,
+    pub(crate) inference: Inference,
+    pub(crate) statement: Statement,
+    pub(crate) proof: Vec<u8>,
 }
 
 /// What the plan fixes for a chain.
 #[derive(Clone)]
-pub struct ChainPlan {
-    pub config: EzklConfig,
+pub(crate) struct ChainPlan {
+    pub(crate) config: EzklConfig,
     /// Modes of the four boundaries.
-    pub modes: [BoundaryMode; 4],
-    pub options: EzklOptions,
-    pub min_logrows: Option<u32>,
+    pub(crate) modes: [BoundaryMode; 4],
+    pub(crate) options: EzklOptions,
+    pub(crate) min_logrows: Option<u32>,
     /// How many of the shards.
-    pub length: usize,
+    pub(crate) length: usize,
 }
 
 impl ChainPlan {
-    pub fn new(inner: BoundaryMode) -> Self {
+    pub(crate) fn new(inner: BoundaryMode) -> Self {
         let modes = [BoundaryMode::Public, inner, inner, BoundaryMode::Public];
         Self { config: config(), modes, options: options(), min_logrows: None, length: 3 }
     }
 
     /// Sets up, runs and proves.
-    pub fn run(&self) -> Vec<Link> {
+    pub(crate) fn run(&self) -> Vec<Link> {
         let backend = EzklBackend::new(self.config.clone());
         let mut links: Vec<Link> = Vec::new();
         for (index, (name, inputs, outputs)) in shards().into_iter().enumerate().take(self.length) {
@@ -183,17 +186,21 @@ fn run_link(
 }
 
 impl Link {
-    pub fn registered(&self) -> Registered<'_> {
-        Registered { options: &self.files.options, input_mode: self.files.input_mode, output_mode: self.files.output_mode }
+    pub(crate) fn registered(&self) -> Registered<'_> {
+        Registered {
+            options: &self.files.options,
+            input_mode: self.files.input_mode,
+            output_mode: self.files.output_mode,
+        }
     }
 
-    pub fn keys(&self) -> &EzklKeys {
+    pub(crate) fn keys(&self) -> &EzklKeys {
         let ShardKeys::Ezkl(keys) = &self.files.card.keys else { panic!("not ezkl's keys") };
         keys
     }
 
     /// The card with its keys changed.
-    pub fn card_with(&self, change: impl FnOnce(&mut EzklKeys)) -> ShardCard {
+    pub(crate) fn card_with(&self, change: impl FnOnce(&mut EzklKeys)) -> ShardCard {
         let mut card = self.files.card.clone();
         let ShardKeys::Ezkl(keys) = &mut card.keys else { panic!("not ezkl's keys") };
         change(keys);
@@ -201,7 +208,7 @@ impl Link {
     }
 
     /// The request with which an honest proof is verified.
-    pub fn request(&self) -> VerifyRequest<'_> {
+    pub(crate) fn request(&self) -> VerifyRequest<'_> {
         let shown = |mode, tensors| (mode == BoundaryMode::Public).then_some(tensors);
         VerifyRequest {
             statement: &self.statement,
@@ -216,21 +223,59 @@ impl Link {
 }
 
 /// Verifies in a directory of its own.
-pub fn verify(request: &VerifyRequest<'_>) -> Result<(), VerifyError> {
+pub(crate) fn verify(request: &VerifyRequest<'_>) -> Result<(), VerifyError> {
     verify_with(config(), request)
 }
 
 /// Verifies with another configuration.
-pub fn verify_with(config: EzklConfig, request: &VerifyRequest<'_>) -> Result<(), VerifyError> {
+pub(crate) fn verify_with(config: EzklConfig, request: &VerifyRequest<'_>) -> Result<(), VerifyError> {
     let directory = tempfile::tempdir().unwrap();
     with_job(directory.path(), Limits::default(), |job| EzklVerifier::new(config).verify(request, job))
 }
 
 /// The reason for which a request is rejected.
-pub fn rejection(request: &VerifyRequest<'_>) -> String {
+pub(crate) fn rejection(request: &VerifyRequest<'_>) -> String {
     match verify(request) {
         Err(VerifyError::Rejected(reason) | VerifyError::Instances(reason) | VerifyError::Weights(reason)) => reason,
         Err(VerifyError::Unavailable(error)) => panic!("could not be checked: {error}"),
         Ok(()) => panic!("accepted"),
     }
+}
+
+/// The chain with hashed inner boundaries.
+pub(crate) fn hashed() -> &'static [Link] {
+    static CHAIN: OnceLock<Vec<Link>> = OnceLock::new();
+    CHAIN.get_or_init(|| ChainPlan::new(BoundaryMode::Hashed).run())
+}
+
+/// Two shards of the chain with public boundaries.
+pub(crate) fn public() -> &'static [Link] {
+    static CHAIN: OnceLock<Vec<Link>> = OnceLock::new();
+    CHAIN.get_or_init(|| ChainPlan { length: 2, ..ChainPlan::new(BoundaryMode::Public) }.run())
+}
+
+/// The chain with committed inner boundaries, all shards of one size.
+pub(crate) fn polycommit() -> &'static [Link] {
+    static CHAIN: OnceLock<Vec<Link>> = OnceLock::new();
+    CHAIN.get_or_init(|| {
+        let min_logrows = hashed().iter().map(|link| link.keys().srs.logrows).max();
+        ChainPlan { min_logrows, ..ChainPlan::new(BoundaryMode::Polycommit) }.run()
+    })
+}
+
+/// Makes a shell script that can be run.
+///
+/// A program of its own writes the file: this one starts processes on many threads, and one that is just being started
+/// would hold the file open, which keeps it from being run.
+pub(crate) fn executable(directory: &Path, name: &str, body: &str) -> PathBuf {
+    let (draft, path) = (directory.join(format!("{name}.draft")), directory.join(name));
+    std::fs::write(&draft, format!("#!/bin/sh\n{body}\n")).unwrap();
+    let installed = Command::new("install").args(["-m", "755"]).args([&draft, &path]).status().unwrap();
+    assert!(installed.success());
+    path
+}
+
+/// The Python of this machine, which the tests' stand-ins hand over to.
+pub(crate) fn real_python() -> PathBuf {
+    config().python.unwrap_or_else(|| PathBuf::from("python3"))
 }

@@ -1,0 +1,11 @@
+//! The backend against the real ezkl, installed once into the build directory.
+//!
+//! One program, so that the expensive parts, a chain per boundary mode, are made once for all tests.
+
+mod forgeries;
+mod install;
+mod limits;
+mod links;
+mod settings;
+mod steps;
+mod support;
