@@ -40,6 +40,15 @@ pub(crate) struct Wishes<'a> {
     pub(crate) input_scale: Option<i32>,
 }
 
+/// Calibration samples as ezkl's data files.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SampleFiles<'a> {
+    /// All in one.
+    pub(crate) together: &'a Path,
+    /// One each: witnesses are made of one sample only.
+    pub(crate) each: &'a [PathBuf],
+}
+
 /// ezkl, one model, and the settings file that the steps hand on.
 pub(crate) struct Workbench<'a> {
     pub(crate) runner: &'a mut dyn Runner,
@@ -75,22 +84,22 @@ impl Workbench<'_> {
         Ok(())
     }
 
-    /// Chooses scales, lookup range and logrows by the samples in `data`, whose witnesses may be left in `directory`.
+    /// Chooses scales, lookup range and logrows by the samples, whose witnesses may be left in `directory`.
     /// Returns ezkl's account of the quantisation error where it gives one.
     pub(crate) fn calibrate(
         &mut self,
         wishes: &Wishes<'_>,
-        data: &Path,
+        samples: SampleFiles<'_>,
         directory: &Path,
     ) -> Result<Option<Fidelity>, BackendError> {
         self.frame.at("calibrate");
         let parameter_scale = wishes.options.parameter_scale;
         let fidelity = match (wishes.input_scale.or(parameter_scale), parameter_scale) {
             (Some(input), Some(parameter)) if input != parameter => {
-                self.calibrate_by_witness(data, directory)?;
+                self.calibrate_by_witness(samples.each, directory)?;
                 None
             }
-            (scale, _) => self.calibrate_by_ezkl(wishes.options.target, scale, data)?,
+            (scale, _) => self.calibrate_by_ezkl(wishes.options.target, scale, samples.together)?,
         };
         self.edit(|run_args| {
             if let Some((lowest, highest)) = wishes.options.lookup_range {
@@ -126,13 +135,18 @@ impl Workbench<'_> {
     }
 
     /// Calibrates at the scales that the settings name.
-    fn calibrate_by_witness(&mut self, data: &Path, directory: &Path) -> Result<(), BackendError> {
+    fn calibrate_by_witness(&mut self, samples: &[PathBuf], directory: &Path) -> Result<(), BackendError> {
         let (circuit, output) = (directory.join("calibration.ezkl"), directory.join("calibration-witness.json"));
         self.compile(&circuit)?;
-        self.call(&Op::Witness { data, circuit: &circuit, output: &output, vk: None, srs: None })?;
-        let witness = Witness::read(&output)?;
+        let (mut lowest, mut highest) = (0i64, 0i64);
+        for data in samples {
+            self.call(&Op::Witness { data, circuit: &circuit, output: &output, vk: None, srs: None })?;
+            let witness = Witness::read(&output)?;
+            lowest = lowest.min(witness.min_lookup_inputs);
+            highest = highest.max(witness.max_lookup_inputs);
+        }
         let widen = |bound: i64| bound.saturating_mul(LOOKUP_SAFETY_MARGIN as i64);
-        let (lowest, highest) = (widen(witness.min_lookup_inputs), widen(witness.max_lookup_inputs));
+        let (lowest, highest) = (widen(lowest), widen(highest));
         let settings = self.read()?;
         let table = if settings.has_lookups() { highest.abs_diff(lowest) } else { 0 };
         let digits = settings.run_args.decomp_base;

@@ -115,14 +115,18 @@ impl<'a> Installation<'a> {
         pip.arg(workshop.join("site")).arg("--requirement").arg(requirements);
         match output_of(pip, "install", frame)? {
             Output { succeeded: true, .. } => Ok(()),
-            Output { text, .. } => Err(BackendError::Missing(join(
-                &format!(
-                    "ezkl {VERSION} could not be installed: pip needs the network, or a configured index, and a wheel for this \
-                     platform; to install it by hand: {}",
-                    self.command_by_hand()
-                ),
-                &text,
+            Output { text, .. } if text.contains("DO NOT MATCH THE HASHES") => Err(BackendError::Missing(format!(
+                "pip was offered an ezkl {VERSION} whose digest is none of the pinned ones and did not install it: check which \
+                 package index pip uses"
             ))),
+            Output { text, .. } => {
+                let message = format!(
+                    "ezkl {VERSION} could not be installed: pip needs the network, or a configured index, and a wheel for \
+                     this platform; to install it by hand: {}",
+                    self.command_by_hand()
+                );
+                Err(BackendError::Missing(join(&message, &text)))
+            }
         }
     }
 

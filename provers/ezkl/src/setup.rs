@@ -2,17 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use shardproof_common::backend::{BackendError, Registered, SetupRequest, ShardSetup};
 use shardproof_common::card::{EzklKeys, ShardCard, ShardKeys};
 use shardproof_common::ids::Digest;
 use shardproof_common::plan::{BackendKind, BackendOptions, BoundaryMode, EzklOptions, ParameterVisibility};
 use shardproof_common::statement::BackendId;
-use shardproof_common::tensor::TensorSpec;
+use shardproof_common::tensor::{FloatTensor, TensorSpec};
 
 use crate::backend::file;
-use crate::circuit::{Wishes, Workbench};
+use crate::circuit::{SampleFiles, Wishes, Workbench};
 use crate::config::EzklConfig;
 use crate::frame::{Frame, failed};
 use crate::runner::Op;
@@ -39,11 +39,13 @@ pub(crate) fn setup(
     let path = |name: &str| directory.join(name);
     let (data, circuit, vk, pk) = (path("calibration.json"), path("circuit.ezkl"), path("vk.key"), path("pk.key"));
     write_floats(&data, request.samples)?;
+    let each = write_each(directory, request.samples)?;
+    let samples = SampleFiles { together: &data, each: &each };
 
     let mut runner = tools::start(config, frame)?;
     let mut bench = Workbench { runner: runner.as_mut(), frame, model: request.model, settings: path("settings.json") };
     bench.draft(&wishes)?;
-    if let Some(fidelity) = bench.calibrate(&wishes, &data, directory)? {
+    if let Some(fidelity) = bench.calibrate(&wishes, samples, directory)? {
         tracing::info!(shard = %request.shard, ?fidelity, "quantisation error over the calibration samples");
     }
     bench.make_room(request.min_logrows, longest_commitment(request))?;
@@ -53,7 +55,7 @@ pub(crate) fn setup(
     bench.keys(&circuit, &srs.path, &vk, &pk)?;
 
     let parameter_hashes = match options.parameters {
-        ParameterVisibility::Hashed => parameter_hashes(&mut bench, &data, &circuit, directory)?,
+        ParameterVisibility::Hashed => parameter_hashes(&mut bench, &each, &circuit, directory)?,
         ParameterVisibility::Fixed | ParameterVisibility::Private => Vec::new(),
     };
     let verifying_key = Digest::of(&fs::read(&vk).map_err(BackendError::io(&vk))?);
@@ -133,15 +135,25 @@ fn longest_commitment(request: &SetupRequest<'_>) -> Option<u64> {
 /// Hashes of the weights, from a witness of the first sample.
 fn parameter_hashes(
     bench: &mut Workbench<'_>,
-    data: &Path,
+    samples: &[PathBuf],
     circuit: &Path,
     directory: &Path,
 ) -> Result<Vec<String>, BackendError> {
+    let data = samples.first().ok_or_else(|| BackendError::Input("hashing the weights takes a sample".to_owned()))?;
     bench.frame.at("hash of the weights");
     let output = directory.join("calibration-witness.json");
     let call = Op::Witness { data, circuit, output: &output, vk: None, srs: None };
     bench.runner.call(&call, bench.frame).map_err(|error| error.at(call.step()))?;
     Witness::read(&output)?.parameter_hashes()
+}
+
+/// Writes a data file per sample.
+fn write_each(directory: &Path, samples: &[Vec<FloatTensor>]) -> Result<Vec<PathBuf>, BackendError> {
+    let write = |(index, sample): (usize, &Vec<FloatTensor>)| {
+        let path = directory.join(format!("sample-{index}.json"));
+        write_floats(&path, std::slice::from_ref(sample)).map(|()| path)
+    };
+    samples.iter().enumerate().map(write).collect()
 }
 
 fn specs(names: &[(String, Vec<u64>)], scales: &[i32]) -> Result<Vec<TensorSpec>, BackendError> {

@@ -5,7 +5,7 @@ use std::path::Path;
 use shardproof_common::backend::{BackendError, Job};
 use shardproof_common::plan::{BoundaryMode, EzklOptions};
 
-use crate::circuit::{Wishes, Workbench};
+use crate::circuit::{SampleFiles, Wishes, Workbench};
 use crate::config::EzklConfig;
 use crate::fidelity::Fidelity;
 use crate::frame::Frame;
@@ -67,7 +67,8 @@ impl Steps {
         self.on_bench(model, settings, job, |bench| bench.draft(&circuit.wishes()))
     }
 
-    /// Calibrates `settings` by the samples in `data`, ezkl's JSON. Returns the quantisation error where ezkl reports it.
+    /// Calibrates `settings` by the samples in `data`, ezkl's JSON: of a single sample when the weights have another scale
+    /// than the input. Returns the quantisation error where ezkl reports it.
     ///
     /// # Errors
     /// When no scales fit the samples.
@@ -79,7 +80,9 @@ impl Steps {
         settings: &Path,
         job: &Job<'_>,
     ) -> Result<Option<Fidelity>, BackendError> {
-        self.on_bench(model, settings, job, |bench| bench.calibrate(&circuit.wishes(), data, job.directory))
+        let each = [data.to_owned()];
+        let samples = SampleFiles { together: data, each: &each };
+        self.on_bench(model, settings, job, |bench| bench.calibrate(&circuit.wishes(), samples, job.directory))
     }
 
     /// Compiles `model` under `settings`.

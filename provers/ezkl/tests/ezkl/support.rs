@@ -71,7 +71,8 @@ pub(crate) fn samples(tensors: &Names) -> Vec<Vec<FloatTensor>> {
 
 /// One shard of a chain after inference and proof.
 pub(crate) struct Link {
-    pub(crate) directory: tempfile::TempDir,
+    /// Holds the files for as long as the link is used.
+    _directory: tempfile::TempDir,
     pub(crate) files: ShardFiles,
     pub(crate) verifying_key: Vec<u8>,
     pub(crate) input: Vec<Tensor>,
@@ -182,7 +183,7 @@ fn run_link(
         keys: files.card.keys.digest(),
     };
     let proof = with_job(path, Limits::default(), |job| backend.prove(&files, &input, &statement, job)).unwrap().bytes;
-    Link { directory, files, verifying_key, input, inference, statement, proof }
+    Link { _directory: directory, files, verifying_key, input, inference, statement, proof }
 }
 
 impl Link {
