@@ -1,6 +1,14 @@
 //! Runs without proofs, in float mode.
 
+use shardproof_proto::transport;
 use shardproof_proto::v1::{ListRequest, RunState};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+use tonic_reflection::pb::v1::ServerReflectionRequest;
+use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 
 use crate::cluster::{Service, answer, assert_close, assert_state, samples};
 
@@ -46,6 +54,32 @@ async fn residual_boundaries_pass_through_twelve_workers() {
     service.ready().await;
     let (input, expected) = &samples("attention")[0];
     assert_close(&answer(&service.infer(input).await), expected, 1e-4);
+}
+
+#[tokio::test]
+async fn both_programs_report_their_health_and_describe_themselves() {
+    let mut service = Service::start("mlp", &[], 1, &["--backend", "float"]);
+    service.add_worker("SOLO", &[]);
+    service.ready().await;
+    for (address, name) in [
+        (&service.coordinator.address, "shardproof.v1.Runs"),
+        (&service.workers[0].address, "shardproof.v1.Activations"),
+    ] {
+        let channel = transport::lazy_channel(address).unwrap();
+        let request = HealthCheckRequest { service: name.to_owned() };
+        let health = HealthClient::new(channel.clone()).check(request).await.unwrap().into_inner();
+        assert_eq!(health.status(), ServingStatus::Serving, "{name}");
+
+        let request = ServerReflectionRequest {
+            host: String::new(),
+            message_request: Some(MessageRequest::FileContainingSymbol(name.to_owned())),
+        };
+        let requests = futures::stream::iter([request]);
+        let mut answers =
+            ServerReflectionClient::new(channel).server_reflection_info(requests).await.unwrap().into_inner();
+        let answer = answers.message().await.unwrap().unwrap().message_response.unwrap();
+        assert!(matches!(answer, MessageResponse::FileDescriptorResponse(_)), "{name}: {answer:?}");
+    }
 }
 
 #[tokio::test]

@@ -149,6 +149,33 @@ async fn a_worker_without_its_spool_rejects_the_run_and_is_named() {
 }
 
 #[tokio::test]
+async fn a_proof_of_another_run_rejects_the_run() {
+    let service = Service::start(TINY, &["FIRST", "LAST"], 2, &[]);
+    service.ready().await;
+    let honest = service.infer(&input()).await;
+    let mut other_input = input();
+    other_input[0].values[0] = -0.5;
+    let other = service.infer(&other_input).await;
+    assert_ne!(answer(&honest), answer(&other));
+    // What the worker spooled of one run in place of the other's: everything but the receipt, which is signed.
+    let spooled = |run: &Run| {
+        let id = shardproof_proto::convert::run_id(&run.run).unwrap();
+        service.worker_data(1).join("spool").join(id.to_string()).join("1")
+    };
+    for entry in std::fs::read_dir(spooled(&other)).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_file() && path.file_name().unwrap() != "receipt" {
+            std::fs::copy(&path, spooled(&honest).join(path.file_name().unwrap())).unwrap();
+        }
+    }
+    service.prove(&honest, &[]).await.unwrap();
+    let run = service.settled(&honest).await;
+    assert_state(&run, RunState::Rejected);
+    assert_eq!(run.blamed_shard, Some(1));
+    assert_eq!(run.blamed_worker, run.shards[1].worker);
+}
+
+#[tokio::test]
 async fn proofs_of_different_shards_are_made_at_the_same_time() {
     const DELAY_MS: u64 = 8000;
     let delay = DELAY_MS.to_string();
