@@ -28,15 +28,20 @@ impl Constant {
         if proto.data_location == Some(1) || !proto.external_data.is_empty() {
             return Err(ModelError::ExternalData { tensor: name() });
         }
-        let data_type = DataType::try_from(proto.data_type).map_err(|_| bad(format!("unknown type {}", proto.data_type)))?;
-        let width = width_of(data_type).ok_or_else(|| bad(format!("type {} is not supported", data_type.as_str_name())))?;
+        let data_type =
+            DataType::try_from(proto.data_type).map_err(|_| bad(format!("unknown type {}", proto.data_type)))?;
+        let width =
+            width_of(data_type).ok_or_else(|| bad(format!("type {} is not supported", data_type.as_str_name())))?;
         let shape = proto.dims.iter().map(|&d| u64::try_from(d).map_err(|_| bad(format!("negative extent {d}"))));
         let shape = shape.collect::<Result<Vec<_>, _>>()?;
         let elements = elements_of(&proto.name, &shape)?;
         let raw = raw_bytes(proto, data_type);
         if raw.len() as u64 != elements * width {
             let (expected, found) = (elements * width, raw.len());
-            return Err(bad(format!("shape {shape:?} of type {} needs {expected} bytes, found {found}", data_type.as_str_name())));
+            return Err(bad(format!(
+                "shape {shape:?} of type {} needs {expected} bytes, found {found}",
+                data_type.as_str_name()
+            )));
         }
         let constant = Self { data_type, shape, raw, trained: trained && is_float(data_type) };
         match constant.first_non_finite() {
@@ -110,7 +115,13 @@ pub(crate) fn elements_of(tensor: &str, shape: &[u64]) -> Result<u64, ModelError
     let product = shape.iter().try_fold(1u64, |product, &extent| product.checked_mul(extent));
     match product {
         // Extents of an empty tensor can still be absurd, so each is checked as well.
-        Some(n) if n <= MAX_GRAPH_ELEMENTS && shape.len() <= MAX_GRAPH_RANK && shape.iter().all(|&d| d <= MAX_GRAPH_ELEMENTS) => Ok(n),
+        Some(n)
+            if n <= MAX_GRAPH_ELEMENTS
+                && shape.len() <= MAX_GRAPH_RANK
+                && shape.iter().all(|&d| d <= MAX_GRAPH_ELEMENTS) =>
+        {
+            Ok(n)
+        }
         _ => Err(ModelError::TensorTooLarge {
             tensor: tensor.to_owned(),
             shape: shape.to_vec(),
@@ -166,7 +177,9 @@ fn raw_bytes(proto: &TensorProto, data_type: DataType) -> Vec<u8> {
         DataType::Uint64 => proto.uint64_data.iter().flat_map(|x| x.to_le_bytes()).collect(),
         DataType::Uint32 => proto.uint64_data.iter().flat_map(|&x| (x as u32).to_le_bytes()).collect(),
         DataType::Int32 => ints.iter().flat_map(|x| x.to_le_bytes()).collect(),
-        DataType::Int16 | DataType::Uint16 | DataType::Float16 => ints.iter().flat_map(|&x| (x as u16).to_le_bytes()).collect(),
+        DataType::Int16 | DataType::Uint16 | DataType::Float16 => {
+            ints.iter().flat_map(|&x| (x as u16).to_le_bytes()).collect()
+        }
         _ => ints.iter().map(|&x| x as u8).collect(),
     }
 }

@@ -3,6 +3,8 @@
 //! The counts are exact. Everything named *predicted* is an estimate made before anything is run; the constants of the
 //! ezkl estimate are in [`ezkl`], with where each comes from.
 
+pub mod ezkl;
+
 use serde::{Deserialize, Serialize};
 use shardproof_common::plan::{BackendKind, BoundaryMode};
 
@@ -41,7 +43,8 @@ impl Operations {
 
     fn zip(self, other: Self, with: impl Fn(u64, u64) -> u64) -> Self {
         let (a, b) = (self.each(), other.each());
-        let [macs, rescales, arithmetic, comparisons, maxima, tables, moves] = std::array::from_fn(|index| with(a[index], b[index]));
+        let [macs, rescales, arithmetic, comparisons, maxima, tables, moves] =
+            std::array::from_fn(|index| with(a[index], b[index]));
         Self { macs, rescales, arithmetic, comparisons, maxima, tables, moves }
     }
 
@@ -79,7 +82,9 @@ pub(crate) fn operations(graph: &Graph, node: &NodeProto) -> Operations {
     let weights_per_element = || shape(1).iter().skip(1).product::<u64>();
     let none = Operations::default();
     match node.op_type.as_str() {
-        "Conv" | "ConvInteger" | "QLinearConv" => Operations::products(output.saturating_mul(weights_per_element()), output),
+        "Conv" | "ConvInteger" | "QLinearConv" => {
+            Operations::products(output.saturating_mul(weights_per_element()), output)
+        }
         "ConvTranspose" => Operations::products(input.saturating_mul(weights_per_element()), output),
         "Gemm" => {
             let inner = shape(0).get(usize::from(int_of(node, "transA") != Some(1)));
@@ -90,30 +95,41 @@ pub(crate) fn operations(graph: &Graph, node: &NodeProto) -> Operations {
         }
         "Einsum" => Operations::products(einsum_products(graph, node).unwrap_or(output), output),
         "LSTM" | "GRU" | "RNN" => recurrent(graph, node),
-        "Identity" | "Flatten" | "Reshape" | "Transpose" | "Concat" | "Split" | "Slice" | "Gather" | "GatherElements" | "GatherND"
-        | "Squeeze" | "Unsqueeze" | "Expand" | "Tile" | "Pad" | "DepthToSpace" | "SpaceToDepth" | "Cast" | "Shape" | "Size" => {
-            Operations { moves: output, ..none }
-        }
+        "Identity" | "Flatten" | "Reshape" | "Transpose" | "Concat" | "Split" | "Slice" | "Gather"
+        | "GatherElements" | "GatherND" | "Squeeze" | "Unsqueeze" | "Expand" | "Tile" | "Pad" | "DepthToSpace"
+        | "SpaceToDepth" | "Cast" | "Shape" | "Size" => Operations { moves: output, ..none },
         "Relu" | "LeakyRelu" | "PRelu" | "Abs" | "Sign" | "ThresholdedRelu" | "Floor" | "Ceil" | "Round" => {
             Operations { comparisons: output, ..none }
         }
-        "Clip" | "Shrink" | "HardSigmoid" | "HardSwish" => Operations { comparisons: output.saturating_mul(2), arithmetic: output, ..none },
-        "Max" | "Min" | "Greater" | "Less" | "GreaterOrEqual" | "LessOrEqual" | "Equal" => Operations { maxima: output, ..none },
+        "Clip" | "Shrink" | "HardSigmoid" | "HardSwish" => {
+            Operations { comparisons: output.saturating_mul(2), arithmetic: output, ..none }
+        }
+        "Max" | "Min" | "Greater" | "Less" | "GreaterOrEqual" | "LessOrEqual" | "Equal" => {
+            Operations { maxima: output, ..none }
+        }
         "MaxPool" => Operations { maxima: output.saturating_mul(window(node) - 1), ..none },
-        "GlobalMaxPool" | "ReduceMax" | "ReduceMin" | "ArgMax" | "ArgMin" | "TopK" | "Hardmax" => Operations { maxima: input, ..none },
+        "GlobalMaxPool" | "ReduceMax" | "ReduceMin" | "ArgMax" | "ArgMin" | "TopK" | "Hardmax" => {
+            Operations { maxima: input, ..none }
+        }
         "AveragePool" => Operations { arithmetic: output.saturating_mul(window(node)), rescales: output, ..none },
         "Softmax" | "LogSoftmax" => {
             // The largest value of each row is subtracted, the exponentials are summed, and each is divided by the sum.
             Operations { maxima: input, arithmetic: input.saturating_mul(3), tables: input, rescales: input, ..none }
         }
-        "LayerNormalization" | "GroupNormalization" | "InstanceNormalization" | "RMSNormalization" | "MeanVarianceNormalization"
-        | "LpNormalization" | "LRN" => Operations { arithmetic: input.saturating_mul(6), rescales: input, ..none },
-        "Add" | "Sub" | "Neg" | "Sum" | "And" | "Or" | "Xor" | "Not" | "Where" => Operations { arithmetic: output, ..none },
+        "LayerNormalization"
+        | "GroupNormalization"
+        | "InstanceNormalization"
+        | "RMSNormalization"
+        | "MeanVarianceNormalization"
+        | "LpNormalization"
+        | "LRN" => Operations { arithmetic: input.saturating_mul(6), rescales: input, ..none },
+        "Add" | "Sub" | "Neg" | "Sum" | "And" | "Or" | "Xor" | "Not" | "Where" => {
+            Operations { arithmetic: output, ..none }
+        }
         "Mul" | "BatchNormalization" => Operations { arithmetic: output, rescales: output, ..none },
         "Div" => Operations { arithmetic: output, rescales: output.saturating_mul(2), ..none },
-        "Mean" | "ReduceSum" | "ReduceMean" | "ReduceProd" | "ReduceSumSquare" | "ReduceL1" | "ReduceL2" | "GlobalAveragePool" | "CumSum" => {
-            Operations { arithmetic: input, rescales: output, ..none }
-        }
+        "Mean" | "ReduceSum" | "ReduceMean" | "ReduceProd" | "ReduceSumSquare" | "ReduceL1" | "ReduceL2"
+        | "GlobalAveragePool" | "CumSum" => Operations { arithmetic: input, rescales: output, ..none },
         // Whatever is left is a function of its elements: a table, and a value to bring back to scale.
         _ => Operations { tables: output.max(input), rescales: output, ..none },
     }
@@ -142,8 +158,15 @@ fn einsum_products(graph: &Graph, node: &NodeProto) -> Option<u64> {
 
 /// `[sequence, batch, features]` in, weights `[directions, gates * hidden, features]` and `[.., hidden]`.
 fn recurrent(graph: &Graph, node: &NodeProto) -> Operations {
-    let elements = |index: usize| node.input.get(index).and_then(|name| graph.shape(name)).map_or(0, |shape| shape.iter().product::<u64>());
-    let leading = |index: usize| node.input.get(index).and_then(|name| graph.shape(name)).map_or(0, |shape| shape.iter().take(2).product::<u64>());
+    let elements = |index: usize| {
+        node.input.get(index).and_then(|name| graph.shape(name)).map_or(0, |shape| shape.iter().product::<u64>())
+    };
+    let leading = |index: usize| {
+        node.input
+            .get(index)
+            .and_then(|name| graph.shape(name))
+            .map_or(0, |shape| shape.iter().take(2).product::<u64>())
+    };
     let steps = leading(0);
     let gates = steps.saturating_mul(leading(1));
     let macs = steps.saturating_mul(elements(1).saturating_add(elements(2)));
@@ -197,81 +220,61 @@ pub(crate) fn predict(backend: BackendKind, load: &Load, input: BoundaryMode, ou
             Prediction { cost: load.operations.total().saturating_add(boundaries), ezkl: None }
         }
         BackendKind::Ezkl => {
-            let rows = ezkl::rows(&load.operations, (load.input_elements, input), (load.output_elements, output));
-            let predicted = ezkl::predict(rows);
+            let predicted =
+                ezkl::predict(&load.operations, (load.input_elements, input), (load.output_elements, output));
             Prediction { cost: 1 << predicted.logrows, ezkl: Some(predicted) }
         }
     }
 }
 
-/// The ezkl estimate: all its constants, and nothing else.
-///
-/// Rows were fitted to the settings that ezkl 23.0.5 calibrates (target `resources`, two inner columns, digits of base
-/// 2^14) for single operators, for chains of them and for the zoo's models. The fit is within 10 % on those; what it
-/// cannot know is a look-up table that calibration makes larger than the circuit.
-pub mod ezkl {
-    use super::{BoundaryMode, EzklPrediction, Operations};
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{LoadOptions, ModelSource, OnnxModel};
 
-    /// Rows per multiplication of a sum: two columns take two products a row.
-    pub const ROWS_PER_MAC: f64 = 0.5;
-    /// Rows per value that is divided back to scale, whose remainder is range-checked digit by digit.
-    pub const ROWS_PER_RESCALE: f64 = 23.0;
-    /// Rows per addition.
-    pub const ROWS_PER_ARITHMETIC: f64 = 0.5;
-    /// Rows per comparison with a constant, which decomposes the value into digits.
-    pub const ROWS_PER_COMPARISON: f64 = 8.0;
-    /// Rows per comparison of two values.
-    pub const ROWS_PER_MAXIMUM: f64 = 18.3;
-    /// Rows per look-up.
-    pub const ROWS_PER_TABLE: f64 = 0.5;
-    /// Rows per element that only moves.
-    pub const ROWS_PER_MOVE: f64 = 0.0;
-    /// Rows per element of a public output, whose range is checked.
-    pub const ROWS_PER_PUBLIC_OUTPUT: f64 = 15.5;
-    /// Rows per element of any other output.
-    pub const ROWS_PER_COMMITTED_OUTPUT: f64 = 5.0;
-    /// Rows per element of a `hashed` boundary on either side, in columns of their own beside the operations.
-    pub const HASH_ROWS_PER_ELEMENT: u64 = 41;
-    /// Rows are taken to be this much more than estimated, for the fit's error, when the circuit's size is predicted.
-    pub const MARGIN: f64 = 1.1;
-    /// The smallest circuit: range checks need a table of 2^14 rows, and blinding rows beside it.
-    pub const LOGROWS_LOWEST: u32 = 15;
-    /// Bytes of proving key per row: 4.6 GB at 2^19 rows, measured on the zoo's `cnn`.
-    pub const KEY_BYTES_PER_ROW: u64 = 8_800;
-    /// Bytes of peak memory per row: 11.5 GB at 2^19 rows, measured on the zoo's `cnn`.
-    pub const MEMORY_BYTES_PER_ROW: u64 = 22_000;
-
-    /// Rows of a shard: hashing runs beside the operations, so the longer of both counts.
-    pub fn rows(operations: &Operations, input: (u64, BoundaryMode), output: (u64, BoundaryMode)) -> u64 {
-        let Operations { macs, rescales, arithmetic, comparisons, maxima, tables, moves } = *operations;
-        let per_output = if output.1 == BoundaryMode::Public { ROWS_PER_PUBLIC_OUTPUT } else { ROWS_PER_COMMITTED_OUTPUT };
-        let terms = [
-            (macs, ROWS_PER_MAC),
-            (rescales, ROWS_PER_RESCALE),
-            (arithmetic, ROWS_PER_ARITHMETIC),
-            (comparisons, ROWS_PER_COMPARISON),
-            (maxima, ROWS_PER_MAXIMUM),
-            (tables, ROWS_PER_TABLE),
-            (moves, ROWS_PER_MOVE),
-            (output.0, per_output),
-        ];
-        let computed = terms.iter().map(|&(count, rows)| count as f64 * rows).sum::<f64>().ceil() as u64;
-        let hashed = |(elements, mode): (u64, BoundaryMode)| if mode == BoundaryMode::Hashed { elements } else { 0 };
-        let hashing = hashed(input).saturating_add(hashed(output)).saturating_mul(HASH_ROWS_PER_ELEMENT);
-        // Public values fill one column, one row each.
-        computed.max(hashing).max(input.0.saturating_add(output.0))
+    fn whole(name: &str) -> (Operations, EzklPrediction) {
+        let model = OnnxModel::load(&ModelSource::resolve(name).unwrap(), &LoadOptions::default()).unwrap();
+        let operations = model.graph.nodes.iter().map(|node| operations(&model.graph, node)).sum();
+        let elements = |tensors: &[shardproof_common::plan::BoundaryTensor]| tensors[0].shape.iter().product();
+        let load =
+            Load { operations, input_elements: elements(model.inputs()), output_elements: elements(model.outputs()) };
+        let public = BoundaryMode::Public;
+        (operations, predict(BackendKind::Ezkl, &load, public, public).ezkl.unwrap())
     }
 
-    /// Size of the circuit that holds `rows`, and what it needs.
-    pub fn predict(rows: u64) -> EzklPrediction {
-        let needed = (rows.max(1) as f64 * MARGIN) as u64;
-        let logrows = needed.checked_next_power_of_two().map_or(63, u64::trailing_zeros).max(LOGROWS_LOWEST);
-        let circuit = 1u64 << logrows;
-        EzklPrediction {
-            rows,
-            logrows,
-            proving_key_bytes: circuit.saturating_mul(KEY_BYTES_PER_ROW),
-            peak_memory_bytes: circuit.saturating_mul(MEMORY_BYTES_PER_ROW),
+    #[test]
+    fn operations_are_counted_from_shapes() {
+        let (mlp, _) = whole("mlp");
+        assert_eq!((mlp.macs, mlp.rescales, mlp.comparisons, mlp.moves), (25 * 10 + 4 * 100 + 10, 51, 50, 25));
+        let (cnn, _) = whole("cnn");
+        assert_eq!(cnn.macs, 28 * 28 * 5 * 25 + 14 * 14 * 10 * 125 + 490 * 50 + 50 * 10 + 10);
+        assert_eq!(cnn.maxima, (14 * 14 * 5 + 7 * 7 * 10) * 3);
+    }
+
+    /// Rows and log2 of rows that ezkl 23.0.5 calibrated for whole models with public boundaries.
+    #[test]
+    fn predictions_are_near_what_was_measured() {
+        for (name, rows, logrows) in
+            [("mlp", 2_069, 15), ("testing", 7_364, 15), ("cnn", 440_766, 19), ("mlp2", 300_669, 19)]
+        {
+            let (_, predicted) = whole(name);
+            let ratio = predicted.rows as f64 / f64::from(rows);
+            assert!((0.9..1.1).contains(&ratio), "{name}: {} rows predicted, {rows} measured", predicted.rows);
+            assert_eq!(predicted.logrows, logrows, "{name}");
         }
+        let near = |found: u64, measured: f64| (found as f64 / measured - 1.0).abs() < 0.1;
+        let (mlp, cnn) = (whole("mlp").1, whole("cnn").1);
+        assert!(near(mlp.proving_key_bytes, 138.5e6) && near(cnn.proving_key_bytes, 4.6e9), "{mlp:?} {cnn:?}");
+        assert!(near(mlp.peak_memory_bytes, 379e6) && near(cnn.peak_memory_bytes, 11.5e9), "{mlp:?} {cnn:?}");
+    }
+
+    #[test]
+    fn hashed_boundaries_cost_rows_of_their_own() {
+        let prediction = |mode| {
+            predict(BackendKind::Ezkl, &Load { input_elements: 1000, ..Load::default() }, mode, mode).ezkl.unwrap()
+        };
+        assert_eq!(prediction(BoundaryMode::Hashed).rows, 41_000);
+        assert_eq!(prediction(BoundaryMode::Polycommit).rows, 1000);
+        assert_eq!((prediction(BoundaryMode::Hashed).logrows, prediction(BoundaryMode::Public).logrows), (16, 15));
     }
 }

@@ -87,7 +87,8 @@ fn lives(graph: &Graph) -> Vec<Life> {
     }
     last_use.extend(graph.outputs.iter().map(|output| (output.as_str(), graph.nodes.len())));
     let inputs = graph.inputs.iter().map(|name| (name, 0));
-    let computed = graph.nodes.iter().enumerate().flat_map(|(index, node)| node.output.iter().map(move |name| (name, index + 1)));
+    let computed =
+        graph.nodes.iter().enumerate().flat_map(|(index, node)| node.output.iter().map(move |name| (name, index + 1)));
     let alive = inputs.chain(computed).filter(|(name, _)| !name.is_empty());
     alive
         .filter_map(|(name, born)| {

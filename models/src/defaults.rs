@@ -42,12 +42,24 @@ fn windows(node: &NodeProto, shape: &dyn Fn(usize) -> Option<Vec<u64>>) -> Vec<D
     }
     match node.op_type.as_str() {
         "MaxPool" => {
-            defaults.extend([("dilations", 10, each(1, spatial)), ("ceil_mode", 10, Value::Int(0)), ("storage_order", 8, Value::Int(0))]);
+            defaults.extend([
+                ("dilations", 10, each(1, spatial)),
+                ("ceil_mode", 10, Value::Int(0)),
+                ("storage_order", 8, Value::Int(0)),
+            ]);
         }
         "AveragePool" => {
-            defaults.extend([("ceil_mode", 10, Value::Int(0)), ("count_include_pad", 7, Value::Int(0)), ("dilations", 19, each(1, spatial))]);
+            defaults.extend([
+                ("ceil_mode", 10, Value::Int(0)),
+                ("count_include_pad", 7, Value::Int(0)),
+                ("dilations", 19, each(1, spatial)),
+            ]);
         }
-        "LpPool" => defaults.extend([("p", 2, Value::Int(2)), ("ceil_mode", 18, Value::Int(0)), ("dilations", 18, each(1, spatial))]),
+        "LpPool" => defaults.extend([
+            ("p", 2, Value::Int(2)),
+            ("ceil_mode", 18, Value::Int(0)),
+            ("dilations", 18, each(1, spatial)),
+        ]),
         operator => {
             defaults.extend([("dilations", 1, each(1, spatial)), ("group", 1, Value::Int(1))]);
             defaults.push(("kernel_shape", 1, Value::Ints(kernel)));
@@ -70,7 +82,9 @@ fn plain(operator: &str, opset: i64, rank: usize) -> Vec<Default> {
         "LayerNormalization" => vec![("axis", 17, Int(-1)), ("epsilon", 17, Float(1e-5)), ("stash_type", 17, Int(1))],
         "GroupNormalization" => vec![("epsilon", 18, Float(1e-5)), ("stash_type", 21, Int(1))],
         "InstanceNormalization" => vec![("epsilon", 1, Float(1e-5))],
-        "BatchNormalization" => vec![("epsilon", 1, Float(1e-5)), ("momentum", 1, Float(0.9)), ("training_mode", 14, Int(0))],
+        "BatchNormalization" => {
+            vec![("epsilon", 1, Float(1e-5)), ("momentum", 1, Float(0.9)), ("training_mode", 14, Int(0))]
+        }
         "LpNormalization" => vec![("axis", 1, Int(-1)), ("p", 1, Int(2))],
         "MeanVarianceNormalization" => vec![("axes", 9, Ints(vec![0, 2, 3]))],
         "LRN" => vec![("alpha", 1, Float(1e-4)), ("beta", 1, Float(0.75)), ("bias", 1, Float(1.0))],
@@ -88,7 +102,9 @@ fn plain(operator: &str, opset: i64, rank: usize) -> Vec<Default> {
         "Split" => vec![("axis", 1, Int(0))],
         "ArgMax" | "ArgMin" => vec![("axis", 1, Int(0)), ("keepdims", 1, Int(1)), ("select_last_index", 12, Int(0))],
         "ReduceSum" if opset >= 13 => vec![("keepdims", 1, Int(1)), ("noop_with_empty_axes", 13, Int(0))],
-        reduce if reduce.starts_with("Reduce") && opset >= 18 => vec![("keepdims", 1, Int(1)), ("noop_with_empty_axes", 18, Int(0))],
+        reduce if reduce.starts_with("Reduce") && opset >= 18 => {
+            vec![("keepdims", 1, Int(1)), ("noop_with_empty_axes", 18, Int(0))]
+        }
         reduce if reduce.starts_with("Reduce") => vec![("keepdims", 1, Int(1)), ("axes", 1, all_axes())],
         "Reshape" => vec![("allowzero", 14, Int(0))],
         "Pad" => vec![("mode", 1, Text("constant"))],

@@ -53,7 +53,9 @@ impl Engine {
 
     /// Types and shapes of the node's outputs, in order, from those of its inputs.
     pub(crate) fn infer(&self, node: &NodeProto, inputs: &[(&str, Input<'_>)]) -> Result<Vec<Output>, String> {
-        let by_value = |constant: &Constant| !crate::constant::is_float(constant.data_type) || constant.elements() <= VALUE_ELEMENTS;
+        let by_value = |constant: &Constant| {
+            !crate::constant::is_float(constant.data_type) || constant.elements() <= VALUE_ELEMENTS
+        };
         let model = self.single(node, inputs, by_value);
         guarded(|| {
             let mut parsed = self.onnx.parse(&model, None)?;
@@ -63,10 +65,9 @@ impl Engine {
                 let found = parsed.model.outlet_fact(parsed.outlets_by_name[name])?;
                 let shape = found.shape.as_concrete_finite()?;
                 let data_type = found.datum_type.concretize().and_then(data_type_of);
-                let fact = shape.zip(data_type).map(|(shape, data_type)| Fact {
-                    data_type,
-                    shape: shape.iter().map(|&d| d as u64).collect(),
-                });
+                let fact = shape
+                    .zip(data_type)
+                    .map(|(shape, data_type)| Fact { data_type, shape: shape.iter().map(|&d| d as u64).collect() });
                 let value = found.value.concretize().and_then(|tensor| Constant::from_tensor(&tensor, false));
                 outputs.push(Output { fact, value });
             }
@@ -94,7 +95,12 @@ impl Engine {
         guarded(|| self.onnx.parse(model, None)?.model.into_typed())
     }
 
-    fn single(&self, node: &NodeProto, inputs: &[(&str, Input<'_>)], by_value: impl Fn(&Constant) -> bool) -> ModelProto {
+    fn single(
+        &self,
+        node: &NodeProto,
+        inputs: &[(&str, Input<'_>)],
+        by_value: impl Fn(&Constant) -> bool,
+    ) -> ModelProto {
         let mut graph = GraphProto { name: "node".to_owned(), node: vec![node.clone()], ..GraphProto::default() };
         for (position, &(name, input)) in inputs.iter().enumerate() {
             if inputs[..position].iter().any(|(earlier, _)| *earlier == name) {

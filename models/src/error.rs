@@ -44,7 +44,9 @@ pub enum ModelError {
         reason: String,
     },
     /// The file ends early.
-    #[error("the ONNX file is truncated: at byte {offset} a part of {expected} bytes begins, but {found} bytes are left")]
+    #[error(
+        "the ONNX file is truncated: at byte {offset} a part of {expected} bytes begins, but {found} bytes are left"
+    )]
     Truncated {
         /// Where the part begins.
         offset: usize,
@@ -76,7 +78,9 @@ pub enum ModelError {
         highest: i64,
     },
     /// Weights in another file.
-    #[error("initializer `{tensor}` is stored outside the file (external data): save the model with its weights inside")]
+    #[error(
+        "initializer `{tensor}` is stored outside the file (external data): save the model with its weights inside"
+    )]
     ExternalData {
         /// Which initializer.
         tensor: String,

@@ -71,7 +71,8 @@ pub fn run_chain(shards: &[FloatShard], input: &[FloatTensor]) -> Result<Vec<Flo
 
 fn fixed_spec(info: &ValueInfoProto) -> Result<BoundaryTensor, FloatError> {
     let refused = || FloatError::Load(format!("tensor `{}` is not of type f32 with a fixed shape", info.name));
-    let Some(type_proto::Value::TensorType(tensor)) = info.r#type.as_ref().and_then(|declared| declared.value.as_ref()) else {
+    let Some(type_proto::Value::TensorType(tensor)) = info.r#type.as_ref().and_then(|declared| declared.value.as_ref())
+    else {
         return Err(refused());
     };
     let extent = |dim: &proto::Dimension| match dim.value {

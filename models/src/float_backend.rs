@@ -61,7 +61,8 @@ impl Backend for FloatBackend {
         (job.progress)("load");
         let shard = self.shard(request.model, request.shard)?;
         for (planned, found) in [(request.input_names, shard.inputs()), (request.output_names, shard.outputs())] {
-            let same = planned.len() == found.len() && planned.iter().zip(found).all(|(p, f)| p.0 == f.name && p.1 == f.shape);
+            let same =
+                planned.len() == found.len() && planned.iter().zip(found).all(|(p, f)| p.0 == f.name && p.1 == f.shape);
             if !same {
                 let message = format!("shard {}: planned tensors {planned:?}, its file has {found:?}", request.shard);
                 return Err(BackendError::Input(message));

@@ -97,7 +97,11 @@ fn read_constants(graph: &GraphProto) -> Result<BTreeMap<String, Constant>, Mode
         let constant = Constant::read(initializer, true)?;
         if constants.insert(initializer.name.clone(), constant).is_some() {
             let name = || "an initializer".to_owned();
-            return Err(ModelError::DuplicateTensor { tensor: initializer.name.clone(), first: name(), second: name() });
+            return Err(ModelError::DuplicateTensor {
+                tensor: initializer.name.clone(),
+                first: name(),
+                second: name(),
+            });
         }
     }
     Ok(constants)
@@ -109,7 +113,8 @@ fn read_inputs(
     constants: &BTreeMap<String, Constant>,
     dims: &[(String, u64)],
 ) -> Result<Vec<(String, Fact)>, ModelError> {
-    let inputs: Vec<&ValueInfoProto> = graph.input.iter().filter(|input| !constants.contains_key(&input.name)).collect();
+    let inputs: Vec<&ValueInfoProto> =
+        graph.input.iter().filter(|input| !constants.contains_key(&input.name)).collect();
     let shapes = inputs.iter().map(|input| declared_shape(input)).collect::<Result<Vec<_>, _>>()?;
     let sizes = symbol_sizes(&shapes, dims)?;
     let mut facts = Vec::with_capacity(inputs.len());
@@ -167,13 +172,19 @@ fn symbol_sizes<'a>(shapes: &'a [Vec<Extent>], dims: &'a [(String, u64)]) -> Res
     let mut sizes: HashMap<&str, u64> = batches.map(|name| (name, 1)).collect();
     for (position, (name, size)) in dims.iter().enumerate() {
         if !known.contains(name.as_str()) {
-            return Err(ModelError::UnknownDim { dim: name.clone(), known: known.iter().map(|&n| n.to_owned()).collect() });
+            return Err(ModelError::UnknownDim {
+                dim: name.clone(),
+                known: known.iter().map(|&n| n.to_owned()).collect(),
+            });
         }
         if *size == 0 || *size > MAX_ELEMENTS {
             return Err(ModelError::DimSize { dim: name.clone(), size: *size, limit: MAX_ELEMENTS });
         }
         if dims[..position].iter().any(|(earlier, _)| earlier == name) {
-            return Err(ModelError::DimSyntax { text: format!("{name}={size}"), reason: "the dimension is given twice" });
+            return Err(ModelError::DimSyntax {
+                text: format!("{name}={size}"),
+                reason: "the dimension is given twice",
+            });
         }
         sizes.insert(name, *size);
     }
@@ -185,7 +196,12 @@ fn check_crossing(tensor: &str, shape: &[u64]) -> Result<(), ModelError> {
     if crossing_allowed(shape) {
         return Ok(());
     }
-    Err(ModelError::TensorTooLarge { tensor: tensor.to_owned(), shape: shape.to_vec(), limit: MAX_ELEMENTS, rank: MAX_RANK })
+    Err(ModelError::TensorTooLarge {
+        tensor: tensor.to_owned(),
+        shape: shape.to_vec(),
+        limit: MAX_ELEMENTS,
+        rank: MAX_RANK,
+    })
 }
 
 /// Whether a tensor of this shape may cross a boundary.

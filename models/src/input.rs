@@ -125,7 +125,11 @@ pub fn fit(tensors: Vec<FloatTensor>, specs: &[BoundaryTensor]) -> Result<Vec<Fl
             || tensor.shape.strip_prefix(&[1]) == Some(&spec.shape)
             || spec.shape.strip_prefix(&[1]) == Some(&tensor.shape);
         if !same || tensor.values.len() as u64 != spec.shape.iter().product::<u64>() {
-            return Err(InputError::Shape { input: spec.name.clone(), expected: spec.shape.clone(), found: tensor.shape });
+            return Err(InputError::Shape {
+                input: spec.name.clone(),
+                expected: spec.shape.clone(),
+                found: tensor.shape,
+            });
         }
         if let Some((index, &value)) = tensor.values.iter().enumerate().find(|(_, value)| !value.is_finite()) {
             return Err(InputError::NonFinite { input: spec.name.clone(), index, value });
@@ -149,7 +153,8 @@ fn unstack(stack: FloatTensor, specs: &[BoundaryTensor], count: usize) -> Result
     let spec = &specs[0];
     let elements = spec.shape.iter().product::<u64>() as usize;
     if stack.shape.get(1..) != Some(&spec.shape) || elements == 0 {
-        let expected = std::iter::once(stack.shape.first().copied().unwrap_or(0)).chain(spec.shape.iter().copied()).collect();
+        let expected =
+            std::iter::once(stack.shape.first().copied().unwrap_or(0)).chain(spec.shape.iter().copied()).collect();
         return Err(InputError::Shape { input: spec.name.clone(), expected, found: stack.shape });
     }
     let chunks = stack.values.chunks_exact(elements).take(count);

@@ -45,7 +45,9 @@ impl ModelSource {
     pub fn name(&self) -> String {
         match self {
             Self::Zoo(model) => model.name.to_owned(),
-            Self::File(path) => path.file_stem().map_or_else(|| "model".to_owned(), |stem| stem.to_string_lossy().into_owned()),
+            Self::File(path) => {
+                path.file_stem().map_or_else(|| "model".to_owned(), |stem| stem.to_string_lossy().into_owned())
+            }
         }
     }
 

@@ -49,7 +49,8 @@ pub(crate) fn check_runnable(graph: &Graph) -> Result<(), ModelError> {
 
 /// Either folds the node into constants or keeps it with the facts of its outputs.
 fn settle(node: NodeProto, graph: &mut Graph, engine: &Engine) -> Result<(), ModelError> {
-    let failed = |reason: String| ModelError::Operator { node: node.name.clone(), operator: node.op_type.clone(), reason };
+    let failed =
+        |reason: String| ModelError::Operator { node: node.name.clone(), operator: node.op_type.clone(), reason };
     let named = node.input.iter().filter(|name| !name.is_empty());
     let inputs: Vec<(&str, Input<'_>)> = named
         .map(|name| match graph.constants.get(name) {
@@ -132,8 +133,12 @@ fn constant_value(node: &NodeProto) -> Result<Constant, ModelError> {
         let named = crate::proto::TensorProto { name: name.clone(), ..tensor.clone() };
         return Constant::read(&named, false);
     }
-    let floats = |shape: Vec<u64>, values: &[f32]| (DataType::Float, shape, values.iter().flat_map(|x| x.to_le_bytes()).collect());
-    let ints = |shape: Vec<u64>, values: &[i64]| (DataType::Int64, shape, values.iter().flat_map(|x| x.to_le_bytes()).collect());
+    let floats = |shape: Vec<u64>, values: &[f32]| {
+        (DataType::Float, shape, values.iter().flat_map(|x| x.to_le_bytes()).collect())
+    };
+    let ints = |shape: Vec<u64>, values: &[i64]| {
+        (DataType::Int64, shape, values.iter().flat_map(|x| x.to_le_bytes()).collect())
+    };
     let given = node.attribute.first().ok_or_else(|| failed("it has no value"))?;
     let (data_type, shape, raw) = match (given.name.as_str(), given.r#type()) {
         ("value_float", AttributeType::Float) => floats(vec![], &[given.f]),

@@ -29,7 +29,9 @@ pub fn read(bytes: &[u8]) -> Result<FloatTensor, InputError> {
         "<i4" => (4, |b| i32::from_le_bytes(array(b)) as f32),
         "<i8" => (8, |b| i64::from_le_bytes(array(b)) as f32),
         "|u1" => (1, |b| f32::from(b[0])),
-        other => return Err(refused(format!("element type `{other}`; expected f32, f64, i32, i64 or u8, little-endian"))),
+        other => {
+            return Err(refused(format!("element type `{other}`; expected f32, f64, i32, i64 or u8, little-endian")));
+        }
     };
     let elements = header.shape.iter().try_fold(1u64, |product, &extent| product.checked_mul(extent));
     let fits = header.shape.len() <= MAX_RANK + 1 && header.shape.iter().all(|&extent| extent <= MAX_ELEMENTS);

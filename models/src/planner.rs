@@ -34,13 +34,13 @@ fn smallest_worst(problem: &Problem<'_>, shards: usize) -> u64 {
     let mut best: Vec<u64> = (0..=problem.last).map(|stop| if stop == 0 { 0 } else { u64::MAX }).collect();
     for shard in 1..=shards {
         let mut next = vec![u64::MAX; problem.last + 1];
-        for to in shard..=problem.last {
+        for (to, reached) in next.iter_mut().enumerate().skip(shard) {
             for from in (shard - 1..to).rev() {
-                if (problem.least)(from, to) >= next[to] {
+                if (problem.least)(from, to) >= *reached {
                     break;
                 }
-                if best[from] < next[to] {
-                    next[to] = next[to].min(best[from].max((problem.cost)(from, to)));
+                if best[from] < *reached {
+                    *reached = best[from].max((problem.cost)(from, to)).min(*reached);
                 }
             }
         }

@@ -155,10 +155,8 @@ pub(crate) fn set_attribute(node: &mut NodeProto, name: &str, value: Value) {
 
 /// Name, element type and fixed shape of a tensor.
 pub(crate) fn value_info(name: &str, data_type: DataType, shape: &[u64]) -> ValueInfoProto {
-    let fixed = |&extent: &u64| Dimension {
-        value: Some(dimension::Value::DimValue(extent as i64)),
-        ..Dimension::default()
-    };
+    let fixed =
+        |&extent: &u64| Dimension { value: Some(dimension::Value::DimValue(extent as i64)), ..Dimension::default() };
     let tensor = type_proto::Tensor {
         elem_type: data_type as i32,
         shape: Some(TensorShapeProto { dim: shape.iter().map(fixed).collect() }),

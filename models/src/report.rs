@@ -78,19 +78,20 @@ pub struct BoundaryReport {
 
 impl PlanReport {
     pub(crate) fn new(model: &OnnxModel, strategy: Strategy, plan: &Plan, shards: &[Shard]) -> Self {
-        let shard_report = |(index, (planned, shard)): (usize, (&shardproof_common::plan::ShardPlan, &Shard))| ShardReport {
-            index: index as u32,
-            role: Role::of(ShardIndex(index as u32), plan.shards.len()),
-            backend: planned.backend.kind(),
-            first_node: planned.first_node.clone(),
-            last_node: planned.last_node.clone(),
-            nodes: shard.nodes,
-            layers: planned.layers,
-            parameters: planned.parameters,
-            onnx_bytes: shard.onnx.len() as u64,
-            operations: shard.operations,
-            prediction: shard.prediction,
-        };
+        let shard_report =
+            |(index, (planned, shard)): (usize, (&shardproof_common::plan::ShardPlan, &Shard))| ShardReport {
+                index: index as u32,
+                role: Role::of(ShardIndex(index as u32), plan.shards.len()),
+                backend: planned.backend.kind(),
+                first_node: planned.first_node.clone(),
+                last_node: planned.last_node.clone(),
+                nodes: shard.nodes,
+                layers: planned.layers,
+                parameters: planned.parameters,
+                onnx_bytes: shard.onnx.len() as u64,
+                operations: shard.operations,
+                prediction: shard.prediction,
+            };
         let boundary_report = |(index, boundary): (usize, &shardproof_common::plan::BoundaryPlan)| BoundaryReport {
             index,
             mode: boundary.mode,

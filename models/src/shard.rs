@@ -18,7 +18,8 @@ pub(crate) struct Boundaries {
 impl Boundaries {
     /// Names what crosses at each of `positions`, which include 0 and the number of nodes.
     pub(crate) fn name(graph: &Graph, cuts: &Cuts, positions: &[usize]) -> Self {
-        let by_name: HashMap<&str, TensorId> = cuts.tensors.iter().enumerate().map(|(id, life)| (life.name.as_str(), id)).collect();
+        let by_name: HashMap<&str, TensorId> =
+            cuts.tensors.iter().enumerate().map(|(id, life)| (life.name.as_str(), id)).collect();
         let mut taken: HashSet<String> = graph.facts.keys().chain(graph.constants.keys()).cloned().collect();
         let last = positions.len() - 1;
         let mut first_boundary: HashMap<TensorId, usize> = HashMap::new();
@@ -54,7 +55,13 @@ fn fresh(taken: &mut HashSet<String>, name: &str, boundary: usize) -> String {
 }
 
 /// The shard of the nodes in `range` between boundaries `index` and `index + 1`, as the bytes of an ONNX file.
-pub(crate) fn write(graph: &Graph, cuts: &Cuts, boundaries: &Boundaries, index: usize, range: std::ops::Range<usize>) -> Vec<u8> {
+pub(crate) fn write(
+    graph: &Graph,
+    cuts: &Cuts,
+    boundaries: &Boundaries,
+    index: usize,
+    range: std::ops::Range<usize>,
+) -> Vec<u8> {
     let (entering, leaving) = (&boundaries.tensors[index], &boundaries.tensors[index + 1]);
     let mut names: HashMap<String, String> = HashMap::new();
     let mut facts = HashMap::new();
@@ -72,7 +79,13 @@ pub(crate) fn write(graph: &Graph, cuts: &Cuts, boundaries: &Boundaries, index: 
             None => drop(names.insert(own, name.clone())),
         }
     }
-    let rename = |list: &mut Vec<String>| list.iter_mut().for_each(|name| if let Some(new) = names.get(name) { name.clone_from(new) });
+    let rename = |list: &mut Vec<String>| {
+        list.iter_mut().for_each(|name| {
+            if let Some(new) = names.get(name) {
+                name.clone_from(new)
+            }
+        })
+    };
     let mut nodes: Vec<NodeProto> = graph.nodes[range].to_vec();
     for node in &mut nodes {
         for output in node.output.iter().filter(|output| !output.is_empty()) {

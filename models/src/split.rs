@@ -5,7 +5,9 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use shardproof_common::ids::{Digest, PROTOCOL_VERSION, ShardIndex};
-use shardproof_common::plan::{BackendKind, BackendOptions, BoundaryMode, BoundaryPlan, BoundaryTensor, Plan, ShardPlan};
+use shardproof_common::plan::{
+    BackendKind, BackendOptions, BoundaryMode, BoundaryPlan, BoundaryTensor, Plan, ShardPlan,
+};
 
 use crate::cost::{self, Load, Operations, Prediction};
 use crate::error::ModelError;
@@ -139,7 +141,8 @@ impl OnnxModel {
     pub fn split(&self, request: &SplitRequest<'_>) -> Result<Split, ModelError> {
         self.check_count(request)?;
         let shards = request.shards;
-        let backends: Vec<BackendOptions> = (0..shards).map(|index| (request.backend)(ShardIndex(index as u32))).collect();
+        let backends: Vec<BackendOptions> =
+            (0..shards).map(|index| (request.backend)(ShardIndex(index as u32))).collect();
         let modes = effective_modes(request.modes, &backends)?;
         let kind = backends[0].kind();
         let stops = match request.strategy {
@@ -150,7 +153,13 @@ impl OnnxModel {
     }
 
     /// Writes the shards between these stops, both ends included, and the plan that describes them.
-    fn cut_at(&self, stops: &[usize], backends: Vec<BackendOptions>, modes: BoundaryModes, strategy: Strategy) -> Split {
+    fn cut_at(
+        &self,
+        stops: &[usize],
+        backends: Vec<BackendOptions>,
+        modes: BoundaryModes,
+        strategy: Strategy,
+    ) -> Split {
         let shards = backends.len();
         let positions: Vec<usize> = stops.iter().map(|&stop| self.position(stop)).collect();
         let named = Boundaries::name(&self.graph, &self.cuts, &positions);
@@ -226,7 +235,8 @@ impl OnnxModel {
 
     fn load_between(&self, from: usize, to: usize) -> Load {
         let (start, end) = (self.position(from), self.position(to));
-        let operations: Operations = self.graph.nodes[start..end].iter().map(|node| cost::operations(&self.graph, node)).sum();
+        let operations: Operations =
+            self.graph.nodes[start..end].iter().map(|node| cost::operations(&self.graph, node)).sum();
         Load { operations, input_elements: self.elements_at(from), output_elements: self.elements_at(to) }
     }
 
@@ -238,7 +248,15 @@ impl OnnxModel {
             sums.push(sums[stop] + self.load_between(stop, stop + 1).operations);
         }
         let elements: Vec<u64> = (0..=last).map(|stop| self.elements_at(stop)).collect();
-        let mode = |stop: usize| if stop == 0 { modes.input } else if stop == last { modes.output } else { modes.inner };
+        let mode = |stop: usize| {
+            if stop == 0 {
+                modes.input
+            } else if stop == last {
+                modes.output
+            } else {
+                modes.inner
+            }
+        };
         let cost = |from: usize, to: usize| {
             let operations = sums[to].minus(sums[from]);
             let load = Load { operations, input_elements: elements[from], output_elements: elements[to] };
@@ -289,7 +307,11 @@ impl OnnxModel {
 fn effective_modes(modes: BoundaryModes, backends: &[BackendOptions]) -> Result<BoundaryModes, ModelError> {
     let float = |options: &BackendOptions| options.kind() == BackendKind::Float;
     if backends.iter().all(float) {
-        return Ok(BoundaryModes { input: BoundaryMode::Public, inner: BoundaryMode::Public, output: BoundaryMode::Public });
+        return Ok(BoundaryModes {
+            input: BoundaryMode::Public,
+            inner: BoundaryMode::Public,
+            output: BoundaryMode::Public,
+        });
     }
     let last = backends.len() - 1;
     for (index, options) in backends.iter().enumerate() {
@@ -357,12 +379,20 @@ mod tests {
 
     fn inputs(model: &OnnxModel) -> Vec<FloatTensor> {
         let values = |index: usize| [0.5, -1.25, 2.0, -0.75].map(|value| value + index as f32 * 0.3).to_vec();
-        model.inputs().iter().enumerate().map(|(index, spec)| FloatTensor { shape: spec.shape.clone(), values: values(index) }).collect()
+        model
+            .inputs()
+            .iter()
+            .enumerate()
+            .map(|(index, spec)| FloatTensor { shape: spec.shape.clone(), values: values(index) })
+            .collect()
     }
 
     fn close(a: &[FloatTensor], b: &[FloatTensor]) -> bool {
         let same = |a: &f32, b: &f32| (a - b).abs() <= 1e-5 * (1.0 + a.abs());
-        a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.shape == b.shape && a.values.iter().zip(&b.values).all(|(a, b)| same(a, b)))
+        a.len() == b.len()
+            && a.iter()
+                .zip(b)
+                .all(|(a, b)| a.shape == b.shape && a.values.iter().zip(&b.values).all(|(a, b)| same(a, b)))
     }
 
     proptest! {

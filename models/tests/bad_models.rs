@@ -1,5 +1,7 @@
 //! Every way in which a model can be refused, each by a model in which only that is wrong.
 
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed, which is what it should do")]
+
 mod support;
 
 use prost::Message as _;
@@ -7,7 +9,8 @@ use shardproof_common::plan::{BackendOptions, BoundaryMode, EzklOptions};
 use shardproof_models::{BoundaryModes, LoadOptions, ModelError, ModelSource, OnnxModel, SplitRequest, Strategy, zoo};
 use support::{Builder, Dim, FLOAT, INT64, int, text};
 use tract_onnx::pb::{
-    AttributeProto, FunctionProto, GraphProto, SparseTensorProto, StringStringEntryProto, TensorProto, attribute_proto::AttributeType,
+    AttributeProto, FunctionProto, GraphProto, SparseTensorProto, StringStringEntryProto, TensorProto,
+    attribute_proto::AttributeType,
 };
 
 fn relu() -> Builder {
@@ -30,7 +33,7 @@ macro_rules! refused {
 
 #[test]
 fn the_base_of_these_tests_is_fine() {
-    assert_eq!(parse(&relu().bytes()).unwrap().nodes(), 1);
+    assert_eq!(parse(relu().bytes()).unwrap().nodes(), 1);
 }
 
 #[test]
@@ -171,13 +174,16 @@ fn randomness_and_training() {
 
 #[test]
 fn dimensions_without_a_size() {
-    let symbolic = |dims: &[Dim]| Builder::new().input_dims("x", FLOAT, dims).node("r", "Relu", &["x"], &["y"]).output("y");
+    let symbolic =
+        |dims: &[Dim]| Builder::new().input_dims("x", FLOAT, dims).node("r", "Relu", &["x"], &["y"]).output("y");
     let sequence = symbolic(&[Dim::Named("batch"), Dim::Named("sequence")]);
     refused!(sequence.bytes(), ModelError::SymbolicDim { .. }, "`x`", "dimension 1", "--dim sequence=N");
     let nameless = symbolic(&[Dim::Unknown, Dim::Unknown]);
     refused!(nameless.bytes(), ModelError::SymbolicDim { .. }, "--dim x.1=N");
     let options = |text: &str| LoadOptions::from_dims(&[text]).unwrap();
-    let shape = |builder: &Builder, text| OnnxModel::parse("t", &builder.bytes(), &options(text)).map(|m| m.inputs()[0].shape.clone());
+    let shape = |builder: &Builder, text| {
+        OnnxModel::parse("t", &builder.bytes(), &options(text)).map(|m| m.inputs()[0].shape.clone())
+    };
     assert_eq!(shape(&sequence, "sequence=7").unwrap(), [1, 7]);
     assert_eq!(shape(&nameless, "x.1=5").unwrap(), [1, 5]);
     let error = shape(&sequence, "sequnce=7").unwrap_err();
@@ -214,7 +220,7 @@ fn outputs_that_no_run_changes() {
 fn weights_that_are_no_numbers() {
     for (value, name) in [(f32::NAN, "NaN"), (f32::INFINITY, "inf"), (f32::NEG_INFINITY, "-inf")] {
         let builder = relu().weights("w", &[3], &[0.0, 1.0, value]);
-        let message = parse(&builder.bytes()).unwrap_err().to_string();
+        let message = parse(builder.bytes()).unwrap_err().to_string();
         assert_eq!(message, format!("initializer `w`: element 2 is {name}"));
     }
     let mut half = relu().weights("w", &[2], &[]);
@@ -225,7 +231,12 @@ fn weights_that_are_no_numbers() {
 
 #[test]
 fn constants_whose_data_do_not_fit() {
-    refused!(relu().weights("w", &[3], &[1.0]).bytes(), ModelError::BadConstant { .. }, "`w`", "needs 12 bytes, found 4");
+    refused!(
+        relu().weights("w", &[3], &[1.0]).bytes(),
+        ModelError::BadConstant { .. },
+        "`w`",
+        "needs 12 bytes, found 4"
+    );
     refused!(relu().weights("w", &[-3], &[1.0]).bytes(), ModelError::BadConstant { .. }, "negative extent");
     let mut strings = relu().weights("w", &[1], &[1.0]);
     strings.graph().initializer[0].data_type = 8;
@@ -237,7 +248,11 @@ fn constants_whose_data_do_not_fit() {
 
 #[test]
 fn graphs_that_are_no_graphs() {
-    let cycle = Builder::new().input("x", &[1]).node("a", "Add", &["x", "c"], &["b"]).node("n", "Neg", &["b"], &["c"]).output("c");
+    let cycle = Builder::new()
+        .input("x", &[1])
+        .node("a", "Add", &["x", "c"], &["b"])
+        .node("n", "Neg", &["b"], &["c"])
+        .output("c");
     refused!(cycle.bytes(), ModelError::Cycle { .. }, "cycle", "`a`", "Add");
     let twice = relu().node("again", "Neg", &["x"], &["y"]);
     refused!(twice.bytes(), ModelError::DuplicateTensor { .. }, "`y`", "`r`", "`again`");
@@ -255,7 +270,11 @@ fn more_inputs_than_a_boundary_holds() {
         builder = builder.input(name, &[1]);
     }
     let inputs: Vec<&str> = names.iter().map(String::as_str).collect();
-    refused!(builder.node("s", "Sum", &inputs, &["y"]).output("y").bytes(), ModelError::TooManyTensors { found: 65, .. }, "64");
+    refused!(
+        builder.node("s", "Sum", &inputs, &["y"]).output("y").bytes(),
+        ModelError::TooManyTensors { found: 65, .. },
+        "64"
+    );
 }
 
 #[test]

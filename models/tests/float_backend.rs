@@ -1,5 +1,7 @@
 //! `float` mode through the interface that all backends share.
 
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed, which is what it should do")]
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -9,7 +11,9 @@ use shardproof_common::ids::{Digest, RunId, ShardIndex};
 use shardproof_common::plan::{BackendKind, BackendOptions, BoundaryMode};
 use shardproof_common::statement::{Boundary, Statement};
 use shardproof_common::tensor::{FloatTensor, IntegerTensor, Tensor};
-use shardproof_models::{BoundaryModes, FloatBackend, FloatShard, LoadOptions, ModelSource, OnnxModel, SplitRequest, Strategy, input};
+use shardproof_models::{
+    BoundaryModes, FloatBackend, FloatShard, LoadOptions, ModelSource, OnnxModel, SplitRequest, Strategy, input,
+};
 use tokio_util::sync::CancellationToken;
 
 struct Fixture {
@@ -60,12 +64,15 @@ impl Fixture {
         let source = ModelSource::resolve("mlp").unwrap();
         let model = OnnxModel::load(&source, &LoadOptions::default()).unwrap();
         let backend = |_| BackendOptions::Float;
-        let request = SplitRequest { shards, strategy: Strategy::Balanced, backend: &backend, modes: BoundaryModes::default() };
+        let request =
+            SplitRequest { shards, strategy: Strategy::Balanced, backend: &backend, modes: BoundaryModes::default() };
         let split = model.split(&request).unwrap();
         let files = split.shards.iter().map(|shard| {
             let path = self.folder.path().join(format!("{}.onnx", shard.index));
             std::fs::write(&path, &shard.onnx).unwrap();
-            let named = |list: &[shardproof_common::plan::BoundaryTensor]| list.iter().map(|t| (t.name.clone(), t.shape.clone())).collect();
+            let named = |list: &[shardproof_common::plan::BoundaryTensor]| {
+                list.iter().map(|t| (t.name.clone(), t.shape.clone())).collect()
+            };
             let (inputs, outputs): (Vec<_>, Vec<_>) = (named(&shard.inputs), named(&shard.outputs));
             self.setup(shard.index.0, &path, [&inputs, &outputs]).unwrap()
         });
@@ -140,7 +147,10 @@ fn inputs_that_do_not_fit_are_refused() {
     let cases = [
         (infer(&[integers]), "integers"),
         (infer(&[]), "the input gives 0"),
-        (infer(&[Tensor::Float(FloatTensor { shape: vec![25], values: vec![0.0; 25] })]), "expected shape [1, 1, 5, 5], found [25]"),
+        (
+            infer(&[Tensor::Float(FloatTensor { shape: vec![25], values: vec![0.0; 25] })]),
+            "expected shape [1, 1, 5, 5], found [25]",
+        ),
     ];
     for (error, says) in cases {
         assert!(matches!(error, BackendError::Input(_)) && error.to_string().contains(says), "{error}");

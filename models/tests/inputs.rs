@@ -1,5 +1,7 @@
 //! Input files: what is read, and what each defect is answered with.
 
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed, which is what it should do")]
+
 mod support;
 
 use std::path::PathBuf;
@@ -10,7 +12,8 @@ use shardproof_models::{InputError, LoadOptions, ModelSource, OnnxModel, npy};
 use support::Builder;
 
 fn two_inputs() -> OnnxModel {
-    let builder = Builder::new().input("a", &[1, 2]).input("b", &[2, 2]).node("s", "Add", &["a", "b"], &["y"]).output("y");
+    let builder =
+        Builder::new().input("a", &[1, 2]).input("b", &[2, 2]).node("s", "Add", &["a", "b"], &["y"]).output("y");
     OnnxModel::parse("two", &builder.bytes(), &LoadOptions::default()).unwrap()
 }
 
@@ -70,7 +73,10 @@ fn each_defect_of_a_file_is_named() {
     let mut bad = array(&[1, 1, 5, 5]);
     bad.values[7] = f32::NAN;
     let error = read("x.npy", &npy::write(&bad));
-    assert!(matches!(error, InputError::NonFinite { index: 7, .. }) && error.to_string().ends_with("element 7 is NaN"), "{error}");
+    assert!(
+        matches!(error, InputError::NonFinite { index: 7, .. }) && error.to_string().ends_with("element 7 is NaN"),
+        "{error}"
+    );
     let error = read("x.npy", &npy::write(&bad)[..90]);
     assert!(matches!(error, InputError::Npy { .. }), "{error}");
 }
@@ -112,7 +118,8 @@ fn zoo_samples_are_real_and_random_ones_are_seeded() {
     assert_eq!(random(7), random(7));
     assert_ne!(random(7), random(8));
     assert_eq!(random(7).origin, SampleOrigin::Random);
-    let values: Vec<f64> = random(7).inputs.iter().flat_map(|sample| &sample[0].values).map(|&value| f64::from(value)).collect();
+    let values: Vec<f64> =
+        random(7).inputs.iter().flat_map(|sample| &sample[0].values).map(|&value| f64::from(value)).collect();
     let mean = values.iter().sum::<f64>() / values.len() as f64;
     let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / values.len() as f64;
     // 10000 values: five standard errors are 0.05 for the mean and 0.07 for the variance.

@@ -1,11 +1,13 @@
 //! What normalisation makes of a model: explicit attributes, folded constants, fixed shapes, unique names.
 
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed, which is what it should do")]
+
 mod support;
 
 use prost::Message;
 use shardproof_common::plan::{BackendOptions, EzklOptions};
-use shardproof_models::{BoundaryModes, FloatShard, LoadOptions, OnnxModel, SplitRequest, Strategy, run_chain};
 use shardproof_common::tensor::FloatTensor;
+use shardproof_models::{BoundaryModes, FloatShard, LoadOptions, OnnxModel, SplitRequest, Strategy, run_chain};
 use support::{Builder, Dim, FLOAT, attributes_of, int, ints, nodes_of, text};
 use tract_onnx::pb::{AttributeProto, ModelProto};
 
@@ -56,7 +58,8 @@ fn automatic_padding_becomes_numbers() {
 
 #[test]
 fn matrix_products_and_norms_say_everything() {
-    let gemm = Builder::new().input("x", &[1, 2]).weights("w", &[2, 3], &[1.0; 6]).node("g", "Gemm", &["x", "w"], &["t"]);
+    let gemm =
+        Builder::new().input("x", &[1, 2]).weights("w", &[2, 3], &[1.0; 6]).node("g", "Gemm", &["x", "w"], &["t"]);
     let model = load(&gemm.node("s", "Softmax", &["t"], &["y"]).output("y"));
     let names = |node| attributes_of(&model.to_onnx(), node).iter().map(|a| a.name.clone()).collect::<Vec<_>>();
     assert_eq!(names("g"), ["alpha", "beta", "transA", "transB"]);
@@ -70,7 +73,8 @@ fn matrix_products_and_norms_say_everything() {
 
 #[test]
 fn what_is_written_stays() {
-    let builder = image("Conv", vec![ints("pads", &[1, 0, 2, 1]), ints("strides", &[2, 2]), ints("dilations", &[2, 1])]);
+    let builder =
+        image("Conv", vec![ints("pads", &[1, 0, 2, 1]), ints("strides", &[2, 2]), ints("dilations", &[2, 1])]);
     let attributes = attributes_of(&load(&builder).to_onnx(), "n");
     let lists = int_lists(&attributes);
     assert!(lists.contains(&("pads", &[1, 0, 2, 1])) && lists.contains(&("strides", &[2, 2])), "{lists:?}");
@@ -110,7 +114,8 @@ fn nodes_on_weights_alone_are_folded_and_stay_parameters() {
     assert_eq!(nodes_of(&model.to_onnx()), [("m".to_owned(), "MatMul".to_owned())]);
     assert_eq!(model.parameters(), 6);
     let graph = ModelProto::decode(model.to_onnx().as_slice()).unwrap().graph.unwrap();
-    let weights: Vec<f32> = graph.initializer[0].raw_data.chunks(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
+    let weights: Vec<f32> =
+        graph.initializer[0].raw_data.chunks(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
     assert_eq!(weights, [1.0, 3.0, 5.0, 2.0, 4.0, 6.0]);
 }
 
@@ -126,7 +131,8 @@ fn constants_are_no_parameters() {
 #[test]
 fn dropout_becomes_an_identity() {
     let builder = Builder::new().input("x", &[1, 2]).weights("ratio", &[], &[0.5]);
-    let builder = builder.node("d", "Dropout", &["x", "ratio"], &["t", "mask"]).node("r", "Relu", &["t"], &["y"]).output("y");
+    let builder =
+        builder.node("d", "Dropout", &["x", "ratio"], &["t", "mask"]).node("r", "Relu", &["t"], &["y"]).output("y");
     assert_eq!(nodes_of(&load(&builder).to_onnx())[0], ("d".to_owned(), "Identity".to_owned()));
 }
 
@@ -158,7 +164,8 @@ fn nodes_out_of_order_are_sorted() {
 #[test]
 fn the_architecture_is_independent_of_weights_and_of_nothing_else() {
     let gemm = |weight: f32, operator: &str, target: i64| {
-        let builder = Builder::new().input("x", &[1, 2]).weights("w", &[2, 2], &[weight; 4]).indices("to", &[target, 2]);
+        let builder =
+            Builder::new().input("x", &[1, 2]).weights("w", &[2, 2], &[weight; 4]).indices("to", &[target, 2]);
         let builder = builder.node("m", "MatMul", &["x", "w"], &["a"]).node("r", operator, &["a"], &["b"]);
         load(&builder.node("s", "Reshape", &["b", "to"], &["y"]).output("y"))
     };
@@ -191,7 +198,8 @@ fn several_inputs_and_outputs_cross_every_cut() {
     assert_eq!(expected[1].values, [0.0, 2.0]);
     for shards in 1..=4 {
         let backend = |_| BackendOptions::Ezkl(EzklOptions::default());
-        let request = SplitRequest { shards, strategy: Strategy::Balanced, backend: &backend, modes: BoundaryModes::default() };
+        let request =
+            SplitRequest { shards, strategy: Strategy::Balanced, backend: &backend, modes: BoundaryModes::default() };
         let split = model.split(&request).unwrap();
         let loaded: Vec<_> = split.shards.iter().map(|shard| FloatShard::load(&shard.onnx).unwrap()).collect();
         assert_eq!(run_chain(&loaded, &input).unwrap(), expected);

@@ -4,6 +4,8 @@
 //! folder. Every shard file must pass the checker, and the shards run one after another must give the whole model's
 //! outputs to 1e-5; so must the float executor.
 
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed, which is what it should do")]
+
 mod support;
 
 use std::fs;
@@ -15,7 +17,8 @@ use shardproof_common::ids::Digest;
 use shardproof_common::plan::{BackendOptions, EzklOptions};
 use shardproof_common::tensor::FloatTensor;
 use shardproof_models::{
-    BoundaryModes, FloatShard, LoadOptions, ModelSource, OnnxModel, Split, SplitRequest, Strategy, input, npy, run_chain,
+    BoundaryModes, FloatShard, LoadOptions, ModelSource, OnnxModel, Split, SplitRequest, Strategy, input, npy,
+    run_chain,
 };
 use support::{Builder, Dim, FLOAT, info, int, ints, text};
 
@@ -109,10 +112,12 @@ fn conforms(model_file: &Path, samples_file: &Path, model: &OnnxModel, counts: &
     }
     let samples = input::read_samples(samples_file, model.inputs(), usize::MAX).unwrap();
     let most = counts.iter().copied().max().unwrap();
-    let shards: Vec<_> = split(model, most, Strategy::Layers).shards.iter().map(|s| FloatShard::load(&s.onnx).unwrap()).collect();
+    let shards: Vec<_> =
+        split(model, most, Strategy::Layers).shards.iter().map(|s| FloatShard::load(&s.onnx).unwrap()).collect();
     let folder = tempfile::tempdir().unwrap();
     for (index, sample) in samples.inputs.iter().enumerate() {
-        let outputs: Vec<f32> = run_chain(&shards, sample).unwrap().into_iter().flat_map(|tensor| tensor.values).collect();
+        let outputs: Vec<f32> =
+            run_chain(&shards, sample).unwrap().into_iter().flat_map(|tensor| tensor.values).collect();
         let answer = folder.path().join("answer.json");
         fs::write(&answer, serde_json::json!({ "outputs": outputs, "input_index": index }).to_string()).unwrap();
         check(&[model_file, samples_file, Path::new("--compare"), &answer]);
@@ -194,11 +199,35 @@ fn defaults_and_automatic_padding_mean_the_same_when_written_out() {
         .weights("w2", &[4, 3, 3, 3], &ramp(108))
         .weights("four", &[3], &[0.9, 1.1, 1.3])
         .weights("w3", &[5, 12], &ramp(60))
-        .node_with("conv", "Conv", &["x", "w1"], &["a"], vec![int("group", 2), text("auto_pad", "SAME_LOWER"), ints("strides", &[2, 1])])
-        .node_with("up", "ConvTranspose", &["a", "w2"], &["b"], vec![text("auto_pad", "SAME_UPPER"), ints("strides", &[2, 2])])
+        .node_with(
+            "conv",
+            "Conv",
+            &["x", "w1"],
+            &["a"],
+            vec![int("group", 2), text("auto_pad", "SAME_LOWER"), ints("strides", &[2, 1])],
+        )
+        .node_with(
+            "up",
+            "ConvTranspose",
+            &["a", "w2"],
+            &["b"],
+            vec![text("auto_pad", "SAME_UPPER"), ints("strides", &[2, 2])],
+        )
         .node("norm", "BatchNormalization", &["b", "four", "four", "four", "four"], &["c"])
-        .node_with("average", "AveragePool", &["c"], &["d"], vec![text("auto_pad", "SAME_UPPER"), ints("kernel_shape", &[3, 3]), ints("strides", &[3, 4])])
-        .node_with("largest", "MaxPool", &["d"], &["e"], vec![text("auto_pad", "VALID"), ints("kernel_shape", &[2, 2]), ints("strides", &[2, 2])])
+        .node_with(
+            "average",
+            "AveragePool",
+            &["c"],
+            &["d"],
+            vec![text("auto_pad", "SAME_UPPER"), ints("kernel_shape", &[3, 3]), ints("strides", &[3, 4])],
+        )
+        .node_with(
+            "largest",
+            "MaxPool",
+            &["d"],
+            &["e"],
+            vec![text("auto_pad", "VALID"), ints("kernel_shape", &[2, 2]), ints("strides", &[2, 2])],
+        )
         .node("leaky", "LeakyRelu", &["e"], &["f"])
         .node("flat", "Flatten", &["f"], &["g"])
         .node_with("full", "Gemm", &["g", "w3"], &["h"], vec![int("transB", 1)])

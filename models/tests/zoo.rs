@@ -1,8 +1,11 @@
 //! The zoo's models: what the zoo promises of them, and that their shards compute what they compute.
 
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed, which is what it should do")]
+
 use shardproof_common::plan::{BackendOptions, EzklOptions};
 use shardproof_models::{
-    BoundaryModes, FloatShard, LoadOptions, ModelSource, OnnxModel, Split, SplitRequest, Strategy, input, run_chain, zoo,
+    BoundaryModes, FloatShard, LoadOptions, ModelSource, OnnxModel, Split, SplitRequest, Strategy, input, run_chain,
+    zoo,
 };
 
 const SHARD_COUNTS: [usize; 6] = [1, 2, 3, 4, 6, 12];

@@ -1,13 +1,14 @@
 //! Small ONNX models for tests, written by hand.
 
 #![allow(dead_code, reason = "each test uses its part of the builder")]
+#![allow(clippy::unwrap_used, reason = "for tests only")]
 
 use prost::Message;
 use tract_onnx::pb::attribute_proto::AttributeType;
 use tract_onnx::pb::tensor_shape_proto::{Dimension, dimension};
 use tract_onnx::pb::{
-    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto,
-    type_proto,
+    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto, TypeProto,
+    ValueInfoProto, type_proto,
 };
 
 /// ONNX type numbers.
@@ -30,7 +31,9 @@ impl Builder {
     pub(crate) fn new() -> Self {
         let graph = GraphProto { name: "test".to_owned(), ..GraphProto::default() };
         let opset = OperatorSetIdProto { domain: String::new(), version: 17 };
-        Self { model: ModelProto { ir_version: 8, opset_import: vec![opset], graph: Some(graph), ..ModelProto::default() } }
+        Self {
+            model: ModelProto { ir_version: 8, opset_import: vec![opset], graph: Some(graph), ..ModelProto::default() },
+        }
     }
 
     pub(crate) fn graph(&mut self) -> &mut GraphProto {
@@ -59,14 +62,16 @@ impl Builder {
 
     pub(crate) fn weights(mut self, name: &str, shape: &[i64], values: &[f32]) -> Self {
         let (dims, float_data) = (shape.to_vec(), values.to_vec());
-        let tensor = TensorProto { name: name.to_owned(), dims, data_type: FLOAT, float_data, ..TensorProto::default() };
+        let tensor =
+            TensorProto { name: name.to_owned(), dims, data_type: FLOAT, float_data, ..TensorProto::default() };
         self.graph().initializer.push(tensor);
         self
     }
 
     pub(crate) fn indices(mut self, name: &str, values: &[i64]) -> Self {
         let (dims, int64_data) = (vec![values.len() as i64], values.to_vec());
-        let tensor = TensorProto { name: name.to_owned(), dims, data_type: INT64, int64_data, ..TensorProto::default() };
+        let tensor =
+            TensorProto { name: name.to_owned(), dims, data_type: INT64, int64_data, ..TensorProto::default() };
         self.graph().initializer.push(tensor);
         self
     }
@@ -75,7 +80,14 @@ impl Builder {
         self.node_with(name, operator, inputs, outputs, vec![])
     }
 
-    pub(crate) fn node_with(mut self, name: &str, operator: &str, inputs: &[&str], outputs: &[&str], attribute: Vec<AttributeProto>) -> Self {
+    pub(crate) fn node_with(
+        mut self,
+        name: &str,
+        operator: &str,
+        inputs: &[&str],
+        outputs: &[&str],
+        attribute: Vec<AttributeProto>,
+    ) -> Self {
         let owned = |list: &[&str]| list.iter().map(|&name| name.to_owned()).collect();
         self.graph().node.push(NodeProto {
             name: name.to_owned(),
@@ -113,11 +125,21 @@ pub(crate) fn int(name: &str, value: i64) -> AttributeProto {
 }
 
 pub(crate) fn ints(name: &str, values: &[i64]) -> AttributeProto {
-    AttributeProto { name: name.to_owned(), r#type: AttributeType::Ints as i32, ints: values.to_vec(), ..AttributeProto::default() }
+    AttributeProto {
+        name: name.to_owned(),
+        r#type: AttributeType::Ints as i32,
+        ints: values.to_vec(),
+        ..AttributeProto::default()
+    }
 }
 
 pub(crate) fn text(name: &str, value: &str) -> AttributeProto {
-    AttributeProto { name: name.to_owned(), r#type: AttributeType::String as i32, s: value.as_bytes().to_vec(), ..AttributeProto::default() }
+    AttributeProto {
+        name: name.to_owned(),
+        r#type: AttributeType::String as i32,
+        s: value.as_bytes().to_vec(),
+        ..AttributeProto::default()
+    }
 }
 
 /// The attributes of one node in the bytes of a model, by name.
