@@ -65,6 +65,19 @@ impl std::fmt::Display for Usage {
 
 impl std::error::Error for Usage {}
 
+/// The error with its causes in one line; a cause that the text before already tells is not told again.
+pub(crate) fn describe(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
 /// Exit code of a command that failed.
 pub(crate) fn exit_code_of(error: &anyhow::Error) -> ExitCode {
     if error.downcast_ref::<Usage>().is_some() { ExitCode::from(2) } else { ExitCode::FAILURE }
@@ -110,6 +123,13 @@ fn completions(shell: Shell, output: Output) -> Result<Outcome> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn causes_are_told_once() {
+        let cause = std::io::Error::other("disk full");
+        let error = anyhow::Error::new(cause).context("x: disk full").context("writing");
+        assert_eq!(describe(&error), "writing: x: disk full");
+    }
 
     #[test]
     fn the_command_line_is_well_formed() {

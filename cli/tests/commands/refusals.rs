@@ -1,0 +1,188 @@
+//! Bad input: a clear error that names what and where, and the exit code that was promised.
+
+use std::path::Path;
+
+use shardproof_common::bundle::Bundle;
+use shardproof_common::ids::{Digest, RunId};
+
+use crate::{fails, shardproof};
+
+/// A port on which nobody listens.
+fn nobody() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    format!("127.0.0.1:{}", listener.local_addr().unwrap().port())
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+#[test]
+fn wrong_usage_exits_2() {
+    assert!(fails(2, &["plan", "mlp"]).contains("--shards"));
+    assert!(fails(2, &["nonsense"]).contains("nonsense"));
+    assert!(fails(2, &["demo", "mlp", "--shards", "0"]).contains("at least one"));
+    assert!(fails(2, &["demo", "--backend", "magic"]).contains("expected one of ezkl, float"));
+    assert!(fails(2, &["plan", "mlp", "--shards", "2", "--boundary", "open"]).contains("public, hashed, polycommit"));
+    assert!(fails(2, &["plan", "mlp", "--shards", "2", "--dim", "batch"]).contains("NAME=N"));
+    assert!(fails(2, &["prove", "not-a-run"]).contains("run id"));
+}
+
+#[test]
+fn models_that_cannot_be_used_are_named() {
+    let unknown = fails(1, &["plan", "nosuch", "--shards", "2"]);
+    for name in ["nosuch", "mlp", "cnn", "mlp2", "attention", "testing"] {
+        assert!(unknown.contains(name), "{unknown}");
+    }
+    assert!(fails(1, &["plan", "mlp", "--shards", "13"]).contains("1 to 12"));
+    assert!(fails(1, &["demo", "mlp", "--shards", "13", "--backend", "float"]).contains("12"));
+
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("broken.onnx");
+    std::fs::write(&path, b"this is no model").unwrap();
+    assert!(fails(1, &["plan", text(&path), "--shards", "1"]).contains("ONNX"));
+    let whole = shardproof_models::zoo::find("mlp").unwrap().onnx;
+    std::fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+    assert!(fails(1, &["plan", text(&path), "--shards", "1"]).contains("truncated"));
+}
+
+#[test]
+fn inputs_that_do_not_fit_are_refused_before_anything_starts() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("input.json");
+    let demo = |code| fails(code, &["demo", "mlp", "--backend", "float", "--input", text(&path)]);
+    assert!(demo(1).contains("input.json"));
+    std::fs::write(&path, r#"{"input_data": [[1, 2, 3]]}"#).unwrap();
+    assert!(demo(1).contains("expected 25 values"));
+    let huge = "1e999, ".repeat(24) + "1";
+    std::fs::write(&path, format!(r#"{{"input_data": [[{huge}]]}}"#)).unwrap();
+    assert!(demo(1).contains("input"));
+    std::fs::write(&path, "25 numbers").unwrap();
+    assert!(demo(1).contains("input_data"));
+}
+
+#[test]
+fn a_plan_is_printed_and_its_shards_are_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let write = directory.path().join("shards");
+    let output = shardproof(&["plan", "mlp", "--shards", "4", "--write", text(&write), "--json"]).output().unwrap();
+    assert!(output.status.success());
+    let plan: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(plan["shards"].as_array().unwrap().len(), 4);
+    assert_eq!(plan["parameters"], 711);
+    assert_eq!(plan["boundaries"][0]["tensors"][0]["shape"], serde_json::json!([1, 1, 5, 5]));
+    for shard in 0..4 {
+        let onnx = std::fs::read(write.join(format!("shard-{shard}.onnx"))).unwrap();
+        shardproof_models::FloatShard::load(&onnx).unwrap();
+    }
+    let table = shardproof(&["plan", "mlp", "--shards", "4"]).output().unwrap();
+    let table = String::from_utf8(table.stdout).unwrap();
+    for word in ["FIRST", "MIDDLE", "LAST", "hashed", "[1, 1, 5, 5]"] {
+        assert!(table.contains(word), "{word} in {table}");
+    }
+}
+
+#[test]
+fn clients_without_a_coordinator_fail_at_once_and_say_what_to_do() {
+    let address = nobody();
+    let run = RunId::generate().to_string();
+    let directory = tempfile::tempdir().unwrap();
+    let (input, card) = (directory.path().join("input.json"), directory.path().join("card.json"));
+    std::fs::write(&input, r#"{"input_data": [[1]]}"#).unwrap();
+    let commands: [&[&str]; 6] = [
+        &["status"],
+        &["runs"],
+        &["watch", &run],
+        &["prove", &run],
+        &["infer", "--input", text(&input)],
+        &["card", "fetch", "--out", text(&card)],
+    ];
+    for command in commands {
+        let said = fails(1, &[command, &["--coordinator", &address]].concat());
+        assert!(said.contains(&format!("no coordinator at {address}")), "{said}");
+        assert!(said.contains("--coordinator"), "{said}");
+    }
+    assert!(!card.exists());
+}
+
+#[test]
+fn bundles_and_cards_that_cannot_be_understood_are_rejected_and_missing_ones_are_errors() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let card_path = path("card.json");
+    std::fs::write(&card_path, CARD).unwrap();
+    let verify = |code, bundle: &Path, card: &Path| {
+        let output = shardproof(&["verify", text(bundle), "--card", text(card)]).output().unwrap();
+        let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        said
+    };
+
+    let missing = path("missing.bundle");
+    assert!(verify(1, &missing, &card_path).contains("missing.bundle"));
+    let empty = Bundle { card: Digest::of(b""), run: RunId::generate(), shards: vec![], boundaries: vec![] };
+    let bytes = empty.encode().unwrap();
+    let bundle = path("run.bundle");
+    std::fs::write(&bundle, &bytes).unwrap();
+    assert!(verify(1, &bundle, &path("missing.json")).contains("missing.json"));
+    // Whole, but of another card.
+    assert!(verify(3, &bundle, &card_path).contains("check `card` failed"));
+
+    std::fs::write(&bundle, b"something else").unwrap();
+    assert!(verify(3, &bundle, &card_path).contains("check `encoding` failed: not a shardproof bundle"));
+    std::fs::write(&bundle, &bytes[..bytes.len() - 1]).unwrap();
+    assert!(verify(3, &bundle, &card_path).contains("truncated"));
+    std::fs::write(&bundle, [bytes.as_slice(), b"x"].concat()).unwrap();
+    assert!(verify(3, &bundle, &card_path).contains("1 bytes follow"));
+    // A sparse file: large without taking room, and never read whole.
+    std::fs::File::create(&bundle).unwrap().set_len(1 << 40).unwrap();
+    assert!(verify(3, &bundle, &card_path).contains("more than the"));
+
+    std::fs::write(&bundle, &bytes).unwrap();
+    std::fs::write(&card_path, &CARD[..CARD.len() / 2]).unwrap();
+    assert!(verify(3, &bundle, &card_path).contains("not a model card"));
+    assert!(fails(3, &["card", "show", text(&card_path)]).contains("not a model card"));
+    std::fs::write(&card_path, CARD.replace("\"name\": \"mlp\"", "\"name\": \"other\"")).unwrap();
+    assert!(verify(3, &bundle, &card_path).contains("signature"));
+    std::fs::File::create(&card_path).unwrap().set_len(1 << 40).unwrap();
+    assert!(verify(3, &bundle, &card_path).contains("more than the"));
+}
+
+#[test]
+fn a_card_is_shown_and_compared_with_its_model() {
+    let directory = tempfile::tempdir().unwrap();
+    let card = directory.path().join("card.json");
+    std::fs::write(&card, CARD).unwrap();
+    let shown = shardproof(&["card", "show", text(&card), "--json"]).output().unwrap();
+    assert!(shown.status.success());
+    let shown: serde_json::Value = serde_json::from_slice(&shown.stdout).unwrap();
+    assert_eq!(shown["name"], "mlp");
+    assert_eq!(shown["weights"], "unproven");
+    assert!(shardproof(&["card", "check", "mlp", "--card", text(&card)]).output().unwrap().status.success());
+    let other = shardproof(&["card", "check", "testing", "--card", text(&card)]).output().unwrap();
+    assert_eq!(other.status.code(), Some(3));
+    assert!(String::from_utf8(other.stdout).unwrap().contains("model file               DIFFERS"));
+}
+
+#[test]
+fn completions_and_doctor_print_something_usable() {
+    let script = shardproof(&["completions", "bash"]).output().unwrap();
+    assert!(String::from_utf8(script.stdout).unwrap().contains("_shardproof"));
+    let diagnosis = shardproof(&["doctor", "--json"]).output().unwrap();
+    let diagnosis: serde_json::Value = serde_json::from_slice(&diagnosis.stdout).unwrap();
+    assert_eq!(diagnosis["ezkl"]["pinned_version"], shardproof_ezkl::VERSION);
+    assert!(diagnosis["ezkl"]["command_by_hand"].as_str().unwrap().contains("pip install"));
+    let missing = shardproof(&["doctor", "--ezkl-cli", "/nonexistent/ezkl"]).output().unwrap();
+    assert_eq!(missing.status.code(), Some(1));
+}
+
+#[test]
+fn ezkl_steps_name_the_file_that_is_missing() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = shardproof(&["ezkl", "prove"]).current_dir(directory.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("witness.json: no such file, which `ezkl prove` needs"));
+}
+
+/// The card of mlp in two shards in float mode.
+const CARD: &str = include_str!("../data/mlp-float.card.json");
