@@ -16,7 +16,7 @@ command -v cargo >/dev/null || { echo 'build.sh: cargo is not there; install the
 command -v cc >/dev/null || { echo 'build.sh: cc is not there; install a C compiler' >&2; exit 1; }
 
 # --locked: what is deployed is what was tested.
-cargo build --manifest-path "$root/Cargo.toml" --release --locked \
+cargo build --manifest-path "$root/Cargo.toml" --release --locked --workspace \
     --bin coordinator --bin worker --bin shardproof
 
 mkdir -p "$destination"
