@@ -26,7 +26,7 @@ use crate::plan::BoundaryMode;
 use crate::receipt::PublicKey;
 use crate::tensor::{FloatTensor, Tensor};
 
-pub use check::{Check, Outcome, Refusal};
+pub use check::{Check, Outcome, Refusal, printable};
 pub use proof::{ChainError, ShardCheck, ShardError, verify_shard};
 pub use report::{CheckLine, ProofState, Report, ShardLine, Status};
 pub use shard::{check_admission, check_link, check_receipt};

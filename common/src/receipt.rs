@@ -4,7 +4,7 @@ use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 
-use crate::ids::Digest;
+use crate::ids::{Digest, RunId};
 use crate::statement::Statement;
 
 /// An ed25519 public key. Text form is 64 lower-case hexadecimal digits.
@@ -136,6 +136,11 @@ impl Receipt {
     fn digest(statement: &Statement, attempt: u32) -> Digest {
         Digest::derive("shardproof 1 receipt", &(statement.digest(), attempt))
     }
+}
+
+/// What the owner's side signs when it hands a run's input to the first worker, so that nobody else can start runs.
+pub fn input_digest(run: RunId, plan: Digest, encoding: Digest) -> Digest {
+    Digest::derive("shardproof 1 input", &(run, plan, encoding))
 }
 
 /// The owner's word that a worker's receipts count for a plan.

@@ -51,8 +51,13 @@ impl Cluster {
         stream: Stream,
         closed: CancellationToken,
     ) -> Result<(SessionId, Vec<(SessionId, ShardIndex)>), RoleError> {
-        let (session, orders) = self.lock().join(key, role, address)?;
-        self.connections.insert(session, Connection { stream, closed });
+        let (session, orders) = {
+            // Both under one lock, or an order for the new session could find no connection.
+            let mut registry = self.lock();
+            let joined = registry.join(key, role, address)?;
+            self.connections.insert(joined.0, Connection { stream, closed });
+            joined
+        };
         self.send(session, Message::Welcome(Welcome { session: session.0 }));
         Ok((session, self.carry_out(orders)))
     }
@@ -111,8 +116,10 @@ impl Cluster {
         for order in orders {
             match order {
                 Order::Take(session, shard) => given.push((session, shard)),
-                Order::Route(session, next) => {
-                    self.send(session, Message::Route(Route { next }));
+                Order::Route(session, neighbours) => {
+                    let previous = neighbours.previous.map(|key| key.as_bytes().to_vec().into());
+                    let route = Route { next: neighbours.next.unwrap_or_default(), previous: previous.unwrap_or_default() };
+                    self.send(session, Message::Route(route));
                 }
                 Order::Close(session) => self.close(session, Status::aborted("the worker joined again")),
             }

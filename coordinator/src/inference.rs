@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use shardproof_common::artifacts::Artifact;
 use shardproof_common::chain;
-use shardproof_common::ids::{RunId, ShardIndex};
+use shardproof_common::ids::{Digest, RunId, ShardIndex};
 use shardproof_common::plan::BackendKind;
-use shardproof_common::receipt::Receipt;
+use shardproof_common::receipt::{Receipt, input_digest};
 use shardproof_common::statement::Boundary;
-use shardproof_common::tensor::{FloatTensor, Tensor, decode_boundary, encode_boundary};
+use shardproof_common::tensor::{FloatTensor, Tensor, decode_boundary, encode_boundary, encoded_bytes};
 use shardproof_proto::transport::{self, activations};
 use shardproof_proto::v1::ActivationHeader;
 use shardproof_proto::convert;
@@ -18,11 +18,11 @@ use tonic::Status;
 use crate::record::{RunRecord, RunState};
 use crate::runs::now_ms;
 use crate::setup::Prepared;
-use crate::{Coordinator, MAX_TENSOR_BYTES, Stage};
+use crate::{Coordinator, Stage};
 
 impl Coordinator {
     /// Starts a run on a stored input; the answer is the run as it was accepted and saved.
-    pub(crate) async fn submit(self: &Arc<Self>, input: shardproof_common::ids::Digest) -> Result<RunRecord, Status> {
+    pub(crate) async fn submit(self: &Arc<Self>, input: Digest) -> Result<RunRecord, Status> {
         let prepared = self.serving()?;
         let vacant = self.cluster.with(|registry| registry.vacant());
         if !vacant.is_empty() {
@@ -34,7 +34,9 @@ impl Coordinator {
         if under_way >= self.settings.max_runs {
             return Err(Status::resource_exhausted(format!("{under_way} runs are under way, as many as are allowed at a time")));
         }
-        let bytes = self.artifacts.read(input, MAX_TENSOR_BYTES).map_err(|error| Status::invalid_argument(error.to_string()))?;
+        // Room for an input that does not fit, so that the refusal can say what is wrong with it.
+        let limit = 65_536 + 2 * encoded_bytes(prepared.input().iter().map(|spec| spec.shape.as_slice()), false);
+        let bytes = self.artifacts.read(input, limit).map_err(|error| Status::invalid_argument(format!("input: {error}")))?;
         let boundary = quantise_input(&prepared, &bytes)?;
         let encoding = encode_boundary(&boundary);
         let stored = self.artifacts.put(&encoding).map_err(|error| Status::resource_exhausted(error.to_string()))?;
@@ -53,9 +55,11 @@ impl Coordinator {
             self.runs.change(run, |record| record.fail(Some(ShardIndex(0)), None, reason)).await;
             return;
         };
+        let signed = self.owner.sign(input_digest(run, prepared.plan, Digest::of(&encoding)));
         let header = ActivationHeader {
             run: convert::run_bytes(run),
             plan: convert::digest_bytes(prepared.plan),
+            receipt: convert::pack(&signed),
             ..Default::default()
         };
         let delivered = match transport::lazy_channel(&address) {
@@ -89,12 +93,13 @@ impl Coordinator {
         }
     }
 
-    /// Takes a receipt that a worker sent. One that does not hold rejects the run and names the worker.
+    /// Takes a receipt from the worker that holds the shard; the first one counts. One that does not hold rejects the run.
     pub(crate) async fn take_receipt(&self, run: RunId, shard: ShardIndex, receipt: Receipt, figures: WitnessFigures) {
         let Ok(prepared) = self.serving() else { return };
         let worker = receipt.worker;
         let checked = self.runs.change(run, |record| {
-            if record.state != RunState::Running {
+            let known = record.shards.get(shard.as_usize()).is_none_or(|entry| entry.receipt.is_some());
+            if record.state != RunState::Running || known {
                 return Ok(());
             }
             check_receipt(&prepared, record, shard, &receipt)?;
@@ -106,9 +111,9 @@ impl Coordinator {
             record.settle_inference();
             Ok(())
         });
-        if let Some(Err(Mismatch { shard, reason })) = checked.await {
+        if let Some(Err(Mismatch { reason, its_fault })) = checked.await {
             tracing::warn!(%run, %shard, reason, "receipt refused");
-            self.runs.change(run, |record| record.reject(shard, Some(worker), reason)).await;
+            self.runs.change(run, |record| record.reject(shard, its_fault.then_some(worker), reason)).await;
         }
     }
 
@@ -123,14 +128,32 @@ impl Coordinator {
         let signed = receipt.statement.digest();
         let taken = self.runs.change(run, |record| {
             let known = record.shards.get(last.as_usize()).and_then(|shard| shard.receipt.as_ref());
+            if record.state != RunState::Running || record.answer.is_some() {
+                return;
+            }
             if known.is_some_and(|known| known.statement.digest() != signed) {
                 record.reject(last, Some(receipt.worker), "its receipt and its answer contradict each other".into());
-            } else if record.state == RunState::Running {
+            } else {
                 record.answer = Some(answer);
                 record.settle_inference();
             }
         });
         taken.await.ok_or_else(|| Status::not_found(format!("there is no run {run}")))
+    }
+
+    /// Checks who delivers an answer, before its bytes are taken: the worker that holds the last shard, for a run under way.
+    pub(crate) async fn check_answerer(&self, prepared: &Prepared, run: RunId, receipt: &Receipt) -> Result<(), Status> {
+        let last = ShardIndex(prepared.shards.len() as u32 - 1);
+        chain::check_receipt(receipt, &prepared.card, run, last)
+            .map_err(|refusal| Status::invalid_argument(refusal.to_string()))?;
+        let holds = self.cluster.with(|registry| registry.holder(last).is_some_and(|(_, member)| member.key == receipt.worker));
+        if !holds {
+            return Err(Status::permission_denied("only the worker that holds the last shard delivers answers"));
+        }
+        match self.find_run(run).await?.state {
+            RunState::Running => Ok(()),
+            _ => Err(Status::failed_precondition(format!("run {run} awaits no answer"))),
+        }
     }
 
     /// Ends the runs that wait for a worker that is gone.
@@ -171,15 +194,17 @@ pub(crate) struct WitnessFigures {
     pub(crate) peak_rss_bytes: u64,
 }
 
-/// A receipt that does not hold, and whose it is to explain.
+/// A receipt that does not hold.
 struct Mismatch {
-    shard: ShardIndex,
     reason: String,
+    /// Whether its worker alone can be to blame; where neighbours disagree either may lie.
+    its_fault: bool,
 }
 
 /// Compares a receipt with the card, with the input and the answer, and with the neighbours' receipts that are in.
 fn check_receipt(prepared: &Prepared, record: &RunRecord, shard: ShardIndex, receipt: &Receipt) -> Result<(), Mismatch> {
-    let refuse = |reason: String| Mismatch { shard, reason };
+    let refuse = |reason: String| Mismatch { reason, its_fault: true };
+    let disputed = |reason: String| Mismatch { reason, its_fault: false };
     chain::check_receipt(receipt, &prepared.card, record.id, shard).map_err(|failure| refuse(failure.to_string()))?;
     let statement = &receipt.statement;
     let of = |index: usize| record.shards.get(index).and_then(|shard| shard.receipt.as_ref());
@@ -188,10 +213,10 @@ fn check_receipt(prepared: &Prepared, record: &RunRecord, shard: ShardIndex, rec
         return Err(refuse("its receipt names another input than the one submitted".into()));
     }
     if let Some(previous) = index.checked_sub(1).and_then(of) {
-        chain::check_link(previous, receipt).map_err(|failure| refuse(failure.to_string()))?;
+        chain::check_link(previous, receipt).map_err(|failure| disputed(failure.to_string()))?;
     }
     if let Some(next) = of(index + 1) {
-        chain::check_link(receipt, next).map_err(|failure| refuse(failure.to_string()))?;
+        chain::check_link(receipt, next).map_err(|failure| disputed(failure.to_string()))?;
     }
     if let Some(answer) = record.answer
         && index + 1 == record.shards.len()

@@ -82,8 +82,7 @@ impl Coordinator {
     /// Asks a worker that is back for the proofs it owes.
     pub(crate) async fn ask_again(self: &Arc<Self>, shard: ShardIndex, worker: PublicKey) {
         for run in self.runs.under_way() {
-            let owes = run.shards.get(shard.as_usize()).and_then(|s| s.receipt.as_ref()).is_some_and(|r| r.worker == worker);
-            if owes && run.awaits_proof(shard) {
+            if run.owed_by(shard, worker) {
                 self.runs.change(run.id, |record| record.renew_attempt(shard)).await;
                 self.send_job(run.id, shard).await;
             }
@@ -92,7 +91,7 @@ impl Coordinator {
 
     /// Starts the clock for the proofs that a worker owes and has left with.
     pub(crate) fn worker_left(self: &Arc<Self>, shard: ShardIndex, worker: PublicKey) {
-        for run in self.runs.under_way().into_iter().filter(|run| run.awaits_proof(shard)) {
+        for run in self.runs.under_way().into_iter().filter(|run| run.owed_by(shard, worker)) {
             self.tasks.spawn(self.clone().await_return(run.id, shard, worker));
         }
     }
@@ -106,7 +105,7 @@ impl Coordinator {
         }
         let back = self.cluster.with(|registry| registry.by_key(&worker).is_some());
         let Ok(record) = self.find_run(run).await else { return };
-        if !back && record.awaits_proof(shard) {
+        if !back && record.owed_by(shard, worker) {
             let reason = format!("its worker was lost while it owed the proof and did not return within {} s", grace.as_secs());
             self.reject(run, shard, worker, reason).await;
         }
@@ -249,10 +248,16 @@ impl Coordinator {
 
     /// Takes up what an earlier process left: runs without an answer end, proofs are asked for again or verified.
     pub(crate) async fn resume(self: &Arc<Self>) {
+        let Ok(prepared) = self.serving() else { return };
         for run in self.runs.under_way() {
-            if run.state == RunState::Running {
-                let reason = "the coordinator restarted before the answer came".to_owned();
-                self.runs.change(run.id, |record| record.fail(None, None, reason)).await;
+            let reason = match run.state {
+                RunState::Running => Some("the coordinator restarted before the answer came"),
+                _ if run.plan != prepared.plan => Some("the coordinator serves another plan now, under which nothing is proven"),
+                _ => None,
+            };
+            if let Some(reason) = reason {
+                self.runs.change(run.id, |record| record.fail(None, None, reason.to_owned())).await;
+                continue;
             }
             for (index, entry) in run.shards.iter().enumerate() {
                 let shard = ShardIndex(index as u32);

@@ -111,6 +111,12 @@ impl RunRecord {
         !self.state.is_terminal() && self.shards.get(shard.as_usize()).is_some_and(|s| s.proof == ProofState::Requested)
     }
 
+    /// Whether `worker` gave the receipt of `shard` and its proof is awaited.
+    pub(crate) fn owed_by(&self, shard: ShardIndex, worker: PublicKey) -> bool {
+        let receipt = self.shards.get(shard.as_usize()).and_then(|entry| entry.receipt.as_ref());
+        self.awaits_proof(shard) && receipt.is_some_and(|receipt| receipt.worker == worker)
+    }
+
     /// Ends a run that has no answer.
     pub(crate) fn fail(&mut self, shard: Option<ShardIndex>, worker: Option<PublicKey>, reason: String) {
         self.end(RunState::Failed, shard, worker, reason);

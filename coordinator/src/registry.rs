@@ -28,7 +28,16 @@ pub(crate) struct Member {
     pub(crate) ready: bool,
     pub(crate) since: Instant,
     pub(crate) last_seen: Instant,
-    route: Option<String>,
+    neighbours: Option<Neighbours>,
+}
+
+/// Who stands before and after a worker in the chain.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Neighbours {
+    /// Where outputs go; none while the next shard has no ready worker.
+    pub(crate) next: Option<String>,
+    /// Whose outputs are taken; none for shard 0 and while the previous shard is vacant.
+    pub(crate) previous: Option<PublicKey>,
 }
 
 /// What a worker is to be told.
@@ -36,8 +45,8 @@ pub(crate) struct Member {
 pub(crate) enum Order {
     /// Take this shard.
     Take(SessionId, ShardIndex),
-    /// Send outputs there.
-    Route(SessionId, String),
+    /// These are its neighbours.
+    Route(SessionId, Neighbours),
     /// Close the connection.
     Close(SessionId),
 }
@@ -83,7 +92,7 @@ impl Registry {
         let session = SessionId(self.next_session);
         self.next_session += 1;
         let now = Instant::now();
-        let member = Member { key, role, address, shard: None, ready: false, since: now, last_seen: now, route: None };
+        let member = Member { key, role, address, shard: None, ready: false, since: now, last_seen: now, neighbours: None };
         self.members.insert(session, member);
         orders.extend(self.fill());
         Ok((session, orders))
@@ -182,7 +191,7 @@ impl Registry {
         own.or_else(|| vacant.iter().copied().find(|shard| !expected_back(shard))).or_else(|| vacant.first().copied())
     }
 
-    /// Routes that changed: each holder sends to the next shard's ready holder, the last one to the coordinator.
+    /// Neighbours that changed: each holder sends to the next shard's ready holder, the last one to the coordinator.
     fn routes(&mut self) -> Vec<Order> {
         let mut orders = Vec::new();
         for index in 0..self.shards as u32 {
@@ -191,12 +200,14 @@ impl Registry {
             } else {
                 self.holder(ShardIndex(index + 1)).filter(|(_, member)| member.ready).map(|(_, member)| member.address.clone())
             };
-            let (Some((session, _)), Some(next)) = (self.holder(ShardIndex(index)), next) else { continue };
+            let previous = index.checked_sub(1).and_then(|before| self.holder(ShardIndex(before))).map(|(_, member)| member.key);
+            let neighbours = Neighbours { next, previous };
+            let Some((session, _)) = self.holder(ShardIndex(index)) else { continue };
             if let Some(member) = self.members.get_mut(&session)
-                && member.route.as_ref() != Some(&next)
+                && member.neighbours.as_ref() != Some(&neighbours)
             {
-                member.route = Some(next.clone());
-                orders.push(Order::Route(session, next));
+                member.neighbours = Some(neighbours.clone());
+                orders.push(Order::Route(session, neighbours));
             }
         }
         orders
@@ -230,16 +241,26 @@ mod tests {
         registry.join(key(n), role, format!("worker{n}:1")).unwrap()
     }
 
+    fn route(session: SessionId, next: Option<&str>, previous: Option<u8>) -> Order {
+        Order::Route(session, Neighbours { next: next.map(str::to_owned), previous: previous.map(key) })
+    }
+
     #[test]
     fn roles_take_their_shards_in_any_order_and_routes_follow_readiness() {
         let mut registry = registry(4);
         let (last, orders) = join(&mut registry, 1, Role::Last);
-        assert_eq!(orders, [Order::Take(last, ShardIndex(3)), Order::Route(last, "coordinator:1".into())]);
-        let (middle, _) = join(&mut registry, 2, Role::Middle);
+        assert_eq!(orders, [Order::Take(last, ShardIndex(3)), route(last, Some("coordinator:1"), None)]);
+        let (middle, orders) = join(&mut registry, 2, Role::Middle);
+        assert_eq!(orders, [Order::Take(middle, ShardIndex(1)), route(middle, None, None)]);
         let (other, orders) = join(&mut registry, 3, Role::Middle);
-        assert_eq!(orders, [Order::Take(other, ShardIndex(2))]);
-        assert_eq!(registry.ready(last, ShardIndex(3)), [Order::Route(other, "worker1:1".into())]);
-        assert_eq!(registry.ready(other, ShardIndex(2)), [Order::Route(middle, "worker3:1".into())]);
+        let expected = [
+            Order::Take(other, ShardIndex(2)),
+            route(other, None, Some(2)),
+            route(last, Some("coordinator:1"), Some(3)),
+        ];
+        assert_eq!(orders, expected);
+        assert_eq!(registry.ready(last, ShardIndex(3)), [route(other, Some("worker1:1"), Some(2))]);
+        assert_eq!(registry.ready(other, ShardIndex(2)), [route(middle, Some("worker3:1"), None)]);
         assert_eq!(registry.vacant(), [ShardIndex(0), ShardIndex(1)]);
     }
 
@@ -249,7 +270,7 @@ mod tests {
         let (first, _) = join(&mut registry, 1, Role::First);
         let (spare, orders) = join(&mut registry, 2, Role::First);
         assert_eq!(orders, []);
-        assert_eq!(registry.leave(first), [Order::Take(spare, ShardIndex(0))]);
+        assert_eq!(registry.leave(first), [Order::Take(spare, ShardIndex(0)), route(spare, None, None)]);
     }
 
     #[test]
@@ -257,11 +278,11 @@ mod tests {
         let remembered = HashMap::from([(key(7), ShardIndex(1)), (key(8), ShardIndex(2))]);
         let mut registry = Registry::new(5, "coordinator:1".into(), remembered);
         let (stranger, orders) = join(&mut registry, 1, Role::Middle);
-        assert_eq!(orders, [Order::Take(stranger, ShardIndex(3))]);
+        assert_eq!(orders[0], Order::Take(stranger, ShardIndex(3)));
         let (eight, orders) = join(&mut registry, 8, Role::Middle);
-        assert_eq!(orders, [Order::Take(eight, ShardIndex(2))]);
+        assert_eq!(orders[0], Order::Take(eight, ShardIndex(2)));
         let (second_stranger, orders) = join(&mut registry, 2, Role::Middle);
-        assert_eq!(orders, [Order::Take(second_stranger, ShardIndex(1))]);
+        assert_eq!(orders[0], Order::Take(second_stranger, ShardIndex(1)));
     }
 
     #[test]

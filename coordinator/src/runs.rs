@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use dashmap::DashMap;
-use dashmap::mapref::entry::Entry;
 use shardproof_common::ids::RunId;
 use tokio::sync::{Mutex, watch};
 
@@ -20,6 +19,8 @@ pub(crate) fn now_ms() -> u64 {
 pub(crate) struct Runs {
     live: DashMap<RunId, Arc<LiveRun>>,
     store: Store,
+    /// Held while a run enters or leaves memory, so that there is never more than one copy of it.
+    loading: Mutex<()>,
 }
 
 struct LiveRun {
@@ -30,7 +31,7 @@ struct LiveRun {
 
 impl Runs {
     pub(crate) fn new(store: Store) -> Self {
-        Self { live: DashMap::new(), store }
+        Self { live: DashMap::new(), store, loading: Mutex::new(()) }
     }
 
     /// Loads what was under way when the program ended.
@@ -50,8 +51,8 @@ impl Runs {
 
     /// Runs that have something still to happen.
     pub(crate) fn under_way(&self) -> Vec<RunRecord> {
-        let records = self.live.iter().map(|run| run.record.borrow().clone());
-        records.filter(RunRecord::under_way).collect()
+        let under_way = self.live.iter().filter(|run| run.record.borrow().under_way());
+        under_way.map(|run| run.record.borrow().clone()).collect()
     }
 
     /// The run as it is now, if there is one.
@@ -86,14 +87,8 @@ impl Runs {
         if let Err(error) = self.store.save(&record).await {
             tracing::error!(%run, %error, "cannot save the run");
         }
-        let done = !record.under_way();
         live.record.send_replace(record);
         drop(writing);
-        drop(live);
-        if done {
-            // A run that somebody is changing or watching stays, or two copies of it could diverge.
-            self.live.remove_if(&run, |_, live| Arc::strong_count(live) == 1 && live.record.receiver_count() == 0);
-        }
         Some(result)
     }
 
@@ -106,15 +101,27 @@ impl Runs {
         }
     }
 
+    /// Lets finished runs that nobody is watching leave memory.
+    pub(crate) async fn sweep(&self) {
+        let _loading = self.loading.lock().await;
+        let idle = |live: &Arc<LiveRun>| {
+            Arc::strong_count(live) == 1 && live.record.receiver_count() == 0 && !live.record.borrow().under_way()
+        };
+        self.live.retain(|_, live| !idle(live));
+    }
+
     async fn find(&self, run: RunId) -> Result<Option<Arc<LiveRun>>, StoreError> {
         if let Some(live) = self.live.get(&run) {
             return Ok(Some(live.clone()));
         }
+        let _loading = self.loading.lock().await;
+        if let Some(live) = self.live.get(&run) {
+            return Ok(Some(live.clone()));
+        }
         let Some(record) = self.store.load(run).await? else { return Ok(None) };
-        Ok(Some(match self.live.entry(run) {
-            Entry::Occupied(entry) => entry.get().clone(),
-            Entry::Vacant(entry) => entry.insert(live(record)).clone(),
-        }))
+        let found = live(record);
+        self.live.insert(run, found.clone());
+        Ok(Some(found))
     }
 }
 
@@ -141,8 +148,10 @@ mod tests {
         runs.change(record.id, |run| run.fail(None, None, "gone".into())).await.unwrap();
         watch.changed().await.unwrap();
         assert_eq!(watch.borrow().reason, "gone");
+        runs.sweep().await;
+        assert_eq!(runs.live.len(), 1, "a watched run stays");
         drop(watch);
-        runs.change(record.id, |_| ()).await.unwrap();
+        runs.sweep().await;
         assert!(runs.live.is_empty(), "a finished run that nobody watches leaves memory");
         assert_eq!(runs.get(record.id).await.unwrap().unwrap().reason, "gone");
         assert!(runs.change(RunId::generate(), |_| ()).await.is_none());

@@ -16,7 +16,7 @@ use shardproof_common::backend::{Backend, Job, Limits, ProofVerifier, SetupReque
 use shardproof_common::card::{CardBody, ModelCard, ShardCard, ShardKeys};
 use shardproof_common::ids::{Digest, PROTOCOL_VERSION, ShardIndex};
 use shardproof_common::plan::{BackendKind, BoundaryMode, BoundaryTensor, Plan};
-use shardproof_common::tensor::{FloatTensor, Tensor, TensorSpec, boundary_digest};
+use shardproof_common::tensor::{FloatTensor, Tensor, TensorSpec, boundary_digest, encoded_bytes};
 use shardproof_ezkl::{EzklBackend, EzklConfig, EzklVerifier, RunnerKind};
 use shardproof_models::{
     BoundaryModes, FloatBackend, FloatShard, LoadOptions, ModelSource, OnnxModel, SampleOrigin, SplitRequest,
@@ -71,6 +71,17 @@ pub(crate) struct PreparedShard {
 }
 
 impl Prepared {
+    /// The model's inputs with their scales.
+    pub(crate) fn input(&self) -> &[TensorSpec] {
+        self.shards.first().map_or(&[], |shard| &shard.card.input)
+    }
+
+    /// Bytes of the encoding of every answer.
+    pub(crate) fn answer_bytes(&self) -> u64 {
+        let output = self.shards.last().map_or(&[][..], |shard| &shard.card.output);
+        encoded_bytes(output.iter().map(|spec| spec.shape.as_slice()), self.provable())
+    }
+
     /// Whether runs can be proven at all.
     pub(crate) fn provable(&self) -> bool {
         self.shards.iter().all(|shard| shard.card.keys.provable())

@@ -23,7 +23,7 @@ use shardproof_common::backend::Backend;
 use shardproof_common::ids::Role;
 use shardproof_common::plan::BackendKind;
 use shardproof_common::process::{self, DataDir};
-use shardproof_common::receipt::Identity;
+use shardproof_common::receipt::{Identity, PublicKey};
 use shardproof_common::{keyfile, machine, telemetry};
 use shardproof_ezkl::{EzklBackend, EzklConfig, RunnerKind};
 use shardproof_models::FloatBackend;
@@ -53,7 +53,7 @@ struct Worker {
     spool: Spool,
     backends: HashMap<BackendKind, Arc<dyn Backend>>,
     shard: watch::Sender<Option<Arc<HeldShard>>>,
-    next: watch::Sender<Option<Channel>>,
+    neighbours: watch::Sender<Neighbours>,
     outbox: mpsc::Sender<WorkerMessage>,
     memory_bytes: Option<u64>,
     queue: Arc<Semaphore>,
@@ -61,6 +61,14 @@ struct Worker {
     proving: proving::Queue,
     tasks: TaskTracker,
     shutdown: CancellationToken,
+}
+
+/// Who stands before and after this worker in the chain.
+#[derive(Default)]
+struct Neighbours {
+    next: Option<Channel>,
+    /// Key of the only worker whose outputs are taken.
+    previous: Option<PublicKey>,
 }
 
 impl Worker {
@@ -109,7 +117,7 @@ pub async fn run(args: WorkerArgs) -> anyhow::Result<()> {
         spool: Spool::open(data.join("spool"))?,
         backends: backends(&args),
         shard: watch::Sender::new(None),
-        next: watch::Sender::new(None),
+        neighbours: watch::Sender::new(Neighbours::default()),
         outbox,
         memory_bytes: args.memory_limit.or_else(machine::memory_bytes),
         queue: Arc::new(Semaphore::new(args.queue.max(1))),

@@ -1,17 +1,18 @@
 //! Activations: in from the previous shard, through this one, out to the next.
 //!
 //! A boundary is acknowledged once it is spooled, so the previous worker may forget it. While the queue is full the
-//! acknowledgement waits, which holds the previous worker back in turn. Each worker compares what arrived with the receipt of
-//! the worker it came from before it signs its own.
+//! acknowledgement waits, which holds the previous worker back in turn. Only the worker that holds the shard before is
+//! listened to (for the first shard the owner's side), and what arrives is compared with the receipt that comes with it
+//! before this worker signs its own.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use prost::bytes::Bytes;
 use shardproof_common::backend::{BackendError, Inference, Job};
-use shardproof_common::ids::{RunId, ShardIndex};
-use shardproof_common::receipt::Receipt;
-use shardproof_common::statement::Boundary;
+use shardproof_common::ids::{Digest, RunId, ShardIndex};
+use shardproof_common::receipt::{PublicKey, Receipt, SignatureError, input_digest};
+use shardproof_common::statement::{Binding, Boundary};
 use shardproof_common::tensor::{self, Tensor};
 use shardproof_proto::transport::artifacts::{self, TransferError};
 use shardproof_proto::transport::{self, activations};
@@ -27,8 +28,10 @@ use crate::Worker;
 use crate::shard::HeldShard;
 use crate::spool::{Entry, SpoolError};
 
-/// Largest boundary that a worker takes, bytes of its encoding.
-const MAX_BOUNDARY_BYTES: u64 = 1 << 30;
+/// A sender that does not say within this time what it sends is turned away.
+const HEADER_DEADLINE: Duration = Duration::from_secs(30);
+/// Longest that a run may take, whatever the sender says.
+const LONGEST_RUN: Duration = Duration::from_secs(24 * 3600);
 
 /// The activation service as the health service names it.
 pub(crate) type Server = ActivationsServer<Pipeline>;
@@ -57,36 +60,45 @@ struct Passage {
 impl Activations for Pipeline {
     async fn deliver(&self, request: Request<Streaming<Activation>>) -> Result<Response<Delivered>, Status> {
         let mut stream = request.into_inner();
-        let header = activations::receive_header(&mut stream, MAX_BOUNDARY_BYTES).await?;
-        let arrived = Instant::now();
-        let deadline = arrived + Duration::from_millis(header.deadline_ms);
+        let held = self.worker.shard.borrow().clone();
+        let shard = held.ok_or_else(|| Status::failed_precondition("this worker holds no shard yet"))?;
+        let header = activations::receive_header(&mut stream, shard.input_bytes());
+        let header = tokio::time::timeout(HEADER_DEADLINE, header).await.map_err(late)??;
+        let sender = self.authenticate(&shard, &header)?;
+
+        let left = Duration::from_millis(header.deadline_ms).min(LONGEST_RUN);
+        let deadline = Instant::now() + left;
         let place = self.worker.queue.clone().acquire_owned();
-        let place = tokio::time::timeout_at(deadline.into(), place)
-            .await
-            .map_err(|_| Status::deadline_exceeded("the worker's queue stayed full until the run's deadline"))?
-            .map_err(|_| Status::unavailable("the worker is stopping"))?;
+        let place = tokio::time::timeout_at(deadline.into(), place).await.map_err(late)?;
+        let place = place.map_err(|_| Status::unavailable("the worker is stopping"))?;
+        let encoding = activations::receive_encoding(&mut stream, &header);
+        let encoding = tokio::time::timeout_at(deadline.into(), encoding).await.map_err(late)??;
         if self.worker.shutdown.is_cancelled() {
             return Err(Status::unavailable("the worker is stopping"));
         }
-        let encoding = activations::receive_encoding(&mut stream, &header).await?;
-        if let Some(passage) = self.accept(&header, &encoding, deadline, place)? {
+        if let Some((entry, input)) = self.accept(&shard, &header, &sender, &encoding)? {
+            let passage = Passage { run: sender.run, shard, entry, input, upstream: sender.receipt, deadline, _place_in_queue: place };
             self.worker.tasks.spawn(pass(self.worker.clone(), passage));
         }
         Ok(Response::new(Delivered {}))
     }
 }
 
+/// Who sends a boundary, established before its bytes are taken.
+struct Sender {
+    run: RunId,
+    /// The previous worker's receipt; none at boundary 0, which the coordinator signs.
+    receipt: Option<Receipt>,
+}
+
+fn late(_: tokio::time::error::Elapsed) -> Status {
+    Status::deadline_exceeded("the boundary was not taken within the run's deadline")
+}
+
 impl Pipeline {
-    /// Checks a boundary against the shard that this worker holds and spools it; nothing to do when it was delivered before.
-    fn accept(
-        &self,
-        header: &ActivationHeader,
-        encoding: &[u8],
-        deadline: Instant,
-        place: OwnedSemaphorePermit,
-    ) -> Result<Option<Passage>, Status> {
-        let held = self.worker.shard.borrow().clone();
-        let shard = held.ok_or_else(|| Status::failed_precondition("this worker holds no shard yet"))?;
+    /// Boundary 0 comes from the owner's side, every other one from the worker that holds the shard before: nobody else can
+    /// start a run here, or get ahead of the one that it is about.
+    fn authenticate(&self, shard: &HeldShard, header: &ActivationHeader) -> Result<Sender, Status> {
         let run = convert::run_id(&header.run)?;
         if convert::digest("plan", &header.plan)? != shard.plan {
             return Err(Status::failed_precondition("this worker holds a shard of another plan"));
@@ -95,21 +107,54 @@ impl Pipeline {
             let message = format!("this worker takes boundary {}, not {}", shard.index(), header.boundary);
             return Err(Status::failed_precondition(message));
         }
+        let Some(before) = shard.index().0.checked_sub(1) else {
+            let signature = convert::unpack("receipt", &header.receipt)?;
+            let signed = input_digest(run, shard.plan, convert::digest("digest", &header.digest)?);
+            let refuse = |error: SignatureError| Status::unauthenticated(format!("the input is not from the owner's side: {error}"));
+            shard.card.body.authority.verify(signed, &signature).map_err(refuse)?;
+            return Ok(Sender { run, receipt: None });
+        };
+        let receipt: Receipt = convert::unpack("receipt", &header.receipt)?;
+        if self.worker.neighbours.borrow().previous != Some(receipt.worker) {
+            return Err(Status::permission_denied("the sender does not hold the shard before this one"));
+        }
+        receipt.check().map_err(|error| Status::unauthenticated(error.to_string()))?;
+        let statement = &receipt.statement;
+        if (statement.run, statement.shard, statement.plan) != (run, ShardIndex(before), shard.plan) {
+            return Err(Status::invalid_argument("the receipt that came with the boundary is for another run, shard or plan"));
+        }
+        Ok(Sender { run, receipt: Some(receipt) })
+    }
+
+    /// Checks a boundary against the shard and its sender's receipt and spools it; nothing to do when it was delivered before.
+    fn accept(
+        &self,
+        shard: &HeldShard,
+        header: &ActivationHeader,
+        sender: &Sender,
+        encoding: &[u8],
+    ) -> Result<Option<(Entry, Vec<Tensor>)>, Status> {
         let input = tensor::decode_boundary(encoding).map_err(|error| Status::invalid_argument(error.to_string()))?;
-        Boundary::public(&input)
+        let arrived = Boundary::public(&input);
+        arrived
             .conforms_to(&shard.files.card.input)
             .map_err(|error| Status::invalid_argument(format!("boundary {}: {error}", header.boundary)))?;
-        let upstream = match shard.index() {
-            ShardIndex(0) => None,
-            _ => Some(convert::unpack("receipt", &header.receipt)?),
-        };
-        let entry = self.worker.spool.entry(run, shard.index());
-        if entry.exists() {
-            tracing::debug!(%run, "boundary delivered again");
-            return Ok(None);
+        let promised = sender.receipt.as_ref().map(|receipt| &receipt.statement.output);
+        if promised.is_some_and(|promised| matches!(promised.binding, Binding::Public(_)) && *promised != arrived) {
+            return Err(Status::invalid_argument("the receipt names other tensors than those that came with it"));
         }
-        entry.write_input(encoding).map_err(|error| Status::resource_exhausted(error.to_string()))?;
-        Ok(Some(Passage { run, shard, entry, input, upstream, deadline, _place_in_queue: place }))
+        let entry = self.worker.spool.entry(sender.run, shard.index());
+        match entry.input_digest() {
+            Some(digest) if digest == Digest::of(encoding) => {
+                tracing::debug!(run = %sender.run, "boundary delivered again");
+                Ok(None)
+            }
+            Some(_) => Err(Status::already_exists("another boundary of this run was delivered before")),
+            None => {
+                entry.write_input(encoding).map_err(|error| Status::resource_exhausted(error.to_string()))?;
+                Ok(Some((entry, input)))
+            }
+        }
     }
 }
 
@@ -155,7 +200,7 @@ async fn run_and_forward(worker: &Arc<Worker>, passage: Passage) -> Result<(), P
     worker.tell(Message::InferenceDone(done)).await;
     tracing::info!(run = %passage.run, shard = %shard.index(), ms = done_ms, "ran shard");
 
-    let next = worker.next.borrow().clone().ok_or(PassError::NoRoute)?;
+    let next = worker.neighbours.borrow().next.clone().ok_or(PassError::NoRoute)?;
     let header = ActivationHeader {
         run: convert::run_bytes(passage.run),
         plan: convert::digest_bytes(shard.plan),
@@ -188,20 +233,14 @@ async fn infer(worker: &Arc<Worker>, passage: Passage) -> Result<(Passage, Infer
     Ok(task.await.map_err(PassError::Task)??)
 }
 
-/// Compares the boundary with what the previous worker signed that it sent.
+/// Compares the boundary's commitment with the one that the previous worker signed.
 fn check_upstream(passage: &Passage, inference: &Inference) -> Result<(), PassError> {
-    let Some(upstream) = &passage.upstream else { return Ok(()) };
-    let expected_shard = ShardIndex(passage.shard.index().0 - 1);
-    let refuse = |reason: &str| PassError::Upstream { worker: upstream.worker.to_string(), reason: reason.to_owned() };
-    upstream.check().map_err(|error| refuse(&error.to_string()))?;
-    let statement = &upstream.statement;
-    if (statement.run, statement.shard, statement.plan) != (passage.run, expected_shard, passage.shard.plan) {
-        return Err(refuse("it is for another run, shard or plan"));
+    match &passage.upstream {
+        Some(upstream) if upstream.statement.output != inference.input_boundary => {
+            Err(PassError::Link { worker: upstream.worker })
+        }
+        _ => Ok(()),
     }
-    if statement.output != inference.input_boundary {
-        return Err(refuse("it names other tensors than those that arrived"));
-    }
-    Ok(())
 }
 
 /// Why a run did not get through a worker.
@@ -209,8 +248,8 @@ fn check_upstream(passage: &Passage, inference: &Inference) -> Result<(), PassEr
 enum PassError {
     #[error(transparent)]
     Backend(#[from] BackendError),
-    #[error("the receipt of worker {worker} that came with the boundary is refused: {reason}")]
-    Upstream { worker: String, reason: String },
+    #[error("worker {worker} signed for another boundary than the one that arrived from it")]
+    Link { worker: PublicKey },
     #[error(transparent)]
     Spool(#[from] SpoolError),
     #[error("the run's deadline passed while it waited for its turn")]
@@ -231,6 +270,7 @@ impl PassError {
     fn stage(&self) -> FailureStage {
         match self {
             Self::NoRoute | Self::Delivery { .. } | Self::Upload(_) => FailureStage::Delivery,
+            Self::Link { .. } => FailureStage::Link,
             _ => FailureStage::Inference,
         }
     }

@@ -20,7 +20,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
 
-use crate::{Worker, heartbeat, shard};
+use crate::{Neighbours, Worker, heartbeat, shard};
 
 /// How often a worker that waits for its coordinator says so.
 const WAITING_NOTICE: Duration = Duration::from_secs(30);
@@ -128,17 +128,20 @@ fn handle(worker: &Arc<Worker>, message: FromCoordinator, session: &watch::Sende
         FromCoordinator::Assignment(assignment) => {
             worker.tasks.spawn(take_assignment(worker.clone(), assignment));
         }
-        FromCoordinator::Route(route) => match transport::lazy_channel(&route.next) {
-            Ok(next) => {
-                tracing::debug!(next = route.next, "outputs go to");
-                worker.next.send_replace(Some(next));
-            }
-            Err(error) => tracing::error!(next = route.next, %error, "the coordinator sent an address that is none"),
-        },
+        FromCoordinator::Route(route) => {
+            tracing::debug!(next = route.next, "outputs go to");
+            worker.neighbours.send_replace(neighbours(&route));
+        }
         FromCoordinator::Prove(job) => worker.proving.submit(job),
         FromCoordinator::CancelJob(job) => worker.proving.cancel(&job),
         FromCoordinator::Challenge(_) => tracing::debug!("ignoring a second challenge"),
     }
+}
+
+/// What does not parse counts as vacant: without a next address nothing is passed on, without a key nothing is taken.
+fn neighbours(route: &v1::Route) -> Neighbours {
+    let next = (!route.next.is_empty()).then(|| transport::lazy_channel(&route.next));
+    Neighbours { next: next.and_then(Result::ok), previous: convert::public_key(&route.previous).ok() }
 }
 
 async fn take_assignment(worker: Arc<Worker>, assignment: v1::Assignment) {

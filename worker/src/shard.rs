@@ -10,6 +10,7 @@ use shardproof_common::card::{CardError, ModelCard};
 use shardproof_common::ids::{Digest, ShardIndex};
 use shardproof_common::plan::{BackendKind, BoundaryMode};
 use shardproof_common::statement::{Boundary, Statement};
+use shardproof_common::tensor::encoded_bytes;
 use shardproof_proto::transport::artifacts::{TransferError, fetch};
 use shardproof_proto::{convert, v1};
 use thiserror::Error;
@@ -30,6 +31,12 @@ impl HeldShard {
     /// Which shard.
     pub(crate) fn index(&self) -> ShardIndex {
         self.files.shard
+    }
+
+    /// Bytes of the encoding of every input.
+    pub(crate) fn input_bytes(&self) -> u64 {
+        let shapes = self.files.card.input.iter().map(|spec| spec.shape.as_slice());
+        encoded_bytes(shapes, self.files.card.keys.provable())
     }
 
     /// Whether the output is an inner boundary that the bundle shows.

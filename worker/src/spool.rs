@@ -7,7 +7,8 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use shardproof_common::ids::{RunId, ShardIndex};
+use shardproof_common::artifacts;
+use shardproof_common::ids::{Digest, RunId, ShardIndex};
 use shardproof_common::receipt::Receipt;
 use shardproof_common::tensor::{self, Tensor, TensorError};
 use thiserror::Error;
@@ -45,9 +46,9 @@ impl Entry {
         &self.directory
     }
 
-    /// Whether the run's input boundary has arrived before.
-    pub(crate) fn exists(&self) -> bool {
-        self.directory.join(INPUT).exists()
+    /// Digest of the run's input boundary, if it has arrived before.
+    pub(crate) fn input_digest(&self) -> Option<Digest> {
+        artifacts::digest_of_file(&self.directory.join(INPUT)).ok()
     }
 
     /// Spools the encoding of an input boundary.
@@ -135,7 +136,7 @@ mod tests {
         assert!(matches!(entry.read_input(), Err(SpoolError::NotSpooled { .. })));
         entry.write_input(&encode_boundary(&tensors)).unwrap();
         let again = Spool::open(directory.path().into()).unwrap().entry(run, ShardIndex(1));
-        assert!(again.exists());
+        assert_eq!(again.input_digest(), Some(Digest::of(&encode_boundary(&tensors))));
         assert_eq!(again.read_input().unwrap(), tensors);
         fs::write(entry.directory().join(INPUT), b"x").unwrap();
         assert!(matches!(entry.read_input(), Err(SpoolError::Damaged { .. })));

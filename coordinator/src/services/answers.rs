@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use shardproof_common::receipt::Receipt;
 use shardproof_proto::convert;
 use shardproof_proto::transport::activations;
 use shardproof_proto::v1::activations_server::Activations;
 use shardproof_proto::v1::{Activation, Delivered};
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::{Coordinator, MAX_TENSOR_BYTES};
+use crate::Coordinator;
 
 /// The end of the pipeline.
 pub(crate) struct AnswerService {
@@ -25,18 +26,21 @@ impl AnswerService {
 impl Activations for AnswerService {
     async fn deliver(&self, request: Request<Streaming<Activation>>) -> Result<Response<Delivered>, Status> {
         let mut stream = request.into_inner();
-        let header = activations::receive_header(&mut stream, MAX_TENSOR_BYTES).await?;
-        let prepared = self.coordinator.serving()?;
+        let coordinator = &self.coordinator;
+        let prepared = coordinator.serving()?;
+        let deadline = coordinator.settings.run_deadline;
+        let late = |_| Status::deadline_exceeded("the answer did not come within the run's deadline");
+        let header = activations::receive_header(&mut stream, prepared.answer_bytes());
+        let header = tokio::time::timeout(deadline, header).await.map_err(late)??;
         if convert::digest("plan", &header.plan)? != prepared.plan || header.boundary as usize != prepared.shards.len() {
             return Err(Status::failed_precondition("the coordinator takes the last boundary of its own plan only"));
         }
         let run = convert::run_id(&header.run)?;
-        let encoding = activations::receive_encoding(&mut stream, &header).await?;
-        let receipt: shardproof_common::receipt::Receipt = convert::unpack("receipt", &header.receipt)?;
-        let last = shardproof_common::ids::ShardIndex(header.boundary - 1);
-        shardproof_common::chain::check_receipt(&receipt, &prepared.card, run, last)
-            .map_err(|refusal| Status::invalid_argument(refusal.to_string()))?;
-        self.coordinator.take_answer(run, encoding, receipt).await?;
+        let receipt: Receipt = convert::unpack("receipt", &header.receipt)?;
+        coordinator.check_answerer(&prepared, run, &receipt).await?;
+        let encoding = activations::receive_encoding(&mut stream, &header);
+        let encoding = tokio::time::timeout(deadline, encoding).await.map_err(late)??;
+        coordinator.take_answer(run, encoding, receipt).await?;
         Ok(Response::new(Delivered {}))
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use shardproof_common::chain::printable;
 use shardproof_common::ids::{Digest, PROTOCOL_VERSION, Role, ShardIndex};
 use shardproof_common::receipt::{PublicKey, SignatureBytes};
 use shardproof_proto::convert;
@@ -23,6 +24,8 @@ use crate::registry::SessionId;
 
 /// Messages that may wait for a worker that reads slowly, beyond which it is taken for stuck.
 const BACKLOG: usize = 1024;
+/// Largest message from a worker: a receipt with its commitments.
+pub(crate) const MAX_MESSAGE_BYTES: usize = 1 << 20;
 /// A connection that does not join within this time is closed.
 const JOIN_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -129,11 +132,17 @@ fn check_join(coordinator: &Coordinator, join: &v1::Join, nonce: Digest) -> Resu
     if coordinator.settings.admitted.as_ref().is_some_and(|admitted| !admitted.contains(&key)) {
         return Err(Status::permission_denied(format!("key {key} is not admitted: add it to the coordinator's --admit file")));
     }
-    let address = join.address.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)));
-    if !address.is_some_and(|(host, port)| !host.is_empty() && port > 0) {
-        return Err(Status::invalid_argument(format!("`{}` is no address host:port", join.address)));
+    if !is_address(&join.address) {
+        return Err(Status::invalid_argument(format!("`{}` is no address host:port", printable(&join.address))));
     }
     Ok(key)
+}
+
+/// `host:port` in the characters that names and addresses have.
+fn is_address(text: &str) -> bool {
+    let in_host = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '[' | ']');
+    let parts = text.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)));
+    parts.is_some_and(|(host, port)| (1..=255).contains(&host.len()) && host.chars().all(in_host) && port > 0)
 }
 
 async fn handle(coordinator: &Arc<Coordinator>, session: SessionId, key: PublicKey, message: FromWorker) {
@@ -145,10 +154,10 @@ async fn handle(coordinator: &Arc<Coordinator>, session: SessionId, key: PublicK
             coordinator.ask_again(shard, key).await;
             Ok(())
         }
-        FromWorker::InferenceDone(done) => take_receipt(coordinator, key, done).await,
+        FromWorker::InferenceDone(done) => take_receipt(coordinator, session, key, done).await,
         FromWorker::ProofDone(done) => coordinator.take_proof(key, done).await,
         FromWorker::Failure(failure) => take_failure(coordinator, session, key, failure).await,
-        FromWorker::Progress(progress) => note_progress(coordinator, progress).await,
+        FromWorker::Progress(progress) => note_progress(coordinator, session, &progress),
         FromWorker::Join(_) => Err(Status::invalid_argument("a second join")),
     };
     if let Err(status) = outcome {
@@ -156,7 +165,20 @@ async fn handle(coordinator: &Arc<Coordinator>, session: SessionId, key: PublicK
     }
 }
 
-async fn take_receipt(coordinator: &Coordinator, key: PublicKey, done: v1::InferenceDone) -> Result<(), Status> {
+/// The shard that a worker speaks of must be the one that it holds.
+fn check_holds(coordinator: &Coordinator, session: SessionId, shard: u32) -> Result<ShardIndex, Status> {
+    let held = coordinator.cluster.member(session).and_then(|member| member.shard);
+    let holds = held == Some(ShardIndex(shard));
+    holds.then_some(ShardIndex(shard)).ok_or_else(|| Status::permission_denied("the worker does not hold that shard"))
+}
+
+async fn take_receipt(
+    coordinator: &Coordinator,
+    session: SessionId,
+    key: PublicKey,
+    done: v1::InferenceDone,
+) -> Result<(), Status> {
+    let shard = check_holds(coordinator, session, done.shard)?;
     let run = convert::run_id(&done.run)?;
     let receipt: shardproof_common::receipt::Receipt = convert::unpack("receipt", &done.receipt)?;
     if receipt.worker != key {
@@ -167,7 +189,7 @@ async fn take_receipt(coordinator: &Coordinator, key: PublicKey, done: v1::Infer
         witness_bytes: done.witness_bytes,
         peak_rss_bytes: done.peak_rss_bytes,
     };
-    coordinator.take_receipt(run, ShardIndex(done.shard), receipt, figures).await;
+    coordinator.take_receipt(run, shard, receipt, figures).await;
     Ok(())
 }
 
@@ -178,23 +200,22 @@ async fn take_failure(
     key: PublicKey,
     failure: v1::Failure,
 ) -> Result<(), Status> {
-    let shard = ShardIndex(failure.shard);
-    let held = coordinator.cluster.member(session).and_then(|member| member.shard);
-    if held != Some(shard) {
-        return Err(Status::invalid_argument("a failure of a shard that the worker does not hold"));
-    }
+    let shard = check_holds(coordinator, session, failure.shard)?;
+    let reason = printable(&failure.reason);
     match failure.stage() {
         FailureStage::Setup => {
-            tracing::error!(worker = key.short(), %shard, reason = failure.reason, "worker cannot take its shard");
+            tracing::error!(worker = key.short(), %shard, reason, "worker cannot take its shard");
         }
-        FailureStage::Inference | FailureStage::Delivery => {
+        stage @ (FailureStage::Inference | FailureStage::Delivery | FailureStage::Link) => {
             let run = convert::run_id(&failure.run)?;
-            coordinator.runs.change(run, |record| {
+            // What does not get across a hop may be either neighbour's doing.
+            let blamed = (stage == FailureStage::Inference).then_some(key);
+            let ended = coordinator.runs.change(run, |record| {
                 if record.state == RunState::Running {
-                    record.fail(Some(shard), Some(key), failure.reason);
+                    record.fail(Some(shard), blamed, reason);
                 }
-            })
-            .await;
+            });
+            ended.await;
         }
         FailureStage::Proving => {
             let run = convert::run_id(&failure.run)?;
@@ -204,7 +225,7 @@ async fn take_failure(
                 entry.attempt == failure.attempt && entry.receipt.as_ref().is_some_and(|receipt| receipt.worker == key)
             });
             if record.awaits_proof(shard) && current {
-                coordinator.reject(run, shard, key, format!("its proof failed: {}", failure.reason)).await;
+                coordinator.reject(run, shard, key, format!("its proof failed: {reason}")).await;
             }
         }
         FailureStage::Unspecified => return Err(Status::invalid_argument("a failure without a stage")),
@@ -212,9 +233,10 @@ async fn take_failure(
     Ok(())
 }
 
-async fn note_progress(coordinator: &Coordinator, progress: v1::Progress) -> Result<(), Status> {
+fn note_progress(coordinator: &Coordinator, session: SessionId, progress: &v1::Progress) -> Result<(), Status> {
+    check_holds(coordinator, session, progress.shard)?;
     let run = convert::run_id(&progress.run)?;
-    let step: String = progress.step.chars().take(80).collect();
+    let step = printable(&progress.step.chars().take(80).collect::<String>());
     coordinator.runs.mention(run, |record| {
         if let Some(shard) = record.shards.get_mut(progress.shard as usize) {
             shard.step = step;
@@ -232,4 +254,17 @@ async fn leave(coordinator: &Arc<Coordinator>, session: SessionId, key: PublicKe
         coordinator.fail_runs_of(shard, key).await;
     }
     coordinator.give_out(given).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_hold_nothing_that_a_terminal_would_act_on() {
+        assert!(is_address("localhost:8001") && is_address("10.0.0.7:1") && is_address("[::1]:8001"));
+        for wrong in ["", "localhost", ":80", "host:0", "host:65536", "127.0.0.1:9\x1b]0;owned\x07:9", "a b:1"] {
+            assert!(!is_address(wrong), "{wrong:?}");
+        }
+    }
 }

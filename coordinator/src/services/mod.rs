@@ -30,12 +30,12 @@ pub(crate) async fn serve(coordinator: Arc<Coordinator>, listener: TcpListener) 
         .add_service(health_service)
         .add_service(reflection)
         .add_service(ArtifactsServer::new(artifacts).max_decoding_message_size(MAX_MESSAGE_BYTES))
-        .add_service(ControlServer::new(control::ControlService::new(coordinator.clone())).max_decoding_message_size(MAX_MESSAGE_BYTES))
+        .add_service(ControlServer::new(control::ControlService::new(coordinator.clone())).max_decoding_message_size(control::MAX_MESSAGE_BYTES))
         .add_service(ActivationsServer::new(answers::AnswerService::new(coordinator.clone())).max_decoding_message_size(MAX_MESSAGE_BYTES))
         .add_service(RunsServer::new(client::ClientService::new(coordinator.clone())));
 
     let reporter = tokio::spawn(report_health(coordinator.clone(), health));
-    let watchdog = tokio::spawn(close_silent_workers(coordinator.clone()));
+    let watchdog = tokio::spawn(tidy(coordinator.clone()));
     let stop = coordinator.shutdown.clone();
     router.serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop.cancelled_owned()).await?;
     coordinator.tasks.close();
@@ -62,10 +62,12 @@ async fn report_health(coordinator: Arc<Coordinator>, health: tonic_health::serv
     }
 }
 
-async fn close_silent_workers(coordinator: Arc<Coordinator>) {
+/// Closes silent workers' sessions and lets finished runs leave memory.
+async fn tidy(coordinator: Arc<Coordinator>) {
     let mut ticks = tokio::time::interval(SILENCE / 4);
     loop {
         ticks.tick().await;
         coordinator.cluster.close_silent(SILENCE);
+        coordinator.runs.sweep().await;
     }
 }

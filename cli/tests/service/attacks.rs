@@ -1,0 +1,227 @@
+//! Strangers and workers that lie, over the same gRPC as everyone else.
+
+use std::time::Duration;
+
+use shardproof_common::card::ModelCard;
+use shardproof_common::ids::{Digest, PROTOCOL_VERSION, RunId, ShardIndex};
+use shardproof_common::receipt::{Identity, Receipt, input_digest};
+use shardproof_common::statement::{Boundary, Statement};
+use shardproof_common::tensor::{FloatTensor, Tensor, encode_boundary};
+use shardproof_proto::transport::{self, activations};
+use shardproof_proto::v1::control_client::ControlClient;
+use shardproof_proto::v1::coordinator_message::Message as FromCoordinator;
+use shardproof_proto::v1::worker_message::Message as ToCoordinator;
+use shardproof_proto::v1::{ActivationHeader, Failure, FailureStage, GetRequest, InferenceDone, Join, Run, RunState, WorkerMessage};
+use shardproof_proto::convert;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Status, Streaming};
+
+use crate::cluster::{Service, answer, assert_close, assert_state, samples};
+
+/// A worker under the test's control.
+struct Rogue {
+    identity: Identity,
+    sender: mpsc::Sender<WorkerMessage>,
+    inbound: Streaming<shardproof_proto::v1::CoordinatorMessage>,
+}
+
+impl Rogue {
+    async fn join(service: &Service, role: &str, address: &str) -> Self {
+        let identity = Identity::generate();
+        let (sender, receiver) = mpsc::channel(16);
+        let channel = transport::lazy_channel(&service.coordinator.address).unwrap();
+        let inbound = ControlClient::new(channel).work(ReceiverStream::new(receiver)).await.unwrap().into_inner();
+        let mut rogue = Self { identity, sender, inbound };
+        let FromCoordinator::Challenge(challenge) = rogue.next().await.unwrap() else { panic!("expected a challenge") };
+        let nonce = convert::digest("nonce", &challenge.nonce).unwrap();
+        let key = rogue.identity.public();
+        let signature = rogue.identity.sign(Digest::derive("shardproof 1 join", &(nonce, key)));
+        rogue
+            .say(ToCoordinator::Join(Join {
+                role: role.to_owned(),
+                address: address.to_owned(),
+                key: key.as_bytes().to_vec().into(),
+                version: "test".to_owned(),
+                protocol: PROTOCOL_VERSION,
+                signature: convert::pack(&signature),
+            }))
+            .await;
+        rogue
+    }
+
+    async fn say(&self, message: ToCoordinator) {
+        self.sender.send(WorkerMessage { message: Some(message) }).await.unwrap();
+    }
+
+    async fn next(&mut self) -> Result<FromCoordinator, Status> {
+        Ok(self.inbound.message().await?.unwrap().message.unwrap())
+    }
+
+    /// A receipt for a statement of the rogue's choice.
+    fn receipt(&self, service_card: &ModelCard, run: RunId, shard: u32, input: &[Tensor], output: &[Tensor]) -> Receipt {
+        sign(&self.identity, service_card, run, shard, input, output)
+    }
+}
+
+fn sign(identity: &Identity, card: &ModelCard, run: RunId, shard: u32, input: &[Tensor], output: &[Tensor]) -> Receipt {
+    let (body, index) = (&card.body, ShardIndex(shard));
+    let entry = &body.shards[index.as_usize()];
+    let statement = Statement {
+        protocol: body.protocol,
+        backend: entry.backend.clone(),
+        model: body.plan.model,
+        architecture: body.plan.architecture,
+        plan: body.plan.digest(),
+        shard: index,
+        shards: body.plan.shards.len() as u32,
+        run,
+        input: Boundary::public(input),
+        output: Boundary::public(output),
+        keys: entry.keys.digest(),
+    };
+    Receipt::sign(statement, 0, identity)
+}
+
+fn floats(shape: &[u64], value: f32) -> Vec<Tensor> {
+    let elements = shape.iter().product::<u64>() as usize;
+    vec![Tensor::Float(FloatTensor { shape: shape.to_vec(), values: vec![value; elements] })]
+}
+
+async fn card(service: &Service) -> ModelCard {
+    service.until("serving", |status| status.stage == "serving").await;
+    ModelCard::parse(&service.status().await.card).unwrap()
+}
+
+fn shape(card: &ModelCard, boundary: usize) -> Vec<u64> {
+    card.body.plan.boundaries[boundary].tensors[0].shape.clone()
+}
+
+async fn deliver(address: &str, card: &ModelCard, run: RunId, boundary: u32, receipt: Vec<u8>, tensors: &[Tensor]) -> Status {
+    let header = ActivationHeader {
+        run: convert::run_bytes(run),
+        plan: convert::digest_bytes(card.body.plan.digest()),
+        boundary,
+        receipt: receipt.into(),
+        ..Default::default()
+    };
+    let encoding = encode_boundary(tensors).into();
+    let channel = transport::lazy_channel(address).unwrap();
+    activations::deliver(channel, header, encoding, Duration::from_secs(20)).await.unwrap_err()
+}
+
+#[tokio::test]
+async fn strangers_deliver_neither_answers_nor_activations() {
+    let service = Service::start("mlp", &["FIRST", "LAST"], 2, &["--backend", "float"]);
+    service.ready().await;
+    let card = card(&service).await;
+    let (input, expected) = &samples("mlp")[0];
+    let run = service.infer(input).await;
+    let id = convert::run_id(&run.run).unwrap();
+    let stranger = Identity::generate();
+
+    let (middle, last) = (floats(&shape(&card, 1), 1.0), floats(&shape(&card, 2), 1.0));
+    let fake = sign(&stranger, &card, id, 1, &middle, &last);
+    let refused = deliver(&service.coordinator.address, &card, id, 2, convert::pack(&fake).to_vec(), &last).await;
+    assert_eq!(refused.code(), Code::PermissionDenied, "{refused:?}");
+
+    let fresh = RunId::generate();
+    let fake = sign(&stranger, &card, fresh, 0, &floats(&shape(&card, 0), 0.0), &middle);
+    let refused = deliver(&service.workers[1].address, &card, fresh, 1, convert::pack(&fake).to_vec(), &middle).await;
+    assert_eq!(refused.code(), Code::PermissionDenied, "{refused:?}");
+
+    let start = floats(&shape(&card, 0), 0.0);
+    let digest = Digest::of(&encode_boundary(&start));
+    let signature = stranger.sign(input_digest(fresh, card.body.plan.digest(), digest));
+    let refused = deliver(&service.workers[0].address, &card, fresh, 0, convert::pack(&signature).to_vec(), &start).await;
+    assert_eq!(refused.code(), Code::Unauthenticated, "{refused:?}");
+
+    for worker in 0..2 {
+        let spooled = service.worker_data(worker).join("spool").join(fresh.to_string());
+        assert!(!spooled.exists(), "worker {worker} spooled what a stranger sent");
+    }
+    let after = service.client().get(GetRequest { run: run.run }).await.unwrap().into_inner();
+    assert_state(&after, RunState::Answered);
+    assert_close(&answer(&after), expected, 1e-5);
+}
+
+#[tokio::test]
+async fn a_spare_cannot_speak_for_a_shard_that_it_does_not_hold() {
+    // The run waits: its first worker is the test's and passes nothing on.
+    let service = Service::start("mlp", &["LAST"], 2, &["--backend", "float"]);
+    let run = waiting_run(&service).await;
+    let id = convert::run_id(&run.run).unwrap();
+    let card = card(&service).await;
+    let spare = Rogue::join(&service, "LAST", "127.0.0.1:9").await;
+    let (middle, last) = (floats(&shape(&card, 1), 1.0), floats(&shape(&card, 2), 1.0));
+    let receipt = spare.receipt(&card, id, 1, &middle, &last);
+    let done = InferenceDone { run: run.run.clone(), shard: 1, receipt: convert::pack(&receipt), ..Default::default() };
+    spare.say(ToCoordinator::InferenceDone(done)).await;
+    let failure = Failure {
+        run: run.run.clone(),
+        shard: 0,
+        stage: FailureStage::Inference.into(),
+        reason: "framed".into(),
+        ..Default::default()
+    };
+    spare.say(ToCoordinator::Failure(failure)).await;
+    service.until("the spare is listed", |status| status.workers.len() == 3).await;
+    let after = service.client().get(GetRequest { run: run.run }).await.unwrap().into_inner();
+    assert_state(&after, RunState::Running);
+    assert!(after.shards.iter().all(|shard| shard.worker.is_empty()), "a receipt was taken from a worker without the shard");
+}
+
+/// A run that is stuck at a first worker which accepts the input and does nothing.
+async fn waiting_run(service: &Service) -> Run {
+    let sink = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = sink.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        let mut held = Vec::new();
+        while let Ok((stream, _)) = sink.accept().await {
+            held.push(stream);
+        }
+    });
+    let mut first = Rogue::join(service, "FIRST", &address).await;
+    let card = loop {
+        if let FromCoordinator::Assignment(assignment) = first.next().await.unwrap() {
+            break ModelCard::parse(&assignment.card).unwrap();
+        }
+    };
+    let plan = convert::digest_bytes(card.body.plan.digest());
+    first.say(ToCoordinator::Ready(shardproof_proto::v1::Ready { plan, shard: 0 })).await;
+    service.ready().await;
+    let run = service.submit(&samples("mlp")[0].0).await.unwrap();
+    // The stream stays open for as long as the test runs, or the coordinator would take the worker for lost.
+    tokio::spawn(async move { while first.next().await.is_ok() {} });
+    run
+}
+
+#[tokio::test]
+async fn words_of_workers_are_cut_and_escaped() {
+    let service = Service::start("mlp", &[], 1, &["--backend", "float"]);
+    service.until("serving", |status| status.stage == "serving").await;
+    let mut drawing = Rogue::join(&service, "SOLO", "127.0.0.1:9\x1b]0;owned\x07:9").await;
+    let refused = drawing.next().await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    assert!(!refused.message().contains('\x1b'), "{refused:?}");
+
+    // A worker that holds the shard may fail a run, in few words that draw nothing.
+    let service = Service::start("mlp", &["FIRST"], 2, &["--backend", "float"]);
+    let mut last = Rogue::join(&service, "LAST", "127.0.0.1:9").await;
+    let plan = convert::digest_bytes(card(&service).await.body.plan.digest());
+    last.say(ToCoordinator::Ready(shardproof_proto::v1::Ready { plan, shard: 1 })).await;
+    service.ready().await;
+    let run = service.submit(&samples("mlp")[0].0).await.unwrap();
+    let failure = Failure {
+        run: run.run.clone(),
+        shard: 1,
+        stage: FailureStage::Inference.into(),
+        reason: "\x1b[2J".repeat(50_000),
+        ..Default::default()
+    };
+    last.say(ToCoordinator::Failure(failure)).await;
+    tokio::spawn(async move { while last.next().await.is_ok() {} });
+    let failed = service.settled(&run).await;
+    assert_state(&failed, RunState::Failed);
+    assert!(failed.reason.len() < 10_000 && !failed.reason.contains('\x1b'), "{}", failed.reason);
+}
