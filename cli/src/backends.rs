@@ -43,7 +43,7 @@ impl EzklChoice {
     pub(crate) fn first_use(&self) -> Option<String> {
         let config = self.config();
         let installation = Installation::new(&config);
-        (!installation.is_ready()).then(|| {
+        (self.ezkl_cli.is_none() && !installation.is_ready()).then(|| {
             format!(
                 "first use: installing ezkl {VERSION} into {} and making a test SRS, which takes a minute or so",
                 installation.site().display()

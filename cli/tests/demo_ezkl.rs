@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use assert_cmd::Command;
 use serde_json::Value;
 use shardproof_common::bundle::{Blob, Bundle};
+use shardproof_common::card::{ModelCard, ShardKeys};
 use shardproof_common::keyfile;
-use shardproof_common::receipt::Receipt;
+use shardproof_common::receipt::{Identity, Receipt};
 use shardproof_common::statement::Binding;
 use shardproof_common::tensor::{Tensor, boundary_digest, decode_boundary, encode_boundary};
 use tempfile::TempDir;
@@ -35,10 +36,10 @@ struct Demo {
 }
 
 impl Demo {
-    fn run(args: &[&str]) -> Self {
+    fn run(model: &str, args: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let out = directory.path().to_str().unwrap();
-        let (code, report) = json(&[&["demo", "mlp", "--keep", "--out", out], args].concat());
+        let (code, report) = json(&[&["demo", model, "--keep", "--out", out], args].concat());
         assert_eq!(code, Some(0), "{report}");
         Self { directory, report }
     }
@@ -103,7 +104,7 @@ fn with_flipped_byte(blob: &Blob) -> Blob {
 
 #[test]
 fn a_hashed_demo_verifies_and_no_forgery_of_its_bundle_does() {
-    let demo = Demo::run(&["--shards", "2"]);
+    let demo = Demo::run("mlp", &["--shards", "2"]);
     the_report_tells_what_happened(&demo.report);
     the_bundle_verifies_and_says_so(&demo);
     what_the_user_supplies_is_compared(&demo);
@@ -271,15 +272,33 @@ fn the_card_is_the_models(demo: &Demo) {
 }
 
 #[test]
-fn a_polycommit_demo_with_hashed_weights_verifies() {
-    let demo = Demo::run(&["--shards", "2", "--boundary", "polycommit", "--parameters", "hashed"]);
+fn a_polycommit_demo_verifies() {
+    let demo = Demo::run("mlp", &["--shards", "2", "--boundary", "polycommit"]);
     assert_eq!(demo.report["boundary_mode"], "polycommit");
-    assert_eq!(demo.report["weights"], "hashed");
     let (code, report) = demo.verify(&demo.bundle());
     assert_eq!((code, &report["status"]), (Some(0), &Value::from("verified")), "{report:#}");
-    let card = demo.path("card.json");
-    let (code, report) = json(&["card", "check", "mlp", "--card", &card]);
+}
+
+#[test]
+fn hashed_weights_are_compared_with_the_models_own() {
+    let tiny = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/tiny.onnx");
+    let demo = Demo::run(tiny, &["--shards", "2", "--parameters", "hashed"]);
+    assert_eq!(demo.report["weights"], "hashed");
+    let (code, report) = json(&["card", "check", tiny, "--card", &demo.path("card.json")]);
     assert_eq!((code, &report["agrees"]), (Some(0), &Value::from(true)), "{report:#}");
+
+    // A card whose owner registers other weights and signs that.
+    let mut card = ModelCard::parse(&std::fs::read(demo.path("card.json")).unwrap()).unwrap();
+    let weighted = card.body.plan.shards.iter().position(|shard| shard.parameters > 0).unwrap();
+    let ShardKeys::Ezkl(keys) = &mut card.body.shards[weighted].keys else { panic!("a float card") };
+    keys.parameter_hashes[0].replace_range(..2, "00");
+    let forged = demo.path("forged.json");
+    std::fs::write(&forged, ModelCard::sign(card.body, &Identity::generate()).to_json()).unwrap();
+    let (code, report) = json(&["card", "check", tiny, "--card", &forged]);
+    assert_eq!(code, Some(3));
+    let lines = report["lines"].as_array().unwrap().iter();
+    let differing: Vec<_> = lines.filter(|line| line["finding"] != "same").map(|line| line["what"].clone()).collect();
+    assert_eq!(differing, [format!("shard {weighted}: weights")], "{report:#}");
 }
 
 #[test]

@@ -17,6 +17,9 @@ use tokio::process::{Child, Command};
 const GRACE: Duration = Duration::from_secs(10);
 /// How long a child may take until it listens.
 const START: Duration = Duration::from_secs(60);
+/// How often, and with what pause, it is asked whether a child ended when something failed.
+const LAST_WORDS_TRIES: u32 = 10;
+const LAST_WORDS_PAUSE: Duration = Duration::from_millis(50);
 /// How much of a log is shown when something fails.
 const TAIL_LINES: usize = 15;
 
@@ -111,6 +114,21 @@ impl Services {
     /// An error if any child is gone.
     pub(super) fn check_alive(&mut self) -> Result<()> {
         self.0.iter_mut().try_for_each(Service::check_alive)
+    }
+
+    /// Adds to `error` what the services say: how one of them ended, else the end of the first one's log. A service that is
+    /// about to end gets a moment to do so.
+    pub(super) async fn explain(&mut self, error: anyhow::Error) -> anyhow::Error {
+        for _ in 0..LAST_WORDS_TRIES {
+            if let Err(ended) = self.check_alive() {
+                return ended;
+            }
+            tokio::time::sleep(LAST_WORDS_PAUSE).await;
+        }
+        match self.0.first() {
+            Some(service) => anyhow::anyhow!("{error:#}\n{}", service.log_tail()),
+            None => error,
+        }
     }
 
     /// Process ids of those that run.

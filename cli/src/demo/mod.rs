@@ -95,14 +95,22 @@ pub(crate) async fn run(args: DemoArgs, output: Output) -> Result<Outcome> {
     let mut services = Services::default();
     let body = body(&args, &model, &input, &float_outputs, &directory, &mut services, output);
     let result = tokio::select! {
-        result = body => result,
-        interrupted = job::interruption() => Err(interrupted),
+        result = body => result.map_err(Failed::Work),
+        interrupted = job::interruption() => Err(Failed::Interrupted(interrupted)),
+    };
+    let result = match result {
+        Ok(outcome) => Ok(outcome),
+        Err(Failed::Work(error)) => Err(services.explain(error).await),
+        Err(Failed::Interrupted(error)) => Err(error),
     };
     services.stop().await;
-    match result {
-        Ok(outcome) => Ok(outcome),
-        Err(error) => Err(error.context(format!("the demo failed; its logs are in {}", directory.path().display()))),
-    }
+    result.with_context(|| format!("the demo failed; its logs are in {}", directory.path().display()))
+}
+
+/// Why a demo has no outcome.
+enum Failed {
+    Work(anyhow::Error),
+    Interrupted(anyhow::Error),
 }
 
 async fn body(
