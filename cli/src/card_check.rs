@@ -1,30 +1,36 @@
 //! `shardproof card check`: whoever has the model recomputes what its card states, and so need not take the owner's word
 //! that the registered circuits are the model.
 //!
-//! Recomputed are the digests of model, architecture and plan with every shard, and the verifying keys under the registered
-//! settings; the settings are compared with the plan. A verifying key fixes the circuit with its weights where they are
-//! `fixed`; where they are `hashed`, the hashes are recomputed too; where they are `private`, nothing binds them, and the
-//! check says so.
+//! Recomputed are the digests of model, architecture and plan with every shard, the settings with their scales, and the
+//! verifying keys. A verifying key fixes the circuit with its weights where they are `fixed`; where they are `hashed`, the
+//! hashes are recomputed too; where they are `private`, nothing binds them, and the check says so. Scales that calibration
+//! is free to choose may still be too coarse for the model, so every circuit is run on samples beside the float shard.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::Args;
 use serde::Serialize;
 use shardproof_common::backend::{Job, Registered};
-use shardproof_common::card::{EzklKeys, ModelCard, ShardKeys};
-use shardproof_common::plan::{BackendOptions, ParameterVisibility, Plan};
-use shardproof_ezkl::steps::Steps;
-use shardproof_ezkl::{EzklBackend, EzklConfig};
-use shardproof_models::{BoundaryModes, Split, SplitRequest, Strategy};
+use shardproof_common::card::{EzklKeys, ModelCard, ShardKeys, Srs};
+use shardproof_common::plan::{BackendOptions, EzklOptions, ParameterVisibility, Plan};
+use shardproof_common::tensor::{FloatTensor, Tensor};
+use shardproof_ezkl::{EzklBackend, EzklConfig, RecomputeRequest, Recomputed, RecomputedKeys, SampleRun, Settings};
+use shardproof_models::{BoundaryModes, FloatShard, Split, SplitRequest, Strategy};
 
 use crate::backends::EzklChoice;
-use crate::model::{self, ChosenModel};
+use crate::model::ChosenModel;
 use crate::output::{Outcome, Output};
 use crate::plan_options::load_options;
 use crate::{card, job};
 
-/// Recomputes from the model what its card states: plan, shards, verifying keys. Exits 3 when they differ.
+/// How many samples every circuit is run on.
+const SAMPLES: usize = 4;
+/// Largest error of a circuit's outputs on the samples, relative to the range of the shard's outputs in floats. Calibrated
+/// circuits stay below a hundredth; weights or values that are rounded away give errors of the order of the range itself.
+const MAX_RELATIVE_ERROR: f64 = 0.1;
+
+/// Recomputes from the model what its card states: plan, shards, settings, verifying keys. Exits 3 when they differ.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct CheckArgs {
     /// Zoo model (mlp, cnn, mlp2, attention, testing) or path of an .onnx file.
@@ -38,6 +44,9 @@ pub(crate) struct CheckArgs {
     /// SRS file under which the keys were made [default: the cached test SRS].
     #[arg(long, value_name = "FILE")]
     srs: Option<PathBuf>,
+    /// Inputs to try the circuits on, .npy of shape [samples, ...input] [default: the model's own, or random ones].
+    #[arg(long, value_name = "FILE")]
+    samples: Option<PathBuf>,
     #[command(flatten)]
     ezkl: EzklChoice,
 }
@@ -62,6 +71,8 @@ struct Line {
 #[serde(tag = "finding", content = "reason", rename_all = "kebab-case")]
 enum Finding {
     Same,
+    /// As it should be, with what was found.
+    Holds(String),
     Differs(String),
     /// There is nothing to compare; never counted as the same.
     Unbound(String),
@@ -79,12 +90,20 @@ pub(crate) async fn run(args: CheckArgs, output: Output) -> Result<Outcome> {
     let chosen = ChosenModel::load(&args.model, &load_options(&args.dims)?)?;
     let mut config = args.ezkl.config();
     config.srs = args.srs;
-    let report = job::run("recomputing the card", output, move |job| check(&chosen, &card, &config, job)).await?;
+    let samples = chosen.samples(args.samples.as_deref(), SAMPLES)?;
+    let report =
+        job::run("recomputing the card", output, move |job| check(&chosen, samples, &card, &config, job)).await?;
     output.data(&report, CheckReport::render)?;
     Ok(if report.agrees { Outcome::Success } else { Outcome::Rejected })
 }
 
-fn check(chosen: &ChosenModel, card: &ModelCard, config: &EzklConfig, job: &Job<'_>) -> Result<CheckReport> {
+fn check(
+    chosen: &ChosenModel,
+    mut samples: Vec<Vec<FloatTensor>>,
+    card: &ModelCard,
+    config: &EzklConfig,
+    job: &Job<'_>,
+) -> Result<CheckReport> {
     let plan = &card.body.plan;
     let mut lines = vec![
         same("model file", &plan.model, &chosen.model.digest()),
@@ -100,7 +119,12 @@ fn check(chosen: &ChosenModel, card: &ModelCard, config: &EzklConfig, job: &Job<
             lines.push(same("plan", &plan.digest(), &split.plan.digest()));
             for index in 0..plan.shards.len() {
                 (job.progress)(&format!("shard {} of {}", index + 1, plan.shards.len()));
-                lines.extend(check_shard(index, chosen, &split, card, config, job)?);
+                let float = FloatShard::load(&split.shards[index].onnx)?;
+                let run = |sample: &Vec<FloatTensor>| float.run(sample);
+                let answers = samples.iter().map(run).collect::<Result<Vec<_>, _>>()?;
+                let tried = Tried { samples: &samples, answers: &answers };
+                lines.extend(check_shard(index, tried, &split, card, config, job)?);
+                samples = answers;
             }
         }
     }
@@ -127,9 +151,16 @@ fn split_as(chosen: &ChosenModel, plan: &Plan) -> Option<Split> {
     })
 }
 
+/// A shard's inputs and outputs in floats.
+#[derive(Clone, Copy)]
+struct Tried<'a> {
+    samples: &'a [Vec<FloatTensor>],
+    answers: &'a [Vec<FloatTensor>],
+}
+
 fn check_shard(
     index: usize,
-    chosen: &ChosenModel,
+    tried: Tried<'_>,
     split: &Split,
     card: &ModelCard,
     config: &EzklConfig,
@@ -143,57 +174,99 @@ fn check_shard(
     let (input, output) = (&card.body.plan.boundaries[index], &card.body.plan.boundaries[index + 1]);
     let registered = Registered { options, input_mode: input.mode, output_mode: output.mode };
     let verifiers = EzklChoice::verifiers_of(config);
-    let settings = verifiers.iter().filter(|verifier| verifier.kind() == shard.backend.kind);
-    let settings = settings.map(|verifier| verifier.check_settings(shard, &registered)).collect::<Result<Vec<()>, _>>();
-    let mut lines = vec![Line::of(index, "settings", settings.map_or_else(Finding::Differs, |_| Finding::Same))];
+    let asked = verifiers.iter().filter(|verifier| verifier.kind() == shard.backend.kind);
+    let asked = asked.map(|verifier| verifier.check_settings(shard, &registered)).collect::<Result<Vec<()>, _>>();
 
     let model = job.directory.join(format!("shard-{index}.onnx"));
     std::fs::write(&model, &split.shards[index].onnx)
         .with_context(|| format!("{}: cannot write the shard", model.display()))?;
-    let found = EzklBackend::new(config.clone()).verifying_key(&model, &keys.settings, &keys.srs, job)?;
-    lines.push(Line::of(index, "verifying key", compare(&keys.verifying_key, &found)));
-    lines.push(Line::of(
-        index,
-        "weights",
-        match ezkl.parameters {
-            // The key just compared was made from them.
-            ParameterVisibility::Fixed => compare(&keys.verifying_key, &found),
-            ParameterVisibility::Hashed => {
-                let found = parameter_hashes(&model, keys, chosen, &split.shards[..index], config, job)?;
-                compare(&keys.parameter_hashes.join(" "), &found.join(" "))
-            }
-            ParameterVisibility::Private => Finding::Unbound("private weights are bound by nothing".to_owned()),
-        },
-    ));
+    let previous = index.checked_sub(1).map(|before| card.body.shards[before].output.as_slice());
+    let request = RecomputeRequest { model: &model, card: shard, registered, previous, samples: tried.samples };
+    let recomputed = EzklBackend::new(config.clone()).recompute(&request, job)?;
+    let line = |what: &str, finding: Finding| Line::of(index, what, finding);
+    let asked = asked.err().map(|reason| line("settings", Finding::Differs(reason)));
+    let mut lines: Vec<Line> = asked.into_iter().collect();
+    match recomputed {
+        Recomputed::OtherSettings(differences) => {
+            lines.extend(differences.into_iter().map(|reason| line("settings", Finding::Differs(reason))));
+        }
+        Recomputed::NoKeys(reason) => lines.push(line("verifying key", Finding::Differs(reason))),
+        Recomputed::Keys(found) => {
+            lines.push(line("settings", Finding::Holds(scales(&found.settings))));
+            lines.push(line("SRS", check_srs(&keys.srs, found.insecure_test_srs)));
+            lines.push(line("verifying key", compare(&keys.verifying_key, &found.verifying_key)));
+            lines.push(line("weights", check_weights(keys, ezkl, &found)));
+            lines.push(line("accuracy", check_accuracy(&found.run, tried.answers)));
+        }
+    }
     Ok(lines)
 }
 
-/// The hashes of a shard's weights, out of a witness for some input: they do not depend on which.
-fn parameter_hashes(
-    model: &Path,
-    keys: &EzklKeys,
-    chosen: &ChosenModel,
-    before: &[shardproof_models::Shard],
-    config: &EzklConfig,
-    job: &Job<'_>,
-) -> Result<Vec<String>> {
-    let steps = Steps::new(config.clone());
-    let file = |name: &str| job.directory.join(name);
-    let (settings, circuit, data, witness) =
-        (file("settings.json"), file("circuit"), file("data.json"), file("witness.json"));
-    std::fs::write(&settings, &keys.settings).with_context(|| format!("{}: cannot write", settings.display()))?;
-    let mut tensors = chosen.choose_input(None)?.tensors;
-    for shard in before {
-        tensors = shardproof_models::FloatShard::load(&shard.onnx)?.run(&tensors)?;
+fn scales(settings: &Settings) -> String {
+    let Settings { model_input_scales: inputs, model_output_scales: outputs, run_args, .. } = settings;
+    format!("scales: inputs {inputs:?}, weights {}, outputs {outputs:?}", run_args.param_scale)
+}
+
+/// A card may call an SRS less trustworthy than it is, never more.
+fn check_srs(stated: &Srs, is_test: bool) -> Finding {
+    match (stated.insecure_test, is_test) {
+        (false, true) => Finding::Differs("the card calls it a ceremony's, but it is the insecure test SRS".to_owned()),
+        (true, _) => Finding::Holds("the insecure test SRS: whoever made it could forge proofs".to_owned()),
+        (false, false) => Finding::Holds("the given file's; which ceremony made it is not checked".to_owned()),
     }
-    model::write_input(&data, &tensors)?;
-    steps.compile(model, &settings, &circuit, job)?;
-    steps.witness(&data, &circuit, &witness, None, job)?;
-    let text = std::fs::read(&witness).with_context(|| format!("{}: cannot read", witness.display()))?;
-    let made: serde_json::Value = serde_json::from_slice(&text).context("ezkl's witness is not JSON")?;
-    let hashes = made["processed_params"]["poseidon_hash"].as_array();
-    let hashes = hashes.context("ezkl's witness has no hash of the weights")?;
-    hashes.iter().map(|hash| Ok(hash.as_str().context("a hash in ezkl's witness is not text")?.to_owned())).collect()
+}
+
+fn check_weights(keys: &EzklKeys, options: &EzklOptions, found: &RecomputedKeys) -> Finding {
+    match (options.parameters, &found.run) {
+        // The key just compared was made from them.
+        (ParameterVisibility::Fixed, _) => compare(&keys.verifying_key, &found.verifying_key),
+        (ParameterVisibility::Hashed, Ok(run)) => {
+            compare(&keys.parameter_hashes.join(" "), &run.parameter_hashes.join(" "))
+        }
+        (ParameterVisibility::Hashed, Err(reason)) => Finding::Unbound(format!("not hashed: {reason}")),
+        (ParameterVisibility::Private, _) => Finding::Unbound("private weights are bound by nothing".to_owned()),
+    }
+}
+
+/// Compares the circuit's outputs with the shard's in floats.
+fn check_accuracy(run: &Result<SampleRun, String>, answers: &[Vec<FloatTensor>]) -> Finding {
+    let run = match run {
+        Ok(run) => run,
+        Err(reason) => return Finding::Differs(format!("{reason}; --samples FILE names other samples")),
+    };
+    let worst = relative_error(&run.outputs, answers);
+    let said = format!("largest error {:.3} % of the outputs' range on {} samples", worst * 100.0, answers.len());
+    if worst <= MAX_RELATIVE_ERROR {
+        Finding::Holds(said)
+    } else {
+        Finding::Differs(format!("{said}, more than {} %", MAX_RELATIVE_ERROR * 100.0))
+    }
+}
+
+/// Largest error of any output tensor, relative to the range of that tensor's values over all samples; of constant ones,
+/// to their magnitude. Infinite when there is nothing to compare.
+fn relative_error(outputs: &[Vec<Tensor>], answers: &[Vec<FloatTensor>]) -> f64 {
+    let tensors = answers.first().map_or(0, Vec::len);
+    let shapes_fit = outputs.len() == answers.len() && outputs.iter().all(|sample| sample.len() == tensors);
+    if tensors == 0 || !shapes_fit {
+        return f64::INFINITY;
+    }
+    let of_tensor = |index: usize| {
+        let (mut lowest, mut highest, mut error) = (f64::INFINITY, f64::NEG_INFINITY, 0f64);
+        for (found, expected) in outputs.iter().zip(answers) {
+            let Some(found) = found[index].as_integer().map(|tensor| tensor.dequantise()) else { return f64::INFINITY };
+            if found.len() != expected[index].values.len() {
+                return f64::INFINITY;
+            }
+            for (found, expected) in found.into_iter().zip(expected[index].values.iter().map(|&x| f64::from(x))) {
+                (lowest, highest) = (lowest.min(expected), highest.max(expected));
+                error = error.max((found - expected).abs());
+            }
+        }
+        let range = if highest > lowest { highest - lowest } else { highest.abs() };
+        if error == 0.0 { 0.0 } else { error / range }
+    };
+    (0..tensors).map(of_tensor).fold(0.0, f64::max)
 }
 
 fn same<T: PartialEq + std::fmt::Display>(what: &str, stated: &T, found: &T) -> Line {
@@ -214,7 +287,7 @@ impl Line {
     }
 
     const fn is_same(&self) -> bool {
-        matches!(self.finding, Finding::Same)
+        matches!(self.finding, Finding::Same | Finding::Holds(_))
     }
 }
 
@@ -224,6 +297,7 @@ impl CheckReport {
         for Line { what, finding } in &self.lines {
             let words = match finding {
                 Finding::Same => "same".to_owned(),
+                Finding::Holds(found) => format!("ok       {found}"),
                 Finding::Differs(reason) => format!("DIFFERS  {reason}"),
                 Finding::Unbound(reason) => format!("UNBOUND  {reason}"),
             };
@@ -234,5 +308,40 @@ impl CheckReport {
             false => "\nREJECTED: the card is not bound to this model, see above.\n",
         });
         out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shardproof_common::tensor::IntegerTensor;
+
+    use super::*;
+
+    fn error(values: &[i64], scale: i32, answers: &[f32]) -> f64 {
+        let shape = vec![answers.len() as u64];
+        let found = Tensor::Integer(IntegerTensor { shape: shape.clone(), scale, values: values.to_vec() });
+        relative_error(&[vec![found]], &[vec![FloatTensor { shape, values: answers.to_vec() }]])
+    }
+
+    #[test]
+    fn errors_are_relative_to_the_range_of_the_outputs() {
+        assert_eq!(error(&[0, 256, 512], 8, &[0.0, 1.0, 2.0]), 0.0);
+        assert_eq!(error(&[0, 320, 512], 8, &[0.0, 1.0, 2.0]), 0.125);
+        assert_eq!(error(&[0, 256, 512], 0, &[0.0, 1.0, 2.0]), 255.0, "read at another scale");
+        assert_eq!(error(&[0, 0, 0], 8, &[0.0, 1.0, 2.0]), 1.0, "rounded away");
+        assert_eq!(error(&[512, 512], 8, &[1.0, 1.0]), 1.0, "a constant output");
+        assert_eq!(error(&[0], 8, &[0.0]), 0.0, "an output that is always zero");
+        assert_eq!(error(&[1], 8, &[0.0]), f64::INFINITY, "which must stay so");
+        assert_eq!(error(&[1], 8, &[1.0, 1.0]), f64::INFINITY, "another size");
+        assert_eq!(relative_error(&[], &[]), f64::INFINITY, "nothing to compare");
+    }
+
+    #[test]
+    fn a_test_srs_may_not_pass_for_a_ceremonys() {
+        let srs = |insecure_test| Srs { logrows: 9, insecure_test, verifier: String::new() };
+        assert!(matches!(check_srs(&srs(false), true), Finding::Differs(_)));
+        for (stated, is_test) in [(true, true), (true, false), (false, false)] {
+            assert!(matches!(check_srs(&srs(stated), is_test), Finding::Holds(_)));
+        }
     }
 }

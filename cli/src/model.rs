@@ -59,6 +59,19 @@ impl ChosenModel {
         Ok(ChosenInput { tensors, described: described.to_owned() })
     }
 
+    /// Up to `count` samples: those in `file`, or else the model's own, or else seeded random ones.
+    ///
+    /// # Errors
+    /// When the file does not fit the model.
+    pub(crate) fn samples(&self, file: Option<&Path>, count: usize) -> Result<Vec<Vec<FloatTensor>>> {
+        let samples = match file {
+            Some(path) => input::read_samples(path, self.model.inputs(), count)
+                .with_context(|| format!("samples {}", path.display()))?,
+            None => input::samples(&self.source, &self.model, count, SEED)?,
+        };
+        Ok(samples.inputs)
+    }
+
     /// The whole model's answer in floats, tensor after tensor. Proves nothing.
     ///
     /// # Errors

@@ -1,17 +1,17 @@
 //! The backend as the coordinator and the workers use it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use shardproof_common::backend::{Backend, BackendError, Inference, Job, Proof, SetupRequest, ShardFiles, ShardSetup};
-use shardproof_common::card::{EzklKeys, ShardCard, ShardKeys, Srs};
-use shardproof_common::ids::Digest;
+use shardproof_common::card::{EzklKeys, ShardCard, ShardKeys};
 use shardproof_common::plan::BackendKind;
 use shardproof_common::statement::{BackendId, Statement};
 use shardproof_common::tensor::Tensor;
 
 use crate::config::EzklConfig;
 use crate::frame::Frame;
-use crate::{VERSION, infer, prove, setup, srs, tools};
+use crate::recompute::{RecomputeRequest, Recomputed};
+use crate::{VERSION, infer, prove, recompute, setup};
 
 /// Names of the files that workers need.
 pub(crate) mod file {
@@ -34,30 +34,15 @@ impl EzklBackend {
         Self { config }
     }
 
-    /// Recomputes a shard's verifying key from its ONNX file and the registered settings, and returns its digest.
+    /// Recomputes a shard's settings and keys from its ONNX file, and runs its circuit on samples.
     ///
-    /// This takes the SRS under which the key was made: the configured file, or the cached test SRS.
+    /// This takes the SRS under which the keys were made: the configured file, or the cached test SRS.
     ///
     /// # Errors
-    /// When the SRS at hand is not the registered one, or ezkl fails.
-    pub fn verifying_key(
-        &self,
-        model: &Path,
-        settings: &str,
-        registered: &Srs,
-        job: &Job<'_>,
-    ) -> Result<Digest, BackendError> {
-        let frame = Frame::new(job, self.config.stall);
-        let mut runner = tools::start(&self.config, &frame)?;
-        let prepared = srs::prepare(&self.config, registered.logrows, runner.as_mut(), &frame)?;
-        drop(runner);
-        if prepared.srs.verifier != registered.verifier {
-            return Err(BackendError::Input(format!(
-                "{} is not the SRS under which these keys were made: name that one with --srs FILE",
-                prepared.path.display()
-            )));
-        }
-        setup::verifying_key(&self.config, model, settings, &prepared.path, &frame)
+    /// When the SRS at hand is not the registered one, there is no sample, or ezkl cannot run to its end. What ezkl itself
+    /// refuses is an answer.
+    pub fn recompute(&self, request: &RecomputeRequest<'_>, job: &Job<'_>) -> Result<Recomputed, BackendError> {
+        recompute::recompute(&self.config, request, &Frame::new(job, self.config.stall))
     }
 }
 

@@ -15,8 +15,8 @@ use shardproof_common::plan::{BoundaryMode, CalibrationTarget, EzklOptions, Para
 
 use crate::fidelity::Fidelity;
 use crate::frame::{Frame, failed};
-use crate::runner::{Op, RunArgs, Runner};
-use crate::settings::{Settings, canonical};
+use crate::runner::{CallError, Op, RunArgs, Runner};
+use crate::settings::{self, Settings, canonical};
 use crate::srs::MAX_LOGROWS;
 use crate::witness::Witness;
 
@@ -70,18 +70,24 @@ impl Workbench<'_> {
     }
 
     fn draft_with(&mut self, wishes: &Wishes<'_>, (decomp_base, decomp_legs): (u64, u64)) -> Result<(), BackendError> {
-        let run_args = RunArgs {
-            input_visibility: spelling(wishes.input_mode),
-            output_visibility: spelling(wishes.output_mode),
-            param_visibility: wishes.options.parameters.as_spelling(),
-            input_scale: wishes.input_scale,
-            param_scale: wishes.options.parameter_scale,
-            decomp_base,
-            decomp_legs,
-            check_mode: "safe",
-        };
+        let run_args = run_args(wishes, decomp_base, decomp_legs);
         self.call(&Op::GenSettings { model: self.model, settings: &self.settings.clone(), run_args: &run_args })?;
         Ok(())
+    }
+
+    /// Writes the settings that the model has under what a calibration chose; what `wishes` fix prevails.
+    pub(crate) fn redraft(&mut self, wishes: &Wishes<'_>, chosen: &settings::RunArgs) -> Result<(), CallError> {
+        self.frame.at("settings");
+        let run_args = RunArgs {
+            input_scale: wishes.input_scale.or(Some(chosen.input_scale)),
+            param_scale: wishes.options.parameter_scale.or(Some(chosen.param_scale)),
+            lookup_range: Some(wishes.options.lookup_range.unwrap_or(chosen.lookup_range)),
+            logrows: Some(chosen.logrows),
+            ..run_args(wishes, chosen.decomp_base, chosen.decomp_legs)
+        };
+        let settings = self.settings.clone();
+        let call = Op::GenSettings { model: self.model, settings: &settings, run_args: &run_args };
+        self.runner.call(&call, self.frame).map(drop)
     }
 
     /// Chooses scales, lookup range and logrows by the samples, whose witnesses may be left in `directory`.
@@ -209,6 +215,21 @@ impl Workbench<'_> {
 
     fn call(&mut self, op: &Op<'_>) -> Result<String, BackendError> {
         self.runner.call(op, self.frame).map_err(|error| error.at(op.step()))
+    }
+}
+
+fn run_args(wishes: &Wishes<'_>, decomp_base: u64, decomp_legs: u64) -> RunArgs {
+    RunArgs {
+        input_visibility: spelling(wishes.input_mode),
+        output_visibility: spelling(wishes.output_mode),
+        param_visibility: wishes.options.parameters.as_spelling(),
+        input_scale: wishes.input_scale,
+        param_scale: wishes.options.parameter_scale,
+        decomp_base,
+        decomp_legs,
+        check_mode: "safe",
+        lookup_range: None,
+        logrows: None,
     }
 }
 

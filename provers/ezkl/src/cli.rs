@@ -197,6 +197,8 @@ impl Arguments {
             decomp_base,
             decomp_legs,
             check_mode,
+            lookup_range,
+            logrows,
         } = run_args;
         self.flag("--input-visibility", input_visibility).flag("--output-visibility", output_visibility);
         self.flag("--param-visibility", param_visibility).flag("--check-mode", check_mode);
@@ -206,6 +208,12 @@ impl Arguments {
         }
         if let Some(scale) = param_scale {
             self.flag("--param-scale", scale);
+        }
+        if let Some((lowest, highest)) = lookup_range {
+            self.flag("--lookup-range", format!("{lowest}->{highest}"));
+        }
+        if let Some(logrows) = logrows {
+            self.flag("--logrows", logrows);
         }
         self
     }

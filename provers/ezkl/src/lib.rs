@@ -30,6 +30,7 @@ mod infer;
 mod install;
 mod layout;
 mod prove;
+mod recompute;
 mod runner;
 mod settings;
 mod setup;
@@ -45,6 +46,7 @@ pub use config::{EzklConfig, RunnerKind};
 pub use fidelity::Fidelity;
 pub use field::{Felt, FeltError};
 pub use install::{Installation, Status};
+pub use recompute::{RecomputeRequest, Recomputed, RecomputedKeys, SampleRun};
 pub use settings::{Settings, SettingsError};
 pub use verifier::EzklVerifier;
 

@@ -44,7 +44,7 @@ def peak_rss_bytes():
 def gen_settings(ezkl, model, settings, run_args):
     args = ezkl.PyRunArgs()
     for name, value in run_args.items():
-        setattr(args, name, value)
+        setattr(args, name, tuple(value) if isinstance(value, list) else value)
     return ezkl.gen_settings(model, settings, py_run_args=args)
 
 

@@ -81,6 +81,10 @@ pub(crate) struct RunArgs {
     pub(crate) decomp_base: u64,
     pub(crate) decomp_legs: u64,
     pub(crate) check_mode: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) lookup_range: Option<(i64, i64)>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) logrows: Option<u32>,
 }
 
 impl Op<'_> {

@@ -80,24 +80,6 @@ pub(crate) fn setup(
     Ok(ShardSetup { card, worker_files, verifying_key: Some(vk), peak_rss_bytes, proving_key_bytes })
 }
 
-/// The digest of the verifying key that anyone gets from the model, the settings and an SRS file.
-pub(crate) fn verifying_key(
-    config: &EzklConfig,
-    model: &Path,
-    settings: &str,
-    srs: &Path,
-    frame: &Frame<'_>,
-) -> Result<Digest, BackendError> {
-    let path = |name: &str| frame.job.directory.join(name);
-    let (circuit, vk, pk) = (path("circuit.ezkl"), path("vk.key"), path("pk.key"));
-    let mut runner = tools::start(config, frame)?;
-    let mut bench = Workbench { runner: runner.as_mut(), frame, model, settings: path("settings.json") };
-    fs::write(&bench.settings, settings).map_err(BackendError::io(&bench.settings))?;
-    bench.compile(&circuit)?;
-    bench.keys(&circuit, srs, &vk, &pk)?;
-    Ok(Digest::of(&fs::read(&vk).map_err(BackendError::io(&vk))?))
-}
-
 /// ezkl's options in the plan's.
 pub(crate) fn ezkl_options(options: &BackendOptions) -> Result<&EzklOptions, BackendError> {
     match options {

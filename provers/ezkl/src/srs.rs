@@ -42,11 +42,12 @@ pub(crate) fn prepare(
     runner: &mut dyn Runner,
     frame: &Frame<'_>,
 ) -> Result<Prepared, BackendError> {
-    let (path, insecure_test) = match &config.srs {
-        Some(path) => (path.clone(), false),
-        None => (test_srs(&config.cache_dir(), logrows, runner, frame)?, true),
+    let path = match &config.srs {
+        Some(path) => path.clone(),
+        None => test_srs(&config.cache_dir(), logrows, runner, frame)?,
     };
     let verifier = verifier_part(&path, logrows)?;
+    let insecure_test = config.srs.is_none() || is_cached(&config.cache_dir(), &verifier);
     Ok(Prepared { path, srs: Srs { logrows, insecure_test, verifier: hex::encode(verifier) } })
 }
 
@@ -79,6 +80,12 @@ pub(crate) fn verifier_part(path: &Path, logrows: u32) -> Result<Vec<u8>, Backen
 pub(crate) fn cached(cache: &Path) -> Vec<(u32, u64)> {
     let found = |k: &u32| fs::metadata(test_path(cache, *k)).ok().map(|data| (*k, data.len()));
     (1..=MAX_LOGROWS).filter_map(|k| found(&k)).collect()
+}
+
+/// Whether `verifier` is the verifier's part of a test SRS in `cache`: a copy of one is no better.
+fn is_cached(cache: &Path, verifier: &[u8]) -> bool {
+    let same = |&(k, _): &(u32, u64)| verifier_part(&test_path(cache, k), k).is_ok_and(|part| part == verifier);
+    cached(cache).iter().any(same)
 }
 
 fn test_srs(cache: &Path, logrows: u32, runner: &mut dyn Runner, frame: &Frame<'_>) -> Result<PathBuf, BackendError> {

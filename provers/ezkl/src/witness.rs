@@ -99,8 +99,11 @@ impl Witness {
         Ok(Boundary::committed(tensors, commitments))
     }
 
-    /// The hashes of the weights, in their text form.
+    /// The hashes of the weights, in their text form; none where the model has no weights, of which ezkl then says nothing.
     pub(crate) fn parameter_hashes(&self) -> Result<Vec<String>, BackendError> {
+        if self.processed_params.is_none() {
+            return Ok(Vec::new());
+        }
         Ok(hashes(self.processed_params.as_ref())?.iter().map(|hash| hash.to_hex()).collect())
     }
 }

@@ -23,8 +23,8 @@ def command(name, *flags, switches=()):
 
 
 VISIBILITIES = ("input-visibility", "output-visibility", "param-visibility")
-NUMBERS = ("input-scale", "param-scale", "decomp-base", "decomp-legs")
-command("gen-settings", "model", "settings-path", "check-mode", *VISIBILITIES, *NUMBERS)
+NUMBERS = ("input-scale", "param-scale", "decomp-base", "decomp-legs", "logrows")
+command("gen-settings", "model", "settings-path", "check-mode", "lookup-range", *VISIBILITIES, *NUMBERS)
 command(
     "calibrate-settings",
     *("data", "model", "settings-path", "target", "lookup-safety-margin", "scales", "scale-rebase-multiplier", "max-logrows"),
@@ -51,6 +51,8 @@ def carry_out():
             if getattr(args, field) is not None:
                 value = getattr(args, field)
                 setattr(run_args, field, int(value) if name in NUMBERS else value)
+        if args.lookup_range is not None:
+            run_args.lookup_range = tuple(int(bound) for bound in args.lookup_range.split("->"))
         return ezkl.gen_settings(args.model, args.settings_path, py_run_args=run_args)
     if args.command == "calibrate-settings":
         return ezkl.calibrate_settings(

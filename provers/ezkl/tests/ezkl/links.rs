@@ -77,32 +77,32 @@ fn hashed_weights_are_bound_to_the_registered_ones() {
 }
 
 #[test]
+fn a_shard_without_weights_has_no_hashes_of_them() {
+    let options = EzklOptions { parameters: ParameterVisibility::Hashed, ..options() };
+    let chain = ChainPlan { options, ..ChainPlan::new(BoundaryMode::Hashed) }.run();
+    assert_verifies(&chain);
+    assert_eq!(chain.iter().map(|link| link.keys().parameter_hashes.len()).collect::<Vec<_>>(), [1, 1, 0]);
+
+    // Leaving the hash out where there are weights, or making one up where there are none.
+    let hash = chain[0].keys().parameter_hashes.clone();
+    let without = chain[0].card_with(|keys| keys.parameter_hashes.clear());
+    let with = chain[2].card_with(|keys| keys.parameter_hashes = hash);
+    for (link, card, reason) in [
+        (&chain[0], &without, "settings: 3 public hashes, expected 2"),
+        (&chain[2], &with, "settings: 1 public hashes, expected 2"),
+    ] {
+        let mut request = link.request();
+        request.card = card;
+        let found = rejection(&request);
+        assert!(found.contains(reason), "{found}");
+    }
+}
+
+#[test]
 fn private_weights_verify() {
     let options = EzklOptions { parameters: ParameterVisibility::Private, ..options() };
     let chain = ChainPlan { options, length: 1, ..ChainPlan::new(BoundaryMode::Hashed) }.run();
     assert_verifies(&chain);
-}
-
-#[test]
-fn keys_can_be_recomputed_from_the_model() {
-    let link = &hashed()[0];
-    let directory = tempfile::tempdir().unwrap();
-    let backend = EzklBackend::new(config());
-    let keys = link.keys();
-    let recompute = |settings: &str| {
-        with_job(directory.path(), Limits::default(), |job| {
-            backend.verifying_key(&link.files.model, settings, &keys.srs, job).unwrap()
-        })
-    };
-    assert_eq!(recompute(&keys.settings), keys.verifying_key);
-    assert_eq!(ChainPlan { length: 1, ..ChainPlan::new(BoundaryMode::Hashed) }.run()[0].keys(), keys, "set up again");
-
-    let mut foreign = keys.srs.clone();
-    foreign.verifier = hashed()[2].keys().srs.verifier.replacen("01", "02", 2);
-    let error = with_job(directory.path(), Limits::default(), |job| {
-        backend.verifying_key(&link.files.model, &keys.settings, &foreign, job).unwrap_err()
-    });
-    assert!(error.to_string().contains("is not the SRS under which these keys were made"), "{error}");
 }
 
 #[test]

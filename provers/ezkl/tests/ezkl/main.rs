@@ -6,6 +6,7 @@ mod forgeries;
 mod install;
 mod limits;
 mod links;
+mod recompute;
 mod settings;
 mod steps;
 mod support;
