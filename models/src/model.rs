@@ -200,6 +200,6 @@ impl OnnxModel {
 
     /// The whole model, normalised, as the bytes of an ONNX file.
     pub fn to_onnx(&self) -> Vec<u8> {
-        proto::encode(&self.graph.to_model())
+        proto::encode_model(&self.graph.to_model())
     }
 }

@@ -13,6 +13,8 @@ pub(crate) use tract_onnx::pb::{
     ValueInfoProto, type_proto,
 };
 
+mod written;
+
 use crate::error::ModelError;
 
 const IR_VERSION_FIELD: u64 = 1;
@@ -42,9 +44,9 @@ pub(crate) fn decode_model(bytes: &[u8]) -> Result<ModelProto, ModelError> {
     ModelProto::decode(bytes).map_err(|cause| ModelError::Malformed { reason: cause.to_string() })
 }
 
-/// Encodes a message; equal messages give equal bytes, because no ONNX message has a map.
-pub(crate) fn encode(message: &impl Message) -> Vec<u8> {
-    message.encode_to_vec()
+/// Encodes a model; equal models give equal bytes, because no ONNX message has a map.
+pub(crate) fn encode_model(model: &ModelProto) -> Vec<u8> {
+    written::Model::from(model).encode_to_vec()
 }
 
 /// Walks the outermost fields only: cheap, and precise about where a file ends early.

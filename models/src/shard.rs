@@ -108,7 +108,7 @@ pub(crate) fn write(
         constants: constants.map(|(name, constant)| (name.clone(), constant.clone())).collect::<BTreeMap<_, _>>(),
         nodes,
     };
-    proto::encode(&shard.to_model())
+    proto::encode_model(&shard.to_model())
 }
 
 fn pass_on(from: &str, to: &str) -> NodeProto {

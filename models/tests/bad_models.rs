@@ -141,6 +141,8 @@ fn operators_that_are_unknown() {
     let mut foreign = relu();
     foreign.graph().node[0].domain = "com.example".to_owned();
     refused!(foreign.bytes(), ModelError::UnsupportedOperator { .. }, "`r`", "com.example.Relu");
+    let miscomputed = Builder::new().input("x", &[1]).node("c", "Celu", &["x"], &["y"]).output("y");
+    refused!(miscomputed.bytes(), ModelError::UnsupportedOperator { .. }, "`c`", "Celu");
     let nameless = Builder::new().input("x", &[1]).node("", "Frobnicate", &["x"], &["y"]).output("y");
     refused!(nameless.bytes(), ModelError::UnsupportedOperator { .. }, "`Frobnicate_0`");
 }

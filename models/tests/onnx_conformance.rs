@@ -157,13 +157,21 @@ fn attention() {
 
 /// A model written by hand, with two random samples, cut into each of `counts`.
 fn written_conforms(mut builder: Builder, input_shape: &[i64], outputs: &[(&str, &[i64])], counts: &[usize]) {
+    declare(&mut builder, outputs);
+    bytes_conform(&builder.bytes(), input_shape, counts);
+}
+
+fn declare(builder: &mut Builder, outputs: &[(&str, &[i64])]) {
     let fixed = |shape: &[i64]| shape.iter().map(|&d| Dim::Fixed(d)).collect::<Vec<_>>();
     for (name, shape) in outputs {
         builder.graph().output.push(info(name, FLOAT, &fixed(shape)));
     }
+}
+
+fn bytes_conform(onnx: &[u8], input_shape: &[i64], counts: &[usize]) {
     let folder = tempfile::tempdir().unwrap();
     let model_file = folder.path().join("written.onnx");
-    fs::write(&model_file, builder.bytes()).unwrap();
+    fs::write(&model_file, onnx).unwrap();
     let source = ModelSource::resolve(model_file.to_str().unwrap()).unwrap();
     let model = OnnxModel::load(&source, &LoadOptions::default()).unwrap();
     let samples = input::samples(&source, &model, 2, 1).unwrap();
@@ -233,6 +241,32 @@ fn defaults_and_automatic_padding_mean_the_same_when_written_out() {
         .node_with("full", "Gemm", &["g", "w3"], &["h"], vec![int("transB", 1)])
         .node("soft", "Softmax", &["h"], &["y"]);
     written_conforms(builder, &[1, 2, 9, 8], &[("y", &[1, 5])], &[1, 4, 9]);
+}
+
+#[test]
+fn attributes_of_value_zero_are_written() {
+    // Left out, they would stand for the operators' defaults: 1 for Flatten, -1 for Softmax, none for Concat.
+    let axis = || vec![int("axis", 1)];
+    let mut builder = Builder::new()
+        .input("x", &[3, 4])
+        .weights("w", &[3, 4], &ramp(12))
+        .node_with("soft", "Softmax", &["x"], &["a"], axis())
+        .node_with("both", "Concat", &["a", "w"], &["b"], axis())
+        .node_with("flat", "Flatten", &["b"], &["y"], axis());
+    declare(&mut builder, &[("y", &[1, 24])]);
+    // The test's own writer leaves zeros out as well, so the bytes of each `axis = 1` are changed: field 3, value 1.
+    let mut bytes = builder.bytes();
+    let found: Vec<usize> = (0..bytes.len() - 6).filter(|&at| &bytes[at..at + 6] == b"axis\x18\x01").collect();
+    assert_eq!(found.len(), 3);
+    found.iter().for_each(|at| bytes[at + 5] = 0);
+    bytes_conform(&bytes, &[3, 4], &[1, 3]);
+}
+
+#[test]
+fn resizing_by_scales() {
+    let builder = Builder::new().input("x", &[1, 2, 3, 3]).weights("by", &[4], &[1.0, 1.0, 2.0, 2.0]);
+    let builder = builder.node_with("up", "Resize", &["x", "", "by"], &["a"], vec![text("mode", "linear")]);
+    written_conforms(builder.node("r", "Relu", &["a"], &["y"]), &[1, 2, 3, 3], &[("y", &[1, 2, 6, 6])], &[1, 2]);
 }
 
 #[test]
