@@ -34,7 +34,7 @@ fn main() -> ExitCode {
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("error: starting the runtime: {error}");
+            output::say(&format!("error: starting the runtime: {error}"));
             return ExitCode::FAILURE;
         }
     };
@@ -44,7 +44,7 @@ fn main() -> ExitCode {
     match result {
         Ok(outcome) => outcome.into(),
         Err(error) => {
-            eprintln!("error: {}", cli::describe(&error));
+            output::say(&format!("error: {}", cli::describe(&error)));
             cli::exit_code_of(&error)
         }
     }

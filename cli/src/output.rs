@@ -87,20 +87,25 @@ impl Output {
 
     /// Says something to the person at the terminal.
     pub(crate) fn say(&self, message: &str) {
-        eprintln!("{message}");
+        say(message);
     }
 
     /// Says something that only a person who asked for more wants to read.
     pub(crate) fn detail(&self, message: &str) {
         if self.verbose {
-            eprintln!("{message}");
+            say(message);
         }
     }
 
     /// Says something that must not be missed.
     pub(crate) fn warn(&self, message: &str) {
-        eprintln!("WARNING: {message}");
+        say(&format!("WARNING: {message}"));
     }
+}
+
+/// Says something to the person at the terminal; a closed standard error means that nobody is there to read it.
+pub(crate) fn say(message: &str) {
+    let _nobody_reads = writeln!(io::stderr(), "{message}");
 }
 
 fn write_all(text: &str) -> io::Result<()> {

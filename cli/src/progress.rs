@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::output;
+
 /// A phase of work that may take long. The display ends with the value.
 #[derive(Debug)]
 pub(crate) struct Phase {
@@ -18,7 +20,7 @@ impl Phase {
     /// Begins a phase; away from a terminal its title is printed once.
     pub(crate) fn begin(title: &str, verbose: bool) -> Self {
         if !io::stderr().is_terminal() {
-            eprintln!("{title}");
+            output::say(title);
             return Self { bar: None, verbose, last: title.to_owned() };
         }
         let style = ProgressStyle::with_template("{spinner} {wide_msg} {elapsed}")
@@ -35,7 +37,7 @@ impl Phase {
         }
         match &self.bar {
             Some(bar) => bar.set_message(message.to_owned()),
-            None if self.verbose => eprintln!("{message}"),
+            None if self.verbose => output::say(message),
             None => {}
         }
         message.clone_into(&mut self.last);

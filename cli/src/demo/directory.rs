@@ -5,12 +5,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use shardproof_common::artifacts::digest_of_file;
+use shardproof_common::card::ModelCard;
 use shardproof_common::ids::Digest;
 use shardproof_common::keyfile;
 use shardproof_common::receipt::PublicKey;
 use shardproof_models::ModelSource;
 
 use super::DemoArgs;
+use crate::card::insecure_test_srs;
 
 /// Bundle, card, model, input, answer and logs, which stay, and the data of the processes, which goes with this value
 /// unless it is to be kept.
@@ -105,19 +107,21 @@ impl DemoDirectory {
     }
 
     /// Where everything is and what to try next.
-    pub(super) fn next_steps(&self, args: &DemoArgs, has_bundle: bool) -> String {
+    pub(super) fn next_steps(&self, args: &DemoArgs, card: &ModelCard, has_bundle: bool) -> String {
         let program = program();
         let show = |path: PathBuf| path.display().to_string();
         if !has_bundle {
             return format!("\ncard    {}\n\nNext: {program} demo {} --backend ezkl\n", show(self.card()), args.model);
         }
+        let allow = if insecure_test_srs(card) { " --allow-test-srs" } else { "" };
         format!(
             "\nbundle  {bundle}\ncard    {card}\n\n\
-             Verify it yourself, without the services:\n  {program} verify {bundle} --card {card} --model {model} \\\n    \
-             --input {input} --output {answer} --allow-test-srs\n\
+             Verify it yourself, without the services:\n  {program} verify {bundle} --card {card} \\\n    \
+             --owner-key {owner} \\\n    --model {model} --input {input} \\\n    --output {answer}{allow}\n\
              Next: {next}\n",
             bundle = show(self.bundle()),
             card = show(self.card()),
+            owner = card.owner,
             model = show(self.model()),
             input = show(self.input()),
             answer = show(self.answer()),

@@ -143,7 +143,8 @@ async fn body(
         bundle: verification.as_ref().map(|_| directory.bundle()).as_deref(),
         card_path: &directory.card(),
     });
-    output.data(&report, |report| report.render() + &directory.next_steps(args, verification.is_some()))?;
+    output
+        .data(&report, |report| report.render() + &directory.next_steps(args, &served.card, verification.is_some()))?;
     Ok(report.outcome())
 }
 
