@@ -112,3 +112,84 @@ fn a_client_that_waits_says_so_and_finds_a_coordinator_that_comes_later() {
     let _worker = Service::start(&worker, &directory.path().join("worker"));
     assert!(client.wait().unwrap().success());
 }
+
+const TINY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/tiny.onnx");
+
+/// A coordinator with `extra` arguments that serves the tiny network, and the file of an input for it.
+fn serve_tiny(data: &Path, shards: &str, extra: &[&str]) -> (Service, String) {
+    let input = data.join("input.json");
+    std::fs::write(&input, r#"{"input_data": [[0.5, -0.25, 0.75, 1.0]]}"#).unwrap();
+    let arguments = [&["coordinator", "127.0.0.1", "0", shards, TINY], extra].concat();
+    (Service::start(&arguments, &data.join("coordinator")), input.to_str().unwrap().to_owned())
+}
+
+#[test]
+fn a_run_is_proven_shard_by_shard_and_its_bundle_verifies() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let (coordinator, input) = serve_tiny(directory.path(), "2", &[]);
+    let start = |role: &str| {
+        let arguments = ["worker", "127.0.0.1", "0", "127.0.0.1", coordinator.port(), role];
+        Service::start(&arguments, &directory.path().join(role))
+    };
+    let _workers = [start("LAST"), start("FIRST")];
+    let at = ["--coordinator", &coordinator.address];
+    let with = |args: &[&str]| json(&[args, &at].concat());
+
+    let answered = with(&["infer", "--wait", "--input", &input]);
+    let run = answered["run"].as_str().unwrap();
+    let said = fails(1, &[&["prove", run, "--shard", "2"], at.as_slice()].concat());
+    assert!(said.contains("shard 2"), "{said}");
+    let partial = with(&["prove", run, "--shard", "1", "--out", &path("partial.bundle")]);
+    assert_eq!(partial["state"], "partial");
+    let verified = with(&["prove", run, "--out", &path("run.bundle")]);
+    assert_eq!(verified["state"], "verified");
+    assert_eq!(verified["bundle"].as_str().unwrap(), path("run.bundle"));
+    with(&["card", "fetch", "--out", &path("card.json")]);
+    drop(coordinator);
+
+    let answer = path("answer.json");
+    std::fs::write(&answer, answered.to_string()).unwrap();
+    let (card, bundle, partial) = (path("card.json"), path("run.bundle"), path("partial.bundle"));
+    let supplied = ["--card", &card, "--allow-test-srs", "--input", &input, "--output", &answer, "--model", TINY];
+    let report = json(&[&["verify", &bundle], supplied.as_slice()].concat());
+    assert_eq!(report["status"], "verified");
+    let output = shardproof(&[&["verify", &partial], supplied.as_slice()].concat()).output().unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    assert!(String::from_utf8(output.stdout).unwrap().contains("partial: not everything is proven"));
+}
+
+#[test]
+fn every_command_that_reports_a_rejected_run_exits_3_and_names_shard_and_worker() {
+    let directory = tempfile::tempdir().unwrap();
+    let (coordinator, input) = serve_tiny(directory.path(), "1", &["--rejoin-grace", "1"]);
+    let arguments = ["worker", "127.0.0.1", "0", "127.0.0.1", coordinator.port(), "SOLO", "--prove-delay-ms", "600000"];
+    let worker = Service::start(&arguments, &directory.path().join("worker"));
+    let at = ["--coordinator", &coordinator.address];
+    let answered = json(&[&["infer", "--wait", "--input", &input], at.as_slice()].concat());
+    let run = answered["run"].as_str().unwrap();
+    let key = answered["shards"][0]["worker"].as_str().unwrap();
+
+    let mut proving = std::process::Command::new(env!("CARGO_BIN_EXE_shardproof"));
+    proving.args(["prove", run, "--json", "-v"]).args(at).current_dir(directory.path());
+    let mut proving = proving.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let said = BufReader::new(proving.stderr.take().unwrap()).lines();
+    // Once the proof is owed, its worker dies and does not come back.
+    let mut said = said.map(Result::unwrap);
+    assert!(said.any(|line| line.contains("0 of 1 verified")));
+    drop(worker);
+    drop(said);
+    let output = proving.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    let rejected: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(rejected["state"], "rejected");
+    assert_eq!(rejected["rejected"]["shard"], 0);
+    assert_eq!(rejected["rejected"]["worker"], key);
+
+    for command in [["watch", run].as_slice(), &["runs"]] {
+        let output = shardproof(&[command, &at].concat()).output().unwrap();
+        assert_eq!(output.status.code(), Some(3), "{command:?}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.contains("rejected") && text.contains("shard 0"), "{text}");
+    }
+}
