@@ -38,7 +38,13 @@ pub trait Backend: Send + Sync {
     ///
     /// # Errors
     /// When the backend fails, exceeds its limits, or the statement is not true.
-    fn prove(&self, shard: &ShardFiles, input: &[Tensor], statement: &Statement, job: &Job<'_>) -> Result<Proof, BackendError>;
+    fn prove(
+        &self,
+        shard: &ShardFiles,
+        input: &[Tensor],
+        statement: &Statement,
+        job: &Job<'_>,
+    ) -> Result<Proof, BackendError>;
 }
 
 /// What a proof system does for whoever checks.

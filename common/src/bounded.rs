@@ -97,7 +97,9 @@ where
 }
 
 /// A list of at most `COUNT` lists of at most `LENGTH` bytes each.
-pub(crate) fn byte_lists<'de, D, const COUNT: usize, const LENGTH: usize>(deserializer: D) -> Result<Vec<Vec<u8>>, D::Error>
+pub(crate) fn byte_lists<'de, D, const COUNT: usize, const LENGTH: usize>(
+    deserializer: D,
+) -> Result<Vec<Vec<u8>>, D::Error>
 where
     D: Deserializer<'de>,
 {

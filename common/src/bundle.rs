@@ -273,7 +273,9 @@ pub enum BundleError {
         bytes: usize,
     },
     /// More than a bundle can have.
-    #[error("a bundle of {shards} shards and {boundaries} boundaries exceeds the {MAX_SHARDS} shards that one can have")]
+    #[error(
+        "a bundle of {shards} shards and {boundaries} boundaries exceeds the {MAX_SHARDS} shards that one can have"
+    )]
     TooManyShards {
         /// Shards found.
         shards: usize,

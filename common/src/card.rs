@@ -7,8 +7,8 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::ids::{Digest, PROTOCOL_VERSION};
 use crate::bundle::MAX_SHARDS;
+use crate::ids::{Digest, PROTOCOL_VERSION};
 use crate::plan::{BackendKind, BackendOptions, BoundaryMode, BoundaryPlan, BoundaryTensor, Plan, ShardPlan};
 use crate::receipt::{Identity, PublicKey, SignatureBytes, SignatureError};
 use crate::statement::BackendId;
@@ -178,7 +178,8 @@ impl ModelCard {
             }
         }
         let shards = body.plan.shards.len();
-        if shards == 0 || shards > MAX_SHARDS || body.shards.len() != shards || body.plan.boundaries.len() != shards + 1 {
+        if shards == 0 || shards > MAX_SHARDS || body.shards.len() != shards || body.plan.boundaries.len() != shards + 1
+        {
             return Err(CardError::Counts { shards, cards: body.shards.len(), boundaries: body.plan.boundaries.len() });
         }
         for (index, (shard, plan)) in body.shards.iter().zip(&body.plan.shards).enumerate() {
@@ -186,7 +187,9 @@ impl ModelCard {
             for (specs, boundary) in [(&shard.input, index), (&shard.output, index + 1)] {
                 check_tensors(shard.backend.kind, specs, boundary)?;
                 let planned = &body.plan.boundaries[boundary].tensors;
-                let same = |(spec, tensor): (&TensorSpec, &BoundaryTensor)| spec.name == tensor.name && spec.shape == tensor.shape;
+                let same = |(spec, tensor): (&TensorSpec, &BoundaryTensor)| {
+                    spec.name == tensor.name && spec.shape == tensor.shape
+                };
                 if specs.len() != planned.len() || !specs.iter().zip(planned).all(same) {
                     return Err(CardError::Boundary { shard: index, boundary });
                 }
@@ -196,10 +199,9 @@ impl ModelCard {
             check_neighbours(index + 1, &pair[0], &pair[1], body.plan.boundaries[index + 1].mode)?;
         }
         let shown = |boundary: &BoundaryPlan| boundary.mode == BoundaryMode::Public;
-        if let (BackendKind::Float, Some(boundary)) = (
-            body.shards[0].backend.kind,
-            body.plan.boundaries.iter().position(|boundary| !shown(boundary)),
-        ) {
+        if let (BackendKind::Float, Some(boundary)) =
+            (body.shards[0].backend.kind, body.plan.boundaries.iter().position(|boundary| !shown(boundary)))
+        {
             return Err(CardError::FloatCommitted { boundary });
         }
         Ok(self.owner.verify(self.digest(), &self.signature)?)
@@ -231,7 +233,8 @@ fn check_tensors(kind: BackendKind, specs: &[TensorSpec], boundary: usize) -> Re
         return Err(CardError::TensorCount { boundary, found: specs.len() });
     }
     for spec in specs {
-        let scale_fits = if kind == BackendKind::Float { spec.scale == 0 } else { spec.scale.unsigned_abs() <= MAX_SCALE };
+        let scale_fits =
+            if kind == BackendKind::Float { spec.scale == 0 } else { spec.scale.unsigned_abs() <= MAX_SCALE };
         if spec.shape.len() > MAX_RANK || !(1..=MAX_ELEMENTS).contains(&spec.elements()) || !scale_fits {
             let (tensor, shape, scale) = (spec.name.clone(), spec.shape.clone(), spec.scale);
             return Err(CardError::Tensor { boundary, tensor, shape, scale });

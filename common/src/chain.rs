@@ -111,21 +111,30 @@ fn check_card(bundle: &Bundle, card: &ModelCard, options: &VerifyOptions<'_>, le
         return false;
     }
     let (expected, found) = (card.digest(), bundle.card);
-    let same = || Refusal::of_bundle(Check::Card, format!("the bundle was made under card {found}, this one is {expected}"));
+    let same =
+        || Refusal::of_bundle(Check::Card, format!("the bundle was made under card {found}, this one is {expected}"));
     ledger.record(Check::Card, if expected == found { Ok(()) } else { Err(same()) });
 
     let owner = |expected: PublicKey| {
         let reason = || format!("expected the card of owner {expected}, found one of {}", card.owner);
         if expected == card.owner { Ok(()) } else { Err(Refusal::of_bundle(Check::OwnerKey, reason())) }
     };
-    ledger.record_supplied(Check::OwnerKey, options.owner_key.map(owner), "--owner-key: whose card this is was not compared");
+    ledger.record_supplied(
+        Check::OwnerKey,
+        options.owner_key.map(owner),
+        "--owner-key: whose card this is was not compared",
+    );
 
     let model = |found: Digest| {
         let expected = card.body.plan.model;
         let reason = || format!("the card is for model {expected}, the given file is {found}");
         if expected == found { Ok(()) } else { Err(Refusal::of_bundle(Check::ModelFile, reason())) }
     };
-    ledger.record_supplied(Check::ModelFile, options.model.map(model), "--model: the card was not compared with a model file");
+    ledger.record_supplied(
+        Check::ModelFile,
+        options.model.map(model),
+        "--model: the card was not compared with a model file",
+    );
     true
 }
 
@@ -171,12 +180,22 @@ impl<'a> Chain<'a> {
         self.places.iter().zip(&self.bundle.shards)
     }
 
-    fn each_shard(&self, check: Check, ledger: &mut Ledger, holds: impl Fn(&Place<'a>, &ShardRecord) -> Result<(), String>) {
+    fn each_shard(
+        &self,
+        check: Check,
+        ledger: &mut Ledger,
+        holds: impl Fn(&Place<'a>, &ShardRecord) -> Result<(), String>,
+    ) {
         let first = self.shards().find_map(|(place, record)| Some((place, record, holds(place, record).err()?)));
-        ledger.record(check, match first {
-            Some((place, record, reason)) => Err(Refusal::of_shard(check, place.index, record.receipt.worker, reason)),
-            None => Ok(()),
-        });
+        ledger.record(
+            check,
+            match first {
+                Some((place, record, reason)) => {
+                    Err(Refusal::of_shard(check, place.index, record.receipt.worker, reason))
+                }
+                None => Ok(()),
+            },
+        );
     }
 
     /// What each receipt says by itself.
@@ -185,9 +204,13 @@ impl<'a> Chain<'a> {
         self.each_shard(Check::Leftover, ledger, shard::check_leftover);
         self.each_shard(Check::RunId, ledger, |_, record| shard::check_run(&record.receipt.statement, self.bundle.run));
         self.each_shard(Check::Statement, ledger, |place, record| place.check_statement(&record.receipt.statement));
-        self.each_shard(Check::Admission, ledger, |place, record| place.check_admission(&record.receipt, &record.admission));
+        self.each_shard(Check::Admission, ledger, |place, record| {
+            place.check_admission(&record.receipt, &record.admission)
+        });
         self.each_shard(Check::Receipt, ledger, |_, record| record.receipt.check().map_err(|error| error.to_string()));
-        self.each_shard(Check::BoundaryForm, ledger, |place, record| place.check_boundary_form(&record.receipt.statement));
+        self.each_shard(Check::BoundaryForm, ledger, |place, record| {
+            place.check_boundary_form(&record.receipt.statement)
+        });
     }
 
     /// Each inner boundary is the same on both its sides.
@@ -207,7 +230,9 @@ impl<'a> Chain<'a> {
     fn open_boundaries(&self, ledger: &mut Ledger) -> Vec<Option<Vec<Tensor>>> {
         let mut opened = Vec::with_capacity(self.bundle.boundaries.len());
         ledger.record(Check::BoundaryTensors, Ok(()));
-        for (boundary, (plan, encoded)) in self.card.body.plan.boundaries.iter().zip(&self.bundle.boundaries).enumerate() {
+        for (boundary, (plan, encoded)) in
+            self.card.body.plan.boundaries.iter().zip(&self.bundle.boundaries).enumerate()
+        {
             let Some((place, record)) = self.shards().nth(boundary.saturating_sub(1)) else { continue };
             let statement = &record.receipt.statement;
             let side = if boundary == 0 { &statement.input } else { &statement.output };
@@ -218,8 +243,12 @@ impl<'a> Chain<'a> {
                 (Some(encoded), BoundaryMode::Public) => {
                     place.open(encoded, side).map(Some).map_err(|reason| refuse(Check::BoundaryTensors, reason))
                 }
-                (None, BoundaryMode::Public) => Err(refuse(Check::BoundaryTensors, "the tensors are missing".to_owned())),
-                (Some(_), mode) => Err(refuse(Check::Leftover, format!("the plan makes it {mode}, yet there are tensors"))),
+                (None, BoundaryMode::Public) => {
+                    Err(refuse(Check::BoundaryTensors, "the tensors are missing".to_owned()))
+                }
+                (Some(_), mode) => {
+                    Err(refuse(Check::Leftover, format!("the plan makes it {mode}, yet there are tensors")))
+                }
                 (None, _) => Ok(None),
             };
             opened.push(tensors.unwrap_or_else(|refusal| {
@@ -244,7 +273,11 @@ impl<'a> Chain<'a> {
                 let specs = &first.0.registered.input;
                 let compared = given.zip(found).map(|(given, found)| shard::compare_input(given, specs, found));
                 let compared = compared.map(|result| result.map_err(|reason| refusal(Check::Input, first, reason)));
-                ledger.record_supplied(Check::Input, compared, "--input: the run's input was not compared with a client's");
+                ledger.record_supplied(
+                    Check::Input,
+                    compared,
+                    "--input: the run's input was not compared with a client's",
+                );
             }
         }
         match (self.options.output, &answer) {
@@ -252,7 +285,11 @@ impl<'a> Chain<'a> {
             (given, found) => {
                 let compared = given.zip(found.as_deref()).map(|(given, found)| shard::compare_output(given, found));
                 let compared = compared.map(|result| result.map_err(|reason| refusal(Check::Output, last, reason)));
-                ledger.record_supplied(Check::Output, compared, "--output: the run's output was not compared with an answer");
+                ledger.record_supplied(
+                    Check::Output,
+                    compared,
+                    "--output: the run's output was not compared with an answer",
+                );
             }
         }
         answer
@@ -266,7 +303,8 @@ impl<'a> Chain<'a> {
         job: &Job<'_>,
         ledger: &mut Ledger,
     ) -> Result<Vec<ProofState>, ChainError> {
-        let state = |record: &ShardRecord| if record.proof.is_some() { ProofState::Unchecked } else { ProofState::Absent };
+        let state =
+            |record: &ShardRecord| if record.proof.is_some() { ProofState::Unchecked } else { ProofState::Absent };
         let mut states: Vec<_> = self.bundle.shards.iter().map(state).collect();
         let proven = match self.with_verifiers(verifiers) {
             Ok(proven) => proven,
@@ -327,7 +365,8 @@ impl<'a> Chain<'a> {
             Err(refusal) if self.options.allow_test_srs => ledger.waive(Check::Srs, &refusal, "--allow-test-srs"),
             srs => ledger.record_proven(Check::Srs, srs, missing),
         }
-        let key = each(Check::VerifyingKey, &|shard| proof::check_verifying_key(shard.place, &shard.proof.verifying_key));
+        let key =
+            each(Check::VerifyingKey, &|shard| proof::check_verifying_key(shard.place, &shard.proof.verifying_key));
         ledger.record_proven(Check::VerifyingKey, key, missing);
         if let Err(refusal) = each(Check::Weights, &|shard| proof::weights_tie(shard.place).map(drop)) {
             ledger.fail(refusal);
@@ -343,16 +382,20 @@ impl<'a> Chain<'a> {
         let flags: Vec<_> = absent.map(|(place, _)| format!("--shard {}", place.index)).collect();
         match flags.len() {
             0 => None,
-            all if all == self.places.len() => Some(format!("no shard is proven: `shardproof prove {}`", self.bundle.run)),
+            all if all == self.places.len() => {
+                Some(format!("no shard is proven: `shardproof prove {}`", self.bundle.run))
+            }
             _ => Some(format!("not every shard is proven: `shardproof prove {} {}`", self.bundle.run, flags.join(" "))),
         }
     }
 
     /// Says which shards' weights nothing binds to the model, if any.
     fn unbound_weights(&self) -> Option<String> {
-        let unbound = self.places.iter().filter(|place| !matches!(proof::weights_tie(place), Ok(WeightsTie::Registered)));
+        let unbound =
+            self.places.iter().filter(|place| !matches!(proof::weights_tie(place), Ok(WeightsTie::Registered)));
         let shards: Vec<_> = unbound.map(|place| place.index.to_string()).collect();
-        let nothing = "the weights are private, nothing binds them to the model: a plan with fixed or hashed weights would";
+        let nothing =
+            "the weights are private, nothing binds them to the model: a plan with fixed or hashed weights would";
         if shards.is_empty() { None } else { Some(format!("shards {}: {nothing}", shards.join(", "))) }
     }
 

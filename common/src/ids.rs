@@ -72,7 +72,8 @@ impl FromStr for Digest {
 
     fn from_str(text: &str) -> Result<Self, ParseIdError> {
         let mut bytes = [0; 32];
-        hex::decode_to_slice(text, &mut bytes).map_err(|_| ParseIdError::Digest { found: text.chars().take(80).collect() })?;
+        hex::decode_to_slice(text, &mut bytes)
+            .map_err(|_| ParseIdError::Digest { found: text.chars().take(80).collect() })?;
         if text.bytes().any(|c| c.is_ascii_uppercase()) {
             return Err(ParseIdError::Digest { found: text.to_owned() });
         }

@@ -113,7 +113,11 @@ impl Boundary {
                 return Err(BoundaryMismatch::Shape { tensor, expected, found });
             }
             if found.scale != spec.scale {
-                return Err(BoundaryMismatch::Scale { tensor: spec.name.clone(), expected: spec.scale, found: found.scale });
+                return Err(BoundaryMismatch::Scale {
+                    tensor: spec.name.clone(),
+                    expected: spec.scale,
+                    found: found.scale,
+                });
             }
         }
         match &self.binding {

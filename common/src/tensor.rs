@@ -203,7 +203,11 @@ struct Reader<'a> {
 impl<'a> Reader<'a> {
     fn take(&mut self, length: usize) -> Result<&'a [u8], TensorError> {
         let rest = &self.bytes[self.offset..];
-        let taken = rest.get(..length).ok_or(TensorError::Truncated { offset: self.offset, needed: length, found: rest.len() })?;
+        let taken = rest.get(..length).ok_or(TensorError::Truncated {
+            offset: self.offset,
+            needed: length,
+            found: rest.len(),
+        })?;
         self.offset += length;
         Ok(taken)
     }
@@ -223,7 +227,8 @@ impl<'a> Reader<'a> {
         if rank > MAX_RANK {
             return Err(TensorError::Malformed { offset: start, expected: "at most 8 dimensions" });
         }
-        let shape = (0..rank).map(|_| Ok(u64::from_le_bytes(self.array()?))).collect::<Result<Vec<_>, TensorError>>()?;
+        let shape =
+            (0..rank).map(|_| Ok(u64::from_le_bytes(self.array()?))).collect::<Result<Vec<_>, TensorError>>()?;
         let elements = shape.iter().try_fold(1u64, |product, &extent| product.checked_mul(extent));
         let elements = elements
             .filter(|&n| n <= MAX_ELEMENTS)

@@ -43,9 +43,10 @@ fn tampered(value: &serde_json::Value) -> Vec<serde_json::Value> {
             vec![Value::from(exchanged), Value::from(format!("{text}0"))]
         }
         Value::Array(items) => {
-            let replaced = items.iter().enumerate().flat_map(|(index, item)| {
-                tampered(item).into_iter().map(move |item| (index, item))
-            });
+            let replaced = items
+                .iter()
+                .enumerate()
+                .flat_map(|(index, item)| tampered(item).into_iter().map(move |item| (index, item)));
             let mut all: Vec<_> = replaced
                 .map(|(index, item)| {
                     let mut items = items.clone();
@@ -129,7 +130,9 @@ fn every_removed_field_is_refused_or_means_the_same() {
 #[test]
 fn a_repeated_field_is_refused() {
     let text = card().to_json().replacen("\"name\": \"mock\"", "\"name\": \"mock\", \"name\": \"mock\"", 1);
-    assert!(matches!(ModelCard::parse(text.as_bytes()), Err(CardError::Json(error)) if error.to_string().contains("duplicate")));
+    assert!(
+        matches!(ModelCard::parse(text.as_bytes()), Err(CardError::Json(error)) if error.to_string().contains("duplicate"))
+    );
 }
 
 #[test]

@@ -177,7 +177,8 @@ fn a_printed_answer_is_the_answer() {
 
 #[test]
 fn a_broken_chain_is_rejected_even_where_proofs_cannot_be_checked() {
-    let (bundle, card) = Scenario::new(2, BoundaryMode::Hashed).seal_with(|_, statement| statement.plan = statement.model);
+    let (bundle, card) =
+        Scenario::new(2, BoundaryMode::Hashed).seal_with(|_, statement| statement.plan = statement.model);
     let report = with_job(|job| chain::verify(&bundle, &card, &VerifyOptions::default(), &[], job)).unwrap();
     assert_only(&report, Check::Statement, Some(0), "expected plan");
 }
@@ -227,7 +228,8 @@ fn the_json_report_is_stable() {
     assert_eq!(json["shards"][1]["proof"], "verified");
     assert!(json["outputs"].as_array().is_some_and(|values| values.len() == 3));
 
-    let (bundle, card) = Scenario::new(2, BoundaryMode::Hashed).seal_with(|_, statement| statement.plan = statement.model);
+    let (bundle, card) =
+        Scenario::new(2, BoundaryMode::Hashed).seal_with(|_, statement| statement.plan = statement.model);
     let report = verify(&bundle, &card, &VerifyOptions::default()).unwrap();
     let json = serde_json::to_value(&report).unwrap();
     assert_eq!(json["status"], "rejected");

@@ -213,7 +213,8 @@ fn admission_signed_as_something_else() {
     let scenario = hashed();
     let report = after(&scenario, |bundle| {
         let admission = &mut bundle.shards[2].admission;
-        admission.signature = scenario.authority.sign(Digest::derive("shardproof 1 card", &(admission.worker, admission.plan)));
+        admission.signature =
+            scenario.authority.sign(Digest::derive("shardproof 1 card", &(admission.worker, admission.plan)));
     });
     assert_only(&report, Check::Admission, Some(2), "signature is not by");
 }
@@ -317,7 +318,12 @@ fn boundary_tensors_missing() {
     let scenario = Scenario::new(3, BoundaryMode::Public);
     for boundary in 0..4 {
         let report = after(&scenario, |bundle| bundle.boundaries[boundary] = None);
-        assert_only(&report, Check::BoundaryTensors, Some(boundary.saturating_sub(1) as u32), "the tensors are missing");
+        assert_only(
+            &report,
+            Check::BoundaryTensors,
+            Some(boundary.saturating_sub(1) as u32),
+            "the tensors are missing",
+        );
     }
 }
 

@@ -41,7 +41,9 @@ fn verdict(request: &ShardCheck<'_>) -> Result<(), ShardError> {
 #[track_caller]
 fn assert_refused(result: Result<(), ShardError>, check: Check) {
     match result {
-        Err(ShardError::Refused(Refusal { check: found, shard: Some(_), worker: Some(_), .. })) => assert_eq!(found, check),
+        Err(ShardError::Refused(Refusal { check: found, shard: Some(_), worker: Some(_), .. })) => {
+            assert_eq!(found, check)
+        }
         other => panic!("expected `{check}` to refuse, found {other:?}"),
     }
 }
@@ -118,7 +120,9 @@ fn links_are_refused_by_name() {
         ("put out in shape [1, 3], taken in as [3]", &|s| s.input.tensors[0].shape = vec![3]),
         ("put out at scale 9, taken in at 0", &|s| s.input.tensors[1].scale = 0),
         ("2 tensors were put out, 1 taken in", &|s| drop(s.input.tensors.pop())),
-        ("one side shows its tensors", &|s| s.input.binding = shardproof_common::statement::Binding::Public(Digest::of(b""))),
+        ("one side shows its tensors", &|s| {
+            s.input.binding = shardproof_common::statement::Binding::Public(Digest::of(b""))
+        }),
     ];
     for (reason, change) in forgeries {
         let refusal = forge(change);

@@ -21,7 +21,9 @@ impl Coordinator {
             return Err(Status::failed_precondition("float mode proves nothing, so there is no bundle to check"));
         }
         if record.plan != prepared.plan {
-            return Err(Status::failed_precondition(format!("run {run} was made under another plan than the one now served")));
+            return Err(Status::failed_precondition(format!(
+                "run {run} was made under another plan than the one now served"
+            )));
         }
         if matches!(record.state, RunState::Running | RunState::Failed) {
             return Err(Status::failed_precondition(format!("run {run} has no answer, so there is nothing to check")));
@@ -54,10 +56,9 @@ impl Coordinator {
         let admission = Admission::sign(receipt.worker, prepared.plan, &self.owner);
         let made = shard.artifact.filter(|_| matches!(shard.proof, ProofState::Verified | ProofState::Rejected));
         let proof = match (made, prepared.shards[index].verifying_key) {
-            (Some(proof), Some(key)) => Some(ShardProof {
-                verifying_key: self.blob(key, u64::MAX)?,
-                proof: self.blob(proof, MAX_PROOF_BYTES)?,
-            }),
+            (Some(proof), Some(key)) => {
+                Some(ShardProof { verifying_key: self.blob(key, u64::MAX)?, proof: self.blob(proof, MAX_PROOF_BYTES)? })
+            }
             _ => None,
         };
         Ok(ShardRecord { receipt, admission, proof })
@@ -74,7 +75,8 @@ impl Coordinator {
     }
 
     fn blob(&self, artifact: Artifact, limit: u64) -> Result<Blob, Status> {
-        let bytes = self.artifacts.read(artifact.digest, limit).map_err(|error| Status::data_loss(error.to_string()))?;
+        let bytes =
+            self.artifacts.read(artifact.digest, limit).map_err(|error| Status::data_loss(error.to_string()))?;
         Ok(bytes.into())
     }
 

@@ -90,7 +90,8 @@ impl Cluster {
     /// Sends a message; false when the worker is gone or does not read.
     pub(crate) fn send(&self, session: SessionId, message: Message) -> bool {
         let message = CoordinatorMessage { message: Some(message) };
-        let sent = self.connections.get(&session).is_some_and(|connection| connection.stream.try_send(Ok(message)).is_ok());
+        let sent =
+            self.connections.get(&session).is_some_and(|connection| connection.stream.try_send(Ok(message)).is_ok());
         if !sent {
             self.close(session, Status::resource_exhausted("the worker does not read its messages"));
         }
@@ -118,7 +119,8 @@ impl Cluster {
                 Order::Take(session, shard) => given.push((session, shard)),
                 Order::Route(session, neighbours) => {
                     let previous = neighbours.previous.map(|key| key.as_bytes().to_vec().into());
-                    let route = Route { next: neighbours.next.unwrap_or_default(), previous: previous.unwrap_or_default() };
+                    let route =
+                        Route { next: neighbours.next.unwrap_or_default(), previous: previous.unwrap_or_default() };
                     self.send(session, Message::Route(route));
                 }
                 Order::Close(session) => self.close(session, Status::aborted("the worker joined again")),

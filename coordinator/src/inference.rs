@@ -10,9 +10,9 @@ use shardproof_common::plan::BackendKind;
 use shardproof_common::receipt::{Receipt, input_digest};
 use shardproof_common::statement::Boundary;
 use shardproof_common::tensor::{FloatTensor, Tensor, decode_boundary, encode_boundary, encoded_bytes};
+use shardproof_proto::convert;
 use shardproof_proto::transport::{self, activations};
 use shardproof_proto::v1::ActivationHeader;
-use shardproof_proto::convert;
 use tonic::Status;
 
 use crate::record::{RunRecord, RunState};
@@ -32,11 +32,14 @@ impl Coordinator {
         }
         let under_way = self.runs.under_way().len();
         if under_way >= self.settings.max_runs {
-            return Err(Status::resource_exhausted(format!("{under_way} runs are under way, as many as are allowed at a time")));
+            return Err(Status::resource_exhausted(format!(
+                "{under_way} runs are under way, as many as are allowed at a time"
+            )));
         }
         // Room for an input that does not fit, so that the refusal can say what is wrong with it.
         let limit = 65_536 + 2 * encoded_bytes(prepared.input().iter().map(|spec| spec.shape.as_slice()), false);
-        let bytes = self.artifacts.read(input, limit).map_err(|error| Status::invalid_argument(format!("input: {error}")))?;
+        let bytes =
+            self.artifacts.read(input, limit).map_err(|error| Status::invalid_argument(format!("input: {error}")))?;
         let boundary = quantise_input(&prepared, &bytes)?;
         let encoding = encode_boundary(&boundary);
         let stored = self.artifacts.put(&encoding).map_err(|error| Status::resource_exhausted(error.to_string()))?;
@@ -49,7 +52,8 @@ impl Coordinator {
     /// Hands boundary 0 to the first worker and ends the run if its deadline passes.
     async fn start(self: Arc<Self>, run: RunId, encoding: Vec<u8>, prepared: Arc<Prepared>) {
         let deadline = self.settings.run_deadline;
-        let first = self.cluster.with(|registry| registry.holder(ShardIndex(0)).map(|(_, m)| (m.key, m.address.clone())));
+        let first =
+            self.cluster.with(|registry| registry.holder(ShardIndex(0)).map(|(_, m)| (m.key, m.address.clone())));
         let Some((key, address)) = first else {
             let reason = "the worker of shard 0 left".to_owned();
             self.runs.change(run, |record| record.fail(Some(ShardIndex(0)), None, reason)).await;
@@ -76,14 +80,20 @@ impl Coordinator {
             () = self.shutdown.cancelled() => return,
             () = self.wait_while_running(run) => return,
         }
-        self.runs.change(run, |record| {
-            if record.state == RunState::Running {
-                let shard = record.shards.iter().position(|shard| shard.receipt.is_none()).unwrap_or(record.shards.len() - 1);
-                let reason = format!("no answer within {} s: shard {shard} has not been heard of", deadline.as_secs());
-                record.fail(Some(ShardIndex(shard as u32)), None, reason);
-            }
-        })
-        .await;
+        self.runs
+            .change(run, |record| {
+                if record.state == RunState::Running {
+                    let shard = record
+                        .shards
+                        .iter()
+                        .position(|shard| shard.receipt.is_none())
+                        .unwrap_or(record.shards.len() - 1);
+                    let reason =
+                        format!("no answer within {} s: shard {shard} has not been heard of", deadline.as_secs());
+                    record.fail(Some(ShardIndex(shard as u32)), None, reason);
+                }
+            })
+            .await;
     }
 
     async fn wait_while_running(&self, run: RunId) {
@@ -142,11 +152,17 @@ impl Coordinator {
     }
 
     /// Checks who delivers an answer, before its bytes are taken: the worker that holds the last shard, for a run under way.
-    pub(crate) async fn check_answerer(&self, prepared: &Prepared, run: RunId, receipt: &Receipt) -> Result<(), Status> {
+    pub(crate) async fn check_answerer(
+        &self,
+        prepared: &Prepared,
+        run: RunId,
+        receipt: &Receipt,
+    ) -> Result<(), Status> {
         let last = ShardIndex(prepared.shards.len() as u32 - 1);
         chain::check_receipt(receipt, &prepared.card, run, last)
             .map_err(|refusal| Status::invalid_argument(refusal.to_string()))?;
-        let holds = self.cluster.with(|registry| registry.holder(last).is_some_and(|(_, member)| member.key == receipt.worker));
+        let holds =
+            self.cluster.with(|registry| registry.holder(last).is_some_and(|(_, member)| member.key == receipt.worker));
         if !holds {
             return Err(Status::permission_denied("only the worker that holds the last shard delivers answers"));
         }
@@ -166,12 +182,13 @@ impl Coordinator {
             };
             if run.state == RunState::Running && !passed_on {
                 let reason = format!("the worker of shard {shard} was lost before it passed the run on");
-                self.runs.change(run.id, |record| {
-                    if record.state == RunState::Running {
-                        record.fail(Some(shard), Some(worker), reason);
-                    }
-                })
-                .await;
+                self.runs
+                    .change(run.id, |record| {
+                        if record.state == RunState::Running {
+                            record.fail(Some(shard), Some(worker), reason);
+                        }
+                    })
+                    .await;
             }
         }
     }
@@ -202,7 +219,12 @@ struct Mismatch {
 }
 
 /// Compares a receipt with the card, with the input and the answer, and with the neighbours' receipts that are in.
-fn check_receipt(prepared: &Prepared, record: &RunRecord, shard: ShardIndex, receipt: &Receipt) -> Result<(), Mismatch> {
+fn check_receipt(
+    prepared: &Prepared,
+    record: &RunRecord,
+    shard: ShardIndex,
+    receipt: &Receipt,
+) -> Result<(), Mismatch> {
     let refuse = |reason: String| Mismatch { reason, its_fault: true };
     let disputed = |reason: String| Mismatch { reason, its_fault: false };
     chain::check_receipt(receipt, &prepared.card, record.id, shard).map_err(|failure| refuse(failure.to_string()))?;
@@ -264,4 +286,3 @@ fn convert_tensor(
         BackendKind::Ezkl => floats.quantise(scale).map(Tensor::Integer),
     }
 }
-

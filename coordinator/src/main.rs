@@ -4,7 +4,11 @@ use clap::Parser;
 use shardproof_coordinator::CoordinatorArgs;
 
 #[derive(Parser)]
-#[command(name = "coordinator", version, about = "Splits a model over workers, runs it, verifies and chains their proofs")]
+#[command(
+    name = "coordinator",
+    version,
+    about = "Splits a model over workers, runs it, verifies and chains their proofs"
+)]
 struct Cli {
     #[command(flatten)]
     args: CoordinatorArgs,

@@ -28,14 +28,20 @@ impl Coordinator {
         let prepared = self.serving()?;
         let record = self.find_run(run).await?;
         if !prepared.provable() {
-            return Err(Status::failed_precondition("float mode proves nothing: start the coordinator with --backend ezkl"));
+            return Err(Status::failed_precondition(
+                "float mode proves nothing: start the coordinator with --backend ezkl",
+            ));
         }
         if record.plan != prepared.plan {
-            return Err(Status::failed_precondition(format!("run {run} was made under another plan than the one now served")));
+            return Err(Status::failed_precondition(format!(
+                "run {run} was made under another plan than the one now served"
+            )));
         }
         match record.state {
             RunState::Running => return Err(Status::failed_precondition(format!("run {run} has no answer yet"))),
-            RunState::Failed => return Err(Status::failed_precondition(format!("run {run} failed: {}", record.reason))),
+            RunState::Failed => {
+                return Err(Status::failed_precondition(format!("run {run} failed: {}", record.reason)));
+            }
             RunState::Rejected | RunState::Verified => return Ok(record),
             RunState::Answered | RunState::Partial => {}
         }
@@ -48,7 +54,8 @@ impl Coordinator {
         for &shard in &wanted {
             self.prover_of(&record, shard).map_err(Status::failed_precondition)?;
         }
-        let requested = self.runs.change(run, |record| record.request_proofs(&wanted, now_ms())).await.unwrap_or_default();
+        let requested =
+            self.runs.change(run, |record| record.request_proofs(&wanted, now_ms())).await.unwrap_or_default();
         for shard in requested {
             self.send_job(run, shard).await;
             self.tasks.spawn(self.clone().expire(run, shard));
@@ -64,7 +71,10 @@ impl Coordinator {
             registry.by_key(&worker).filter(|(_, member)| member.shard == Some(shard) && member.ready).map(|(id, _)| id)
         });
         held.ok_or_else(|| {
-            format!("the run's boundary of shard {shard} is spooled at worker {}, which is not connected with that shard", worker.short())
+            format!(
+                "the run's boundary of shard {shard} is spooled at worker {}, which is not connected with that shard",
+                worker.short()
+            )
         })
     }
 
@@ -106,7 +116,8 @@ impl Coordinator {
         let back = self.cluster.with(|registry| registry.by_key(&worker).is_some());
         let Ok(record) = self.find_run(run).await else { return };
         if !back && record.owed_by(shard, worker) {
-            let reason = format!("its worker was lost while it owed the proof and did not return within {} s", grace.as_secs());
+            let reason =
+                format!("its worker was lost while it owed the proof and did not return within {} s", grace.as_secs());
             self.reject(run, shard, worker, reason).await;
         }
     }
@@ -134,7 +145,8 @@ impl Coordinator {
         let artifact = convert::artifact(done.proof.as_ref())?;
         let taken = self.runs.change(run, |record| {
             let entry = record.shards.get(shard.as_usize());
-            let its_own = entry.and_then(|entry| entry.receipt.as_ref()).is_some_and(|receipt| receipt.worker == worker);
+            let its_own =
+                entry.and_then(|entry| entry.receipt.as_ref()).is_some_and(|receipt| receipt.worker == worker);
             let taken = its_own && record.take_proof(shard, done.attempt, artifact);
             if let Some(entry) = record.shards.get_mut(shard.as_usize()).filter(|_| taken) {
                 entry.prove_ms = done.prove_ms;
@@ -154,14 +166,17 @@ impl Coordinator {
     /// Verifies the proof of a shard that is stored here and acts on the result.
     pub(crate) async fn verify(self: Arc<Self>, run: RunId, shard: ShardIndex) {
         let (Ok(prepared), Ok(record)) = (self.serving(), self.find_run(run).await) else { return };
-        let Some((receipt, artifact)) = record.shards.get(shard.as_usize()).and_then(|s| s.receipt.clone().zip(s.artifact)) else {
+        let Some((receipt, artifact)) =
+            record.shards.get(shard.as_usize()).and_then(|s| s.receipt.clone().zip(s.artifact))
+        else {
             return;
         };
         let Ok(_turn) = self.verifying.acquire().await else { return };
         let started = Instant::now();
         let worker = receipt.worker;
         let coordinator = self.clone();
-        let verdict = tokio::task::spawn_blocking(move || coordinator.check_proof(&prepared, &record, &receipt, artifact)).await;
+        let verdict =
+            tokio::task::spawn_blocking(move || coordinator.check_proof(&prepared, &record, &receipt, artifact)).await;
         let verify_ms = started.elapsed().as_millis() as u64;
         match verdict {
             Ok(Ok(())) => {
@@ -190,10 +205,17 @@ impl Coordinator {
         artifact: Artifact,
     ) -> Result<(), Verdict> {
         let unable = |error: &dyn std::fmt::Display| Verdict::Unable(error.to_string());
-        let proof = self.artifacts.read(artifact.digest, MAX_PROOF_BYTES).map_err(|error| Verdict::Rejected(error.to_string()))?;
+        let proof = self
+            .artifacts
+            .read(artifact.digest, MAX_PROOF_BYTES)
+            .map_err(|error| Verdict::Rejected(error.to_string()))?;
         let shard = receipt.statement.shard;
         let key = prepared.shards.get(shard.as_usize()).and_then(|shard| shard.verifying_key);
-        let key = key.map(|key| self.artifacts.read(key.digest, u64::MAX)).transpose().map_err(|e| unable(&e))?.unwrap_or_default();
+        let key = key
+            .map(|key| self.artifacts.read(key.digest, u64::MAX))
+            .transpose()
+            .map_err(|e| unable(&e))?
+            .unwrap_or_default();
         let directory = tempfile::tempdir().map_err(|error| unable(&error))?;
         let limits = Limits { deadline: Some(VERIFY_DEADLINE), ..Limits::default() };
         let job = Job { directory: directory.path(), limits, cancel: &self.shutdown, progress: &|_| {} };
@@ -240,8 +262,11 @@ impl Coordinator {
             pending
         });
         for shard in pending.await.unwrap_or_default() {
-            if let Ok(session) = self.find_run(run).await.map_err(|e| e.to_string()).and_then(|r| self.prover_of(&r, shard)) {
-                self.cluster.send(session, Message::CancelJob(CancelJob { run: convert::run_bytes(run), shard: shard.0 }));
+            if let Ok(session) =
+                self.find_run(run).await.map_err(|e| e.to_string()).and_then(|r| self.prover_of(&r, shard))
+            {
+                self.cluster
+                    .send(session, Message::CancelJob(CancelJob { run: convert::run_bytes(run), shard: shard.0 }));
             }
         }
     }
@@ -252,7 +277,9 @@ impl Coordinator {
         for run in self.runs.under_way() {
             let reason = match run.state {
                 RunState::Running => Some("the coordinator restarted before the answer came"),
-                _ if run.plan != prepared.plan => Some("the coordinator serves another plan now, under which nothing is proven"),
+                _ if run.plan != prepared.plan => {
+                    Some("the coordinator serves another plan now, under which nothing is proven")
+                }
                 _ => None,
             };
             if let Some(reason) = reason {

@@ -248,7 +248,10 @@ mod tests {
         run.reject(ShardIndex(1), None, "wrong".into());
         run.fail(None, None, "later".into());
         run.proof_passed(ShardIndex(0), 1, 2);
-        assert_eq!((run.state, run.reason.as_str(), run.blamed_shard), (RunState::Rejected, "wrong", Some(ShardIndex(1))));
+        assert_eq!(
+            (run.state, run.reason.as_str(), run.blamed_shard),
+            (RunState::Rejected, "wrong", Some(ShardIndex(1)))
+        );
         assert!(!run.take_proof(ShardIndex(0), 1, artifact()));
         assert!(!run.under_way());
     }

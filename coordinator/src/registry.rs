@@ -81,7 +81,12 @@ impl Registry {
     }
 
     /// Adds a worker. One that is already connected under the same key is closed: it has reconnected.
-    pub(crate) fn join(&mut self, key: PublicKey, role: Role, address: String) -> Result<(SessionId, Vec<Order>), RoleError> {
+    pub(crate) fn join(
+        &mut self,
+        key: PublicKey,
+        role: Role,
+        address: String,
+    ) -> Result<(SessionId, Vec<Order>), RoleError> {
         self.check_role(role)?;
         let earlier = self.members.iter().find(|(_, member)| member.key == key).map(|(&id, _)| id);
         let mut orders = Vec::new();
@@ -92,7 +97,8 @@ impl Registry {
         let session = SessionId(self.next_session);
         self.next_session += 1;
         let now = Instant::now();
-        let member = Member { key, role, address, shard: None, ready: false, since: now, last_seen: now, neighbours: None };
+        let member =
+            Member { key, role, address, shard: None, ready: false, since: now, last_seen: now, neighbours: None };
         self.members.insert(session, member);
         orders.extend(self.fill());
         Ok((session, orders))
@@ -183,10 +189,12 @@ impl Registry {
     /// back for.
     fn place_for(&self, session: SessionId) -> Option<ShardIndex> {
         let member = self.members.get(&session)?;
-        let places = (0..self.shards as u32).map(ShardIndex).filter(|&shard| Role::of(shard, self.shards) == member.role);
+        let places =
+            (0..self.shards as u32).map(ShardIndex).filter(|&shard| Role::of(shard, self.shards) == member.role);
         let vacant: Vec<ShardIndex> = places.filter(|&shard| self.holder(shard).is_none()).collect();
         let before = self.remembered.get(&member.key).copied();
-        let expected_back = |shard: &ShardIndex| self.remembered.iter().any(|(key, at)| at == shard && *key != member.key);
+        let expected_back =
+            |shard: &ShardIndex| self.remembered.iter().any(|(key, at)| at == shard && *key != member.key);
         let own = before.filter(|shard| vacant.contains(shard));
         own.or_else(|| vacant.iter().copied().find(|shard| !expected_back(shard))).or_else(|| vacant.first().copied())
     }
@@ -198,9 +206,12 @@ impl Registry {
             let next = if index as usize + 1 == self.shards {
                 Some(self.coordinator.clone())
             } else {
-                self.holder(ShardIndex(index + 1)).filter(|(_, member)| member.ready).map(|(_, member)| member.address.clone())
+                self.holder(ShardIndex(index + 1))
+                    .filter(|(_, member)| member.ready)
+                    .map(|(_, member)| member.address.clone())
             };
-            let previous = index.checked_sub(1).and_then(|before| self.holder(ShardIndex(before))).map(|(_, member)| member.key);
+            let previous =
+                index.checked_sub(1).and_then(|before| self.holder(ShardIndex(before))).map(|(_, member)| member.key);
             let neighbours = Neighbours { next, previous };
             let Some((session, _)) = self.holder(ShardIndex(index)) else { continue };
             if let Some(member) = self.members.get_mut(&session)

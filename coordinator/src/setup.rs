@@ -104,7 +104,9 @@ pub(crate) fn plan(args: &CoordinatorArgs) -> anyhow::Result<Planned> {
         None => shardproof_models::input::samples(&source, &model, CALIBRATION_SAMPLES, SAMPLE_SEED)?,
     };
     if matches!(samples.origin, SampleOrigin::Random) && args.plan.backend != BackendKind::Float {
-        tracing::warn!("the model has no samples: scales are calibrated on seeded random input; give real ones with --samples");
+        tracing::warn!(
+            "the model has no samples: scales are calibrated on seeded random input; give real ones with --samples"
+        );
     }
     Ok(Planned {
         name: model.name().to_owned(),

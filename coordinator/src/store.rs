@@ -59,7 +59,8 @@ impl Store {
 
     /// The latest runs, newest first.
     pub(crate) async fn latest(&self, limit: u32) -> Result<Vec<RunRecord>, StoreError> {
-        let rows = sqlx::query("SELECT record FROM runs ORDER BY id DESC LIMIT ?").bind(limit).fetch_all(&self.pool).await?;
+        let rows =
+            sqlx::query("SELECT record FROM runs ORDER BY id DESC LIMIT ?").bind(limit).fetch_all(&self.pool).await?;
         rows.iter().map(parse).collect()
     }
 

@@ -8,6 +8,7 @@
 
 mod support;
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -24,6 +25,8 @@ use support::{Builder, Dim, FLOAT, info, int, ints, text};
 
 const SHARD_COUNTS: [usize; 6] = [1, 2, 3, 4, 6, 12];
 const TOLERANCE: f64 = 1e-5;
+/// Samples on which the float executor is compared; the shards are compared on all of them.
+const COMPARED_SAMPLES: usize = 2;
 
 fn zoo_folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("zoo")
@@ -101,16 +104,22 @@ fn write_shards(split: &Split, folder: &Path) -> Vec<PathBuf> {
 
 /// All shard counts in both strategies against the whole model in onnxruntime; then the float executor's answers.
 fn conforms(model_file: &Path, samples_file: &Path, model: &OnnxModel, counts: &[usize]) {
+    let mut seen = HashSet::new();
     for strategy in [Strategy::Balanced, Strategy::Layers] {
         for &count in counts {
+            let split = split(model, count, strategy);
+            // Where both strategies agree, one look at their common plan is enough.
+            if !seen.insert(split.plan.digest()) {
+                continue;
+            }
             let folder = tempfile::tempdir().unwrap();
-            let paths = write_shards(&split(model, count, strategy), folder.path());
+            let paths = write_shards(&split, folder.path());
             let files = paths.iter().map(PathBuf::as_path);
             let arguments: Vec<&Path> = [model_file, samples_file].into_iter().chain(files).collect();
             check(&arguments);
         }
     }
-    let samples = input::read_samples(samples_file, model.inputs(), usize::MAX).unwrap();
+    let samples = input::read_samples(samples_file, model.inputs(), COMPARED_SAMPLES).unwrap();
     let most = counts.iter().copied().max().unwrap();
     let shards: Vec<_> =
         split(model, most, Strategy::Layers).shards.iter().map(|s| FloatShard::load(&s.onnx).unwrap()).collect();

@@ -16,7 +16,11 @@ use tonic::transport::Channel;
 const INTERVAL: Duration = Duration::from_secs(2);
 
 /// Starts the thread. `stale` is notified when the coordinator does not know the session.
-pub(crate) fn start(coordinator: &str, session: watch::Receiver<Option<u64>>, stale: Arc<Notify>) -> std::io::Result<()> {
+pub(crate) fn start(
+    coordinator: &str,
+    session: watch::Receiver<Option<u64>>,
+    stale: Arc<Notify>,
+) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let coordinator = coordinator.to_owned();
     let beat_until_the_session_ends = move || {

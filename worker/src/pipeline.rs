@@ -14,12 +14,12 @@ use shardproof_common::ids::{Digest, RunId, ShardIndex};
 use shardproof_common::receipt::{PublicKey, Receipt, SignatureError, input_digest};
 use shardproof_common::statement::{Binding, Boundary};
 use shardproof_common::tensor::{self, Tensor};
+use shardproof_proto::convert;
 use shardproof_proto::transport::artifacts::{self, TransferError};
 use shardproof_proto::transport::{self, activations};
 use shardproof_proto::v1::activations_server::{Activations, ActivationsServer};
 use shardproof_proto::v1::worker_message::Message;
 use shardproof_proto::v1::{self, Activation, ActivationHeader, Delivered, FailureStage};
-use shardproof_proto::convert;
 use thiserror::Error;
 use tokio::sync::OwnedSemaphorePermit;
 use tonic::{Request, Response, Status, Streaming};
@@ -77,7 +77,15 @@ impl Activations for Pipeline {
             return Err(Status::unavailable("the worker is stopping"));
         }
         if let Some((entry, input)) = self.accept(&shard, &header, &sender, &encoding)? {
-            let passage = Passage { run: sender.run, shard, entry, input, upstream: sender.receipt, deadline, _place_in_queue: place };
+            let passage = Passage {
+                run: sender.run,
+                shard,
+                entry,
+                input,
+                upstream: sender.receipt,
+                deadline,
+                _place_in_queue: place,
+            };
             self.worker.tasks.spawn(pass(self.worker.clone(), passage));
         }
         Ok(Response::new(Delivered {}))
@@ -110,7 +118,9 @@ impl Pipeline {
         let Some(before) = shard.index().0.checked_sub(1) else {
             let signature = convert::unpack("receipt", &header.receipt)?;
             let signed = input_digest(run, shard.plan, convert::digest("digest", &header.digest)?);
-            let refuse = |error: SignatureError| Status::unauthenticated(format!("the input is not from the owner's side: {error}"));
+            let refuse = |error: SignatureError| {
+                Status::unauthenticated(format!("the input is not from the owner's side: {error}"))
+            };
             shard.card.body.authority.verify(signed, &signature).map_err(refuse)?;
             return Ok(Sender { run, receipt: None });
         };
@@ -121,7 +131,9 @@ impl Pipeline {
         receipt.check().map_err(|error| Status::unauthenticated(error.to_string()))?;
         let statement = &receipt.statement;
         if (statement.run, statement.shard, statement.plan) != (run, ShardIndex(before), shard.plan) {
-            return Err(Status::invalid_argument("the receipt that came with the boundary is for another run, shard or plan"));
+            return Err(Status::invalid_argument(
+                "the receipt that came with the boundary is for another run, shard or plan",
+            ));
         }
         Ok(Sender { run, receipt: Some(receipt) })
     }

@@ -122,7 +122,8 @@ fn prove(worker: &Worker, ticket: &Ticket, delay: Option<Duration>) -> Result<Ma
         let (run, shard) = (ticket.job.run.clone(), ticket.job.shard);
         worker.mention(Message::Progress(v1::Progress { run, shard, step: step.to_owned() }));
     };
-    let job = Job { directory: entry.directory(), limits: shard.limits, cancel: &ticket.cancel, progress: &report_step };
+    let job =
+        Job { directory: entry.directory(), limits: shard.limits, cancel: &ticket.cancel, progress: &report_step };
     let input = entry.read_input()?;
     let proof = shard.backend.prove(&shard.files, &input, &receipt.statement, &job)?;
     entry.write_proof(&proof.bytes)?;

@@ -81,7 +81,8 @@ async fn connect(
     session: &watch::Sender<Option<u64>>,
 ) -> Result<(), SessionError> {
     let (sender, receiver) = mpsc::channel(64);
-    let mut client = ControlClient::new(worker.coordinator.clone()).max_decoding_message_size(transport::MAX_MESSAGE_BYTES);
+    let mut client =
+        ControlClient::new(worker.coordinator.clone()).max_decoding_message_size(transport::MAX_MESSAGE_BYTES);
     let mut stream = client.work(ReceiverStream::new(receiver)).await?.into_inner();
     let challenge = match next(&mut stream).await? {
         FromCoordinator::Challenge(challenge) => convert::digest("nonce", &challenge.nonce)?,
@@ -181,7 +182,9 @@ pub(crate) enum SessionError {
 impl From<Status> for SessionError {
     fn from(status: Status) -> Self {
         match status.code() {
-            Code::InvalidArgument | Code::PermissionDenied | Code::Unauthenticated | Code::Unimplemented => Self::Refused(status),
+            Code::InvalidArgument | Code::PermissionDenied | Code::Unauthenticated | Code::Unimplemented => {
+                Self::Refused(status)
+            }
             _ => Self::Lost(status),
         }
     }

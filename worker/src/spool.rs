@@ -53,13 +53,15 @@ impl Entry {
 
     /// Spools the encoding of an input boundary.
     pub(crate) fn write_input(&self, encoding: &[u8]) -> Result<(), SpoolError> {
-        fs::create_dir_all(&self.directory).map_err(|source| SpoolError::Io { path: self.directory.clone(), source })?;
+        fs::create_dir_all(&self.directory)
+            .map_err(|source| SpoolError::Io { path: self.directory.clone(), source })?;
         self.write(INPUT, encoding)
     }
 
     pub(crate) fn read_input(&self) -> Result<Vec<Tensor>, SpoolError> {
         let bytes = self.read(INPUT)?;
-        tensor::decode_boundary(&bytes).map_err(|source| SpoolError::Damaged { path: self.directory.join(INPUT), reason: source.to_string() })
+        tensor::decode_boundary(&bytes)
+            .map_err(|source| SpoolError::Damaged { path: self.directory.join(INPUT), reason: source.to_string() })
     }
 
     pub(crate) fn write_receipt(&self, receipt: &Receipt) -> Result<(), SpoolError> {
@@ -68,8 +70,10 @@ impl Entry {
 
     pub(crate) fn read_receipt(&self) -> Result<Receipt, SpoolError> {
         let bytes = self.read(RECEIPT)?;
-        shardproof_proto::convert::unpack("receipt", &bytes)
-            .map_err(|status| SpoolError::Damaged { path: self.directory.join(RECEIPT), reason: status.message().to_owned() })
+        shardproof_proto::convert::unpack("receipt", &bytes).map_err(|status| SpoolError::Damaged {
+            path: self.directory.join(RECEIPT),
+            reason: status.message().to_owned(),
+        })
     }
 
     pub(crate) fn write_proof(&self, proof: &[u8]) -> Result<(), SpoolError> {

@@ -7,12 +7,14 @@ use shardproof_common::ids::{Digest, PROTOCOL_VERSION, RunId, ShardIndex};
 use shardproof_common::receipt::{Identity, Receipt, input_digest};
 use shardproof_common::statement::{Boundary, Statement};
 use shardproof_common::tensor::{FloatTensor, Tensor, encode_boundary};
+use shardproof_proto::convert;
 use shardproof_proto::transport::{self, activations};
 use shardproof_proto::v1::control_client::ControlClient;
 use shardproof_proto::v1::coordinator_message::Message as FromCoordinator;
 use shardproof_proto::v1::worker_message::Message as ToCoordinator;
-use shardproof_proto::v1::{ActivationHeader, Failure, FailureStage, GetRequest, InferenceDone, Join, Run, RunState, WorkerMessage};
-use shardproof_proto::convert;
+use shardproof_proto::v1::{
+    ActivationHeader, Failure, FailureStage, GetRequest, InferenceDone, Join, Run, RunState, WorkerMessage,
+};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
@@ -59,7 +61,14 @@ impl Rogue {
     }
 
     /// A receipt for a statement of the rogue's choice.
-    fn receipt(&self, service_card: &ModelCard, run: RunId, shard: u32, input: &[Tensor], output: &[Tensor]) -> Receipt {
+    fn receipt(
+        &self,
+        service_card: &ModelCard,
+        run: RunId,
+        shard: u32,
+        input: &[Tensor],
+        output: &[Tensor],
+    ) -> Receipt {
         sign(&self.identity, service_card, run, shard, input, output)
     }
 }
@@ -97,7 +106,14 @@ fn shape(card: &ModelCard, boundary: usize) -> Vec<u64> {
     card.body.plan.boundaries[boundary].tensors[0].shape.clone()
 }
 
-async fn deliver(address: &str, card: &ModelCard, run: RunId, boundary: u32, receipt: Vec<u8>, tensors: &[Tensor]) -> Status {
+async fn deliver(
+    address: &str,
+    card: &ModelCard,
+    run: RunId,
+    boundary: u32,
+    receipt: Vec<u8>,
+    tensors: &[Tensor],
+) -> Status {
     let header = ActivationHeader {
         run: convert::run_bytes(run),
         plan: convert::digest_bytes(card.body.plan.digest()),
@@ -133,7 +149,8 @@ async fn strangers_deliver_neither_answers_nor_activations() {
     let start = floats(&shape(&card, 0), 0.0);
     let digest = Digest::of(&encode_boundary(&start));
     let signature = stranger.sign(input_digest(fresh, card.body.plan.digest(), digest));
-    let refused = deliver(&service.workers[0].address, &card, fresh, 0, convert::pack(&signature).to_vec(), &start).await;
+    let refused =
+        deliver(&service.workers[0].address, &card, fresh, 0, convert::pack(&signature).to_vec(), &start).await;
     assert_eq!(refused.code(), Code::Unauthenticated, "{refused:?}");
 
     for worker in 0..2 {
@@ -168,7 +185,10 @@ async fn a_spare_cannot_speak_for_a_shard_that_it_does_not_hold() {
     service.until("the spare is listed", |status| status.workers.len() == 3).await;
     let after = service.client().get(GetRequest { run: run.run }).await.unwrap().into_inner();
     assert_state(&after, RunState::Running);
-    assert!(after.shards.iter().all(|shard| shard.worker.is_empty()), "a receipt was taken from a worker without the shard");
+    assert!(
+        after.shards.iter().all(|shard| shard.worker.is_empty()),
+        "a receipt was taken from a worker without the shard"
+    );
 }
 
 /// A run that is stuck at a first worker which accepts the input and does nothing.

@@ -234,7 +234,8 @@ impl fmt::Display for Refusal {
 
 /// Makes a reason one line of bounded length. Reasons quote untrusted text, which could otherwise draw lines of a report.
 pub fn printable(reason: &str) -> String {
-    let escape = |c: char| -> String { if matches!(c, '\'' | '"' | '\\') { c.to_string() } else { c.escape_debug().collect() } };
+    let escape =
+        |c: char| -> String { if matches!(c, '\'' | '"' | '\\') { c.to_string() } else { c.escape_debug().collect() } };
     let mut line: String = reason.chars().take(MAX_REASON).map(escape).collect();
     if reason.chars().nth(MAX_REASON).is_some() {
         line.push_str("...");

@@ -82,7 +82,11 @@ pub enum ShardError {
 ///
 /// # Errors
 /// [`ShardError::Refused`] with the first check that does not hold; [`ShardError::Unavailable`] when there is no result.
-pub fn verify_shard(request: &ShardCheck<'_>, verifiers: &[&dyn ProofVerifier], job: &Job<'_>) -> Result<(), ShardError> {
+pub fn verify_shard(
+    request: &ShardCheck<'_>,
+    verifiers: &[&dyn ProofVerifier],
+    job: &Job<'_>,
+) -> Result<(), ShardError> {
     let ShardCheck { card, run, shard, receipt, verifying_key, proof, input, output, allow_test_srs } = *request;
     let refuse = |check| move |reason: String| Refusal::of_shard(check, shard, receipt.worker, reason);
     check_receipt(receipt, card, run, shard)?;
@@ -92,7 +96,9 @@ pub fn verify_shard(request: &ShardCheck<'_>, verifiers: &[&dyn ProofVerifier], 
     }
     let statement = &receipt.statement;
     let open = |encoded: Option<&[u8]>, mode: BoundaryMode, boundary: &Boundary| match (encoded, mode) {
-        (Some(encoded), BoundaryMode::Public) => Ok(Some(place.open(encoded, boundary).map_err(refuse(Check::BoundaryTensors))?)),
+        (Some(encoded), BoundaryMode::Public) => {
+            Ok(Some(place.open(encoded, boundary).map_err(refuse(Check::BoundaryTensors))?))
+        }
         (None, BoundaryMode::Public) => Err(refuse(Check::BoundaryTensors)("the tensors are missing".to_owned())),
         (Some(_), _) => Err(refuse(Check::Leftover)(format!("tensors at a {mode} boundary"))),
         (None, _) => Ok(None),
@@ -108,7 +114,13 @@ pub fn verify_shard(request: &ShardCheck<'_>, verifiers: &[&dyn ProofVerifier], 
         return Err(refuse(Check::Srs)(TEST_SRS.to_owned()).into());
     }
     check_verifying_key(&place, verifying_key).map_err(refuse(Check::VerifyingKey))?;
-    let parts = ProofParts { statement, verifying_key, proof, input: tensors.input.as_deref(), output: tensors.output.as_deref() };
+    let parts = ProofParts {
+        statement,
+        verifying_key,
+        proof,
+        input: tensors.input.as_deref(),
+        output: tensors.output.as_deref(),
+    };
     match verify_proof(&place, &parts, verifier, job)? {
         Ok(()) => Ok(()),
         Err((check, reason)) => Err(refuse(check)(reason).into()),
@@ -133,12 +145,20 @@ pub(super) struct ProofParts<'a> {
 }
 
 impl<'a> ProofParts<'a> {
-    pub(super) fn new(statement: &'a Statement, proof: &'a ShardProof, input: Option<&'a [Tensor]>, output: Option<&'a [Tensor]>) -> Self {
+    pub(super) fn new(
+        statement: &'a Statement,
+        proof: &'a ShardProof,
+        input: Option<&'a [Tensor]>,
+        output: Option<&'a [Tensor]>,
+    ) -> Self {
         Self { statement, verifying_key: &proof.verifying_key, proof: &proof.proof, input, output }
     }
 }
 
-pub(super) fn verifier_for<'a>(place: &Place<'_>, verifiers: &[&'a dyn ProofVerifier]) -> Result<&'a dyn ProofVerifier, ChainError> {
+pub(super) fn verifier_for<'a>(
+    place: &Place<'_>,
+    verifiers: &[&'a dyn ProofVerifier],
+) -> Result<&'a dyn ProofVerifier, ChainError> {
     let kind = place.registered.backend.kind;
     let found = verifiers.iter().find(|verifier| verifier.kind() == kind);
     found.copied().ok_or(ChainError::NoVerifier { kind, shard: place.index })

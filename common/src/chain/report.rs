@@ -142,17 +142,28 @@ impl fmt::Display for Report {
                 Outcome::Waived { reason } => writeln!(f, "{check:<17} WAIVED        {reason}")?,
                 Outcome::NotSupplied { missing } => writeln!(f, "{check:<17} not supplied  {missing}")?,
                 Outcome::NotReached => writeln!(f, "{check:<17} not reached")?,
-                Outcome::Failed { shard: Some(shard), reason } => writeln!(f, "{check:<17} FAILED        shard {shard}: {reason}")?,
+                Outcome::Failed { shard: Some(shard), reason } => {
+                    writeln!(f, "{check:<17} FAILED        shard {shard}: {reason}")?
+                }
                 Outcome::Failed { shard: None, reason } => writeln!(f, "{check:<17} FAILED        {reason}")?,
             }
         }
         for ShardLine { shard, worker, backend, proof } in &self.shards {
             let privacy = backend.kind.privacy();
-            writeln!(f, "shard {shard}: {}, {} {} ({privacy}), worker {}", proof.as_str(), backend.kind, backend.version, worker.short())?;
+            writeln!(
+                f,
+                "shard {shard}: {}, {} {} ({privacy}), worker {}",
+                proof.as_str(),
+                backend.kind,
+                backend.version,
+                worker.short()
+            )?;
         }
         match &self.status {
             Status::Rejected(refusal) => write!(f, "REJECTED: {refusal}"),
-            Status::Answered if self.float => write!(f, "answered: computed in {} mode, which proves nothing", BackendKind::Float),
+            Status::Answered if self.float => {
+                write!(f, "answered: computed in {} mode, which proves nothing", BackendKind::Float)
+            }
             Status::Answered => write!(f, "answered: the receipts agree, nothing is proven"),
             Status::Partial => write!(f, "partial: not everything is proven, see above"),
             Status::Verified => write!(f, "verified: every shard is proven and every check that was supplied holds"),

@@ -40,7 +40,10 @@ impl<'a> Place<'a> {
         let shards = self.card.body.plan.shards.len();
         if statement.shard != self.index || statement.shards as usize != shards {
             let (found, of) = (statement.shard, statement.shards);
-            return Err(format!("expected shard {} of {shards}, found a receipt for shard {found} of {of}", self.index));
+            return Err(format!(
+                "expected shard {} of {shards}, found a receipt for shard {found} of {of}",
+                self.index
+            ));
         }
         Ok(())
     }
@@ -49,8 +52,19 @@ impl<'a> Place<'a> {
     /// for.
     pub(super) fn check_statement(&self, statement: &Statement) -> Result<(), String> {
         // Destructured so that a field added to statements does not build until somebody says where it is checked.
-        let Statement { protocol, backend, model, architecture, plan, shard: _, shards: _, run: _, input: _, output: _, keys } =
-            statement;
+        let Statement {
+            protocol,
+            backend,
+            model,
+            architecture,
+            plan,
+            shard: _,
+            shards: _,
+            run: _,
+            input: _,
+            output: _,
+            keys,
+        } = statement;
         let body = &self.card.body;
         if *protocol != PROTOCOL_VERSION {
             return Err(format!("expected protocol {PROTOCOL_VERSION}, found {protocol}"));
@@ -100,7 +114,9 @@ impl<'a> Place<'a> {
                     }
                 }
                 (Binding::Public(_), _) => return Err(format!("{side}: expected {mode} commitments, found a digest")),
-                (Binding::Committed(_), _) => return Err(format!("{side}: expected {mode} tensors, found commitments")),
+                (Binding::Committed(_), _) => {
+                    return Err(format!("{side}: expected {mode} tensors, found commitments"));
+                }
             }
         }
         Ok(())
@@ -132,7 +148,10 @@ pub(super) fn compare_link(output: &Boundary, input: &Boundary) -> Result<(), St
     }
     for (position, (out, taken)) in output.tensors.iter().zip(&input.tensors).enumerate() {
         if out.shape != taken.shape {
-            return Err(format!("tensor {position} was put out in shape {:?}, taken in as {:?}", out.shape, taken.shape));
+            return Err(format!(
+                "tensor {position} was put out in shape {:?}, taken in as {:?}",
+                out.shape, taken.shape
+            ));
         }
         if out.scale != taken.scale {
             return Err(format!("tensor {position} was put out at scale {}, taken in at {}", out.scale, taken.scale));
@@ -142,7 +161,8 @@ pub(super) fn compare_link(output: &Boundary, input: &Boundary) -> Result<(), St
         (out, taken) if out == taken => Ok(()),
         (Binding::Public(out), Binding::Public(taken)) => Err(format!("tensors {out} were put out, {taken} taken in")),
         (Binding::Committed(out), Binding::Committed(taken)) => {
-            let position = out.iter().zip(taken).position(|(out, taken)| out != taken).unwrap_or(out.len().min(taken.len()));
+            let position =
+                out.iter().zip(taken).position(|(out, taken)| out != taken).unwrap_or(out.len().min(taken.len()));
             Err(format!("the commitments to tensor {position} differ"))
         }
         _ => Err("one side shows its tensors, the other commits to them".to_owned()),
@@ -158,7 +178,9 @@ pub(super) fn compare_input(given: &[FloatTensor], specs: &[TensorSpec], found: 
         let name = &spec.name;
         if given.shape != spec.shape || given.values.len() as u64 != spec.elements() {
             let (expected, found, values) = (&spec.shape, &given.shape, given.values.len());
-            return Err(format!("tensor `{name}`: expected shape {expected:?}, was given {found:?} with {values} values"));
+            return Err(format!(
+                "tensor `{name}`: expected shape {expected:?}, was given {found:?} with {values} values"
+            ));
         }
         let difference = match found {
             Tensor::Integer(found) => {
@@ -180,7 +202,9 @@ pub(super) fn compare_output(given: &[f64], found: &[f64]) -> Result<(), String>
         return Err(format!("the run's output has {} values, {} were given", found.len(), given.len()));
     }
     match first_difference(found, given, |a, b| a == b || a.is_nan() && b.is_nan()) {
-        Some(index) => Err(format!("element {index}: the run's output is {}, {} was given", found[index], given[index])),
+        Some(index) => {
+            Err(format!("element {index}: the run's output is {}, {} was given", found[index], given[index]))
+        }
         None => Ok(()),
     }
 }
@@ -215,7 +239,9 @@ pub fn check_receipt(receipt: &Receipt, card: &ModelCard, run: RunId, shard: Sha
 pub fn check_admission(receipt: &Receipt, admission: &Admission, card: &ModelCard) -> Result<(), Refusal> {
     let shard = receipt.statement.shard;
     let place = place_of(card, shard, receipt)?;
-    place.check_admission(receipt, admission).map_err(|reason| Refusal::of_shard(Check::Admission, shard, receipt.worker, reason))
+    place
+        .check_admission(receipt, admission)
+        .map_err(|reason| Refusal::of_shard(Check::Admission, shard, receipt.worker, reason))
 }
 
 /// Checks that the shard of `next` took in what the shard of `previous`, the one before it in the same run, put out.
@@ -229,7 +255,8 @@ pub fn check_link(previous: &Receipt, next: &Receipt) -> Result<(), Refusal> {
         return Err(refuse(Check::ShardList, format!("shard {} does not follow shard {}", after.shard, before.shard)));
     }
     check_run(after, before.run).map_err(|reason| refuse(Check::RunId, reason))?;
-    compare_link(&before.output, &after.input).map_err(|reason| refuse(Check::BoundaryLink, link_reason(previous, &reason)))
+    compare_link(&before.output, &after.input)
+        .map_err(|reason| refuse(Check::BoundaryLink, link_reason(previous, &reason)))
 }
 
 /// A link concerns two workers; the refusal names the later one, so the reason names the one before.
@@ -244,7 +271,12 @@ pub(super) fn check_run(statement: &Statement, run: RunId) -> Result<(), String>
 pub(super) fn place_of<'a>(card: &'a ModelCard, shard: ShardIndex, receipt: &Receipt) -> Result<Place<'a>, Refusal> {
     Place::of(card, card.body.plan.digest(), shard).ok_or_else(|| {
         let shards = card.body.plan.shards.len();
-        Refusal::of_shard(Check::ShardList, shard, receipt.worker, format!("the card has {shards} shards, none at {shard}"))
+        Refusal::of_shard(
+            Check::ShardList,
+            shard,
+            receipt.worker,
+            format!("the card has {shards} shards, none at {shard}"),
+        )
     })
 }
 

@@ -15,7 +15,8 @@ use shardproof_common::card::{CardBody, EzklKeys, ModelCard, ShardCard, ShardKey
 use shardproof_common::chain::{self, ChainError, Check, Outcome, Report, Status, VerifyOptions};
 use shardproof_common::ids::{Digest, PROTOCOL_VERSION, RunId, ShardIndex};
 use shardproof_common::plan::{
-    BackendKind, BackendOptions, BoundaryMode, BoundaryPlan, BoundaryTensor, EzklOptions, ParameterVisibility, Plan, ShardPlan,
+    BackendKind, BackendOptions, BoundaryMode, BoundaryPlan, BoundaryTensor, EzklOptions, ParameterVisibility, Plan,
+    ShardPlan,
 };
 use shardproof_common::receipt::{Admission, Identity, Receipt};
 use shardproof_common::statement::{BackendId, Binding, Boundary, Statement};
@@ -176,7 +177,8 @@ impl Scenario {
         let mode_of = |i: usize| if i == 0 || i == shards { BoundaryMode::Public } else { mode };
         let named: Vec<_> = (0..=shards).map(|i| boundary_tensors(i, shards)).collect();
         let values = |i: usize| named[i].iter().map(|(_, tensor)| tensor.clone()).collect::<Vec<_>>();
-        let planned = |(name, tensor): &(String, Tensor)| BoundaryTensor { name: name.clone(), shape: tensor.shape().to_vec() };
+        let planned =
+            |(name, tensor): &(String, Tensor)| BoundaryTensor { name: name.clone(), shape: tensor.shape().to_vec() };
         let specs = |i: usize| -> Vec<TensorSpec> { named[i].iter().map(spec).collect() };
         let plan = Plan {
             protocol: PROTOCOL_VERSION,
@@ -294,7 +296,8 @@ impl Scenario {
             }
         });
         let card = ModelCard::sign(self.body.clone(), &self.owner);
-        let boundaries = self.shown.iter().map(|shown| shown.as_ref().map(|tensors| encode_boundary(tensors).into())).collect();
+        let boundaries =
+            self.shown.iter().map(|shown| shown.as_ref().map(|tensors| encode_boundary(tensors).into())).collect();
         (Bundle { card: card.digest(), run: self.run, shards: records.collect(), boundaries }, card)
     }
 

@@ -32,7 +32,8 @@ impl Activations for AnswerService {
         let late = |_| Status::deadline_exceeded("the answer did not come within the run's deadline");
         let header = activations::receive_header(&mut stream, prepared.answer_bytes());
         let header = tokio::time::timeout(deadline, header).await.map_err(late)??;
-        if convert::digest("plan", &header.plan)? != prepared.plan || header.boundary as usize != prepared.shards.len() {
+        if convert::digest("plan", &header.plan)? != prepared.plan || header.boundary as usize != prepared.shards.len()
+        {
             return Err(Status::failed_precondition("the coordinator takes the last boundary of its own plan only"));
         }
         let run = convert::run_id(&header.run)?;

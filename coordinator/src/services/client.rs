@@ -8,7 +8,9 @@ use prost::bytes::Bytes;
 use shardproof_common::ids::{Role, ShardIndex};
 use shardproof_proto::convert;
 use shardproof_proto::v1::runs_server::Runs;
-use shardproof_proto::v1::{self, ArtifactRef, BundleRequest, GetRequest, ListRequest, ListResponse, ProveRequest, Run};
+use shardproof_proto::v1::{
+    self, ArtifactRef, BundleRequest, GetRequest, ListRequest, ListResponse, ProveRequest, Run,
+};
 use shardproof_proto::v1::{StatusRequest, StatusResponse, SubmitRequest, WatchRequest};
 use tokio::sync::watch;
 use tonic::{Request, Response, Status};
@@ -171,7 +173,8 @@ fn status(coordinator: &Coordinator) -> StatusResponse {
     let plan = &coordinator.planned.plan;
     let shards = plan.shards.iter().enumerate().map(|(index, shard)| {
         let at = ShardIndex(index as u32);
-        let holder = coordinator.cluster.with(|registry| registry.holder(at).map(|(_, member)| (member.key, member.ready)));
+        let holder =
+            coordinator.cluster.with(|registry| registry.holder(at).map(|(_, member)| (member.key, member.ready)));
         let setup = prepared.as_ref().and_then(|prepared| prepared.shards.get(index));
         v1::ShardStatus {
             shard: at.0,

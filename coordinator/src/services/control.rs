@@ -10,7 +10,9 @@ use shardproof_proto::convert;
 use shardproof_proto::v1::control_server::Control;
 use shardproof_proto::v1::coordinator_message::Message as ToWorker;
 use shardproof_proto::v1::worker_message::Message as FromWorker;
-use shardproof_proto::v1::{self, CoordinatorMessage, FailureStage, HeartbeatRequest, HeartbeatResponse, WorkerMessage};
+use shardproof_proto::v1::{
+    self, CoordinatorMessage, FailureStage, HeartbeatRequest, HeartbeatResponse, WorkerMessage,
+};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -109,7 +111,10 @@ async fn admit(
         return Err(Status::invalid_argument("expected a join first"));
     };
     let key = check_join(coordinator, &join, nonce)?;
-    let role: Role = join.role.parse().map_err(|error: shardproof_common::ids::ParseIdError| Status::invalid_argument(error.to_string()))?;
+    let role: Role = join
+        .role
+        .parse()
+        .map_err(|error: shardproof_common::ids::ParseIdError| Status::invalid_argument(error.to_string()))?;
     let joined = coordinator.cluster.join(key, role, join.address.clone(), stream.clone(), closed.clone());
     let (session, given) = joined.map_err(|error| Status::invalid_argument(error.to_string()))?;
     tracing::info!(worker = key.short(), %role, address = join.address, "worker joined");
@@ -122,7 +127,8 @@ async fn admit(
 
 fn check_join(coordinator: &Coordinator, join: &v1::Join, nonce: Digest) -> Result<PublicKey, Status> {
     if join.protocol != PROTOCOL_VERSION {
-        let message = format!("the worker speaks protocol version {}, the coordinator {PROTOCOL_VERSION}", join.protocol);
+        let message =
+            format!("the worker speaks protocol version {}, the coordinator {PROTOCOL_VERSION}", join.protocol);
         return Err(Status::invalid_argument(message));
     }
     let key = convert::public_key(&join.key)?;
@@ -130,7 +136,9 @@ fn check_join(coordinator: &Coordinator, join: &v1::Join, nonce: Digest) -> Resu
     key.verify(Digest::derive("shardproof 1 join", &(nonce, key)), &signature)
         .map_err(|error| Status::unauthenticated(error.to_string()))?;
     if coordinator.settings.admitted.as_ref().is_some_and(|admitted| !admitted.contains(&key)) {
-        return Err(Status::permission_denied(format!("key {key} is not admitted: add it to the coordinator's --admit file")));
+        return Err(Status::permission_denied(format!(
+            "key {key} is not admitted: add it to the coordinator's --admit file"
+        )));
     }
     if !is_address(&join.address) {
         return Err(Status::invalid_argument(format!("`{}` is no address host:port", printable(&join.address))));

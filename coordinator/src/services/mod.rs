@@ -30,8 +30,14 @@ pub(crate) async fn serve(coordinator: Arc<Coordinator>, listener: TcpListener) 
         .add_service(health_service)
         .add_service(reflection)
         .add_service(ArtifactsServer::new(artifacts).max_decoding_message_size(MAX_MESSAGE_BYTES))
-        .add_service(ControlServer::new(control::ControlService::new(coordinator.clone())).max_decoding_message_size(control::MAX_MESSAGE_BYTES))
-        .add_service(ActivationsServer::new(answers::AnswerService::new(coordinator.clone())).max_decoding_message_size(MAX_MESSAGE_BYTES))
+        .add_service(
+            ControlServer::new(control::ControlService::new(coordinator.clone()))
+                .max_decoding_message_size(control::MAX_MESSAGE_BYTES),
+        )
+        .add_service(
+            ActivationsServer::new(answers::AnswerService::new(coordinator.clone()))
+                .max_decoding_message_size(MAX_MESSAGE_BYTES),
+        )
         .add_service(RunsServer::new(client::ClientService::new(coordinator.clone())));
 
     let reporter = tokio::spawn(report_health(coordinator.clone(), health));

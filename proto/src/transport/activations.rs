@@ -16,7 +16,12 @@ use crate::v1::{Activation, ActivationHeader};
 ///
 /// # Errors
 /// The receiver's refusal, or `DEADLINE_EXCEEDED` when it does not take the boundary within `deadline`.
-pub async fn deliver(channel: Channel, mut header: ActivationHeader, encoding: Bytes, deadline: Duration) -> Result<(), Status> {
+pub async fn deliver(
+    channel: Channel,
+    mut header: ActivationHeader,
+    encoding: Bytes,
+    deadline: Duration,
+) -> Result<(), Status> {
     header.size = encoding.len() as u64;
     header.digest = crate::convert::digest_bytes(Digest::of(&encoding));
     header.deadline_ms = deadline.as_millis() as u64;
@@ -48,7 +53,10 @@ pub async fn receive_header(stream: &mut Streaming<Activation>, limit: u64) -> R
 ///
 /// # Errors
 /// When size or digest are not the announced ones.
-pub async fn receive_encoding(stream: &mut Streaming<Activation>, header: &ActivationHeader) -> Result<Vec<u8>, Status> {
+pub async fn receive_encoding(
+    stream: &mut Streaming<Activation>,
+    header: &ActivationHeader,
+) -> Result<Vec<u8>, Status> {
     let expected = crate::convert::digest("digest", &header.digest)?;
     let mut encoding = Vec::new();
     while let Some(message) = stream.message().await? {

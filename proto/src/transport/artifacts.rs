@@ -106,7 +106,8 @@ impl Artifacts for ArtifactService {
     async fn fetch(&self, request: Request<FetchRequest>) -> Result<Response<Self::FetchStream>, Status> {
         let request = request.into_inner();
         let digest = convert::digest("digest", &request.digest)?;
-        let artifact = self.store.find(digest).ok_or_else(|| Status::not_found(format!("artifact {digest} is not here")))?;
+        let artifact =
+            self.store.find(digest).ok_or_else(|| Status::not_found(format!("artifact {digest} is not here")))?;
         if request.offset > artifact.size {
             return Err(Status::out_of_range(format!("offset {} of {} bytes", request.offset, artifact.size)));
         }
@@ -130,7 +131,8 @@ impl Artifacts for ArtifactService {
                 return Err(Status::resource_exhausted(format!("an upload may have {} bytes", self.max_upload_bytes)));
             }
             hasher.update(&chunk.data);
-            file.write_all(&chunk.data).map_err(|error| Status::resource_exhausted(format!("storing an upload: {error}")))?;
+            file.write_all(&chunk.data)
+                .map_err(|error| Status::resource_exhausted(format!("storing an upload: {error}")))?;
         }
         let digest = Digest::from_bytes(*hasher.finalize().as_bytes());
         self.store.publish(file, digest).map_err(|error| store_status(&error))?;
@@ -232,7 +234,9 @@ mod tests {
         let artifact = store(channel.clone(), Bytes::from_static(b"upload")).await.unwrap();
         assert_eq!(theirs.read(artifact.digest, 100).unwrap(), b"upload");
         let refused = store(channel, Bytes::from(vec![0; 101])).await;
-        assert!(matches!(refused, Err(TransferError::Remote(status)) if status.code() == tonic::Code::ResourceExhausted));
+        assert!(
+            matches!(refused, Err(TransferError::Remote(status)) if status.code() == tonic::Code::ResourceExhausted)
+        );
     }
 
     async fn serve(service: ArtifactService) -> Channel {

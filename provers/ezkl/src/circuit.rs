@@ -222,7 +222,7 @@ fn run_args(wishes: &Wishes<'_>, decomp_base: u64, decomp_legs: u64) -> RunArgs 
     RunArgs {
         input_visibility: spelling(wishes.input_mode),
         output_visibility: spelling(wishes.output_mode),
-        param_visibility: wishes.options.parameters.as_spelling(),
+        param_visibility: spelling_of_parameters(wishes.options.parameters),
         input_scale: wishes.input_scale,
         param_scale: wishes.options.parameter_scale,
         decomp_base,
@@ -246,16 +246,10 @@ fn spelling(mode: BoundaryMode) -> &'static str {
     }
 }
 
-trait Spelling {
-    fn as_spelling(self) -> &'static str;
-}
-
-impl Spelling for ParameterVisibility {
-    fn as_spelling(self) -> &'static str {
-        match self {
-            Self::Fixed => "fixed",
-            Self::Hashed => "hashed",
-            Self::Private => "private",
-        }
+fn spelling_of_parameters(visibility: ParameterVisibility) -> &'static str {
+    match visibility {
+        ParameterVisibility::Fixed => "fixed",
+        ParameterVisibility::Hashed => "hashed",
+        ParameterVisibility::Private => "private",
     }
 }

@@ -59,7 +59,7 @@ pub enum Recomputed {
 #[derive(Clone, Debug, PartialEq)]
 pub struct RecomputedKeys {
     /// The settings, which are the registered ones.
-    pub settings: Settings,
+    pub settings: Box<Settings>,
     /// Digest of the verifying key.
     pub verifying_key: Digest,
     /// Whether the SRS at hand, which has the registered points, is the cached test SRS.
@@ -119,7 +119,12 @@ pub(crate) fn recompute(
     }
     let verifying_key = Digest::of(&fs::read(&vk).map_err(BackendError::io(&vk))?);
     let run = run_samples(&mut bench, request, &settings, &circuit)?;
-    Ok(Recomputed::Keys(RecomputedKeys { settings, verifying_key, insecure_test_srs: srs.srs.insecure_test, run }))
+    Ok(Recomputed::Keys(RecomputedKeys {
+        settings: Box::new(settings),
+        verifying_key,
+        insecure_test_srs: srs.srs.insecure_test,
+        run,
+    }))
 }
 
 /// How the settings that ezkl makes of the model differ from the registered ones.

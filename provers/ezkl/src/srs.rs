@@ -121,7 +121,7 @@ fn test_path(cache: &Path, logrows: u32) -> PathBuf {
 }
 
 const fn file_bytes(logrows: u32) -> u64 {
-    4 + (2 * G1_BYTES << logrows) + 2 * G2_BYTES
+    4 + ((2 * G1_BYTES) << logrows) + 2 * G2_BYTES
 }
 
 #[cfg(test)]
