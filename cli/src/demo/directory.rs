@@ -158,13 +158,16 @@ fn next_demo(program: &str, args: &DemoArgs) -> String {
     }
 }
 
-/// How the user started this program, as far as it can be told.
+/// How this program can be started again from here: by name where the search path finds it, else by path.
 fn program() -> String {
-    let fallback = || "shardproof".to_owned();
-    let Ok(program) = std::env::current_exe() else {
-        return fallback();
-    };
+    let Ok(program) = std::env::current_exe() else { return "shardproof".to_owned() };
+    let search_path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&search_path).any(|directory| directory.join("shardproof") == program);
     let here = std::env::current_dir().ok();
-    let below = here.and_then(|here| program.strip_prefix(here).ok().map(|rest| rest.display().to_string()));
-    below.unwrap_or_else(fallback)
+    let below = here.and_then(|here| program.strip_prefix(here).ok().map(Path::to_owned));
+    match below {
+        _ if found => "shardproof".to_owned(),
+        Some(below) => below.display().to_string(),
+        None => program.display().to_string(),
+    }
 }
