@@ -116,19 +116,19 @@ impl Services {
         self.0.iter_mut().try_for_each(Service::check_alive)
     }
 
-    /// Adds to `error` what the services say: how one of them ended, else the end of the first one's log. A service that is
-    /// about to end gets a moment to do so.
+    /// Adds to `error` what the services say: which of them ended and how, and the end of the first one's log, whose end
+    /// the others may only follow. A service that is about to end gets a moment to do so.
     pub(super) async fn explain(&mut self, error: anyhow::Error) -> anyhow::Error {
+        let mut text = format!("{error:#}");
         for _ in 0..LAST_WORDS_TRIES {
             if let Err(ended) = self.check_alive() {
-                return ended;
+                text = format!("{ended:#}");
+                break;
             }
             tokio::time::sleep(LAST_WORDS_PAUSE).await;
         }
-        match self.0.first() {
-            Some(service) => anyhow::anyhow!("{error:#}\n{}", service.log_tail()),
-            None => error,
-        }
+        let tail = self.0.first().map(Service::log_tail).filter(|tail| !text.contains(tail.as_str()));
+        anyhow::anyhow!("{text}\n{}", tail.unwrap_or_default())
     }
 
     /// Process ids of those that run.
