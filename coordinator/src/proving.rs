@@ -37,6 +37,12 @@ impl Coordinator {
                 "run {run} was made under another plan than the one now served"
             )));
         }
+        let all = (0..prepared.shards.len() as u32).map(ShardIndex);
+        let wanted: Vec<ShardIndex> = if shards.is_empty() { all.collect() } else { shards };
+        if let Some(shard) = wanted.iter().find(|shard| shard.as_usize() >= prepared.shards.len()) {
+            let message = format!("there is no shard {shard}: the plan has 0 to {}", prepared.shards.len() - 1);
+            return Err(Status::invalid_argument(message));
+        }
         match record.state {
             RunState::Running => return Err(Status::failed_precondition(format!("run {run} has no answer yet"))),
             RunState::Failed => {
@@ -44,12 +50,6 @@ impl Coordinator {
             }
             RunState::Rejected | RunState::Verified => return Ok(record),
             RunState::Answered | RunState::Partial => {}
-        }
-        let all = (0..prepared.shards.len() as u32).map(ShardIndex);
-        let wanted: Vec<ShardIndex> = if shards.is_empty() { all.collect() } else { shards };
-        if let Some(shard) = wanted.iter().find(|shard| shard.as_usize() >= prepared.shards.len()) {
-            let message = format!("there is no shard {shard}: the plan has 0 to {}", prepared.shards.len() - 1);
-            return Err(Status::invalid_argument(message));
         }
         for &shard in &wanted {
             self.prover_of(&record, shard).map_err(Status::failed_precondition)?;
