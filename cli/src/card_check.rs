@@ -27,7 +27,8 @@ use crate::{card, job};
 /// How many samples every circuit is run on.
 const SAMPLES: usize = 4;
 /// Largest error of a circuit's outputs on the samples, relative to the range of the shard's outputs in floats. Calibrated
-/// circuits stay below a hundredth; weights or values that are rounded away give errors of the order of the range itself.
+/// circuits of the zoo stay below a thousandth; weights of three binary places or fewer in the first half of `mlp` give a
+/// sixth and more.
 const MAX_RELATIVE_ERROR: f64 = 0.1;
 
 /// Recomputes from the model what its card states: plan, shards, settings, verifying keys. Exits 3 when they differ.

@@ -6,9 +6,9 @@
 use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
-use serde_json::Value;
+use serde_json::{Value, json as value};
 use shardproof_common::bundle::{Blob, Bundle};
-use shardproof_common::card::{ModelCard, ShardKeys};
+use shardproof_common::card::{ModelCard, ShardCard, ShardKeys};
 use shardproof_common::keyfile;
 use shardproof_common::receipt::{Identity, Receipt};
 use shardproof_common::statement::Binding;
@@ -112,6 +112,7 @@ fn a_hashed_demo_verifies_and_no_forgery_of_its_bundle_does() {
     proofs_and_keys_cannot_be_exchanged(&demo);
     the_list_of_shards_is_the_plans(&demo);
     the_card_is_the_models(&demo);
+    a_card_that_lies_about_its_circuits_is_not(&demo);
 }
 
 fn the_report_tells_what_happened(report: &Value) {
@@ -269,6 +270,50 @@ fn the_card_is_the_models(demo: &Demo) {
     assert_eq!(keys.count(), 2);
     let (code, report) = json(&["card", "check", "testing", "--card", &card]);
     assert_eq!((code, &report["agrees"]), (Some(3), &Value::from(false)));
+}
+
+/// Cards signed with scales or an SRS that are not what the circuits have.
+fn a_card_that_lies_about_its_circuits_is_not(demo: &Demo) {
+    let check = |lie: &dyn Fn(&mut [ShardCard])| {
+        let mut card = ModelCard::parse(&std::fs::read(demo.path("card.json")).unwrap()).unwrap();
+        lie(&mut card.body.shards);
+        let path = demo.path("lie.json");
+        std::fs::write(&path, ModelCard::sign(card.body, &Identity::generate()).to_json()).unwrap();
+        let (code, report) = json(&["card", "check", "mlp", "--card", &path]);
+        let differing = report["lines"].as_array().unwrap().iter().filter(|line| line["finding"] == "differs");
+        (code, differing.map(|line| format!("{}: {}", line["what"], line["reason"])).collect::<Vec<_>>())
+    };
+    let with = |card: &mut ShardCard, field: &str, stated: Value| {
+        let ShardKeys::Ezkl(keys) = &mut card.keys else { panic!("a float card") };
+        let mut settings: Value = serde_json::from_str(&keys.settings).unwrap();
+        *settings.pointer_mut(field).unwrap() = stated;
+        keys.settings = settings.to_string();
+    };
+    assert_eq!(check(&|_| {}), (Some(0), vec![]), "signed again without a lie");
+
+    let outputs = check(&|shards| {
+        with(&mut shards[1], "/model_output_scales", value!([5]));
+        shards[1].output[0].scale = 5;
+    });
+    let inputs = check(&|shards| {
+        with(&mut shards[0], "/model_input_scales", value!([3]));
+        shards[0].input[0].scale = 3;
+    });
+    let weights = check(&|shards| with(&mut shards[1], "/run_args/param_scale", value!(0)));
+    let srs = check(&|shards| {
+        let ShardKeys::Ezkl(keys) = &mut shards[1].keys else { panic!("a float card") };
+        keys.srs.insecure_test = false;
+    });
+    for ((code, lines), what, reason) in [
+        (outputs, "shard 1: settings", "settings: model_output_scales is [5], but the model gives"),
+        (inputs, "shard 0: settings", "settings: model_input_scales is [3], but the model gives"),
+        (weights, "shard 1: settings", "but the model gives"),
+        (srs, "shard 1: SRS", "it is the insecure test SRS"),
+    ] {
+        assert_eq!(code, Some(3), "{what}");
+        assert!(!lines.is_empty() && lines.iter().all(|line| line.contains(what)), "{what}: {lines:?}");
+        assert!(lines.iter().any(|line| line.contains(reason)), "{what}: {lines:?}");
+    }
 }
 
 #[test]
