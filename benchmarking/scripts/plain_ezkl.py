@@ -65,10 +65,13 @@ def main():
     )
     with open(settings, encoding="utf-8") as file:
         calibrated = json.load(file)
+    # ezkl lists these in random order, and its columns follow the list: in one order, equal circuits have equal keys.
+    for unordered in ["required_range_checks", "required_lookups"]:
+        calibrated[unordered].sort(key=lambda item: json.dumps(item, separators=(",", ":"), sort_keys=True))
     if job["logrows"] is not None:
         calibrated["run_args"]["logrows"] = job["logrows"]
-        with open(settings, "w", encoding="utf-8") as file:
-            json.dump(calibrated, file)
+    with open(settings, "w", encoding="utf-8") as file:
+        json.dump(calibrated, file)
     srs = job["srs"].replace("{logrows}", str(calibrated["run_args"]["logrows"]))
     timed("compile", ezkl.compile_circuit, model, circuit, settings)
     timed("keys", ezkl.setup, circuit, vk, pk, srs_path=srs)
