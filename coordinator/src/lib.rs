@@ -1,9 +1,9 @@
 //! The coordinator: plans, sets up, assigns shards to workers, runs, verifies and chains.
 //!
-//! It acts for the model's owner: settings and keys are computed here ([`setup`]), workers get theirs by digest
-//! ([`registry`], [`cluster`]). A run passes through the workers without the coordinator, which sees the first and the last
-//! boundary and every receipt ([`inference`]); proofs come later, on request ([`proving`]), and are verified here before
-//! a client sees them in a bundle ([`bundling`]). What must survive a restart is in the [`store`].
+//! It acts for the model's owner: settings and keys are computed here (`setup`), workers get theirs by digest
+//! (`registry`, `cluster`). A run passes through the workers without the coordinator, which sees the first and the last
+//! boundary and every receipt (`inference`); proofs come later, on request (`proving`), and are verified here before
+//! a client sees them in a bundle (`bundling`). What must survive a restart is in the `store`.
 
 mod args;
 mod bundling;

@@ -1,9 +1,9 @@
 //! The worker: runs one shard, passes the activations on, proves on request.
 //!
-//! A worker keeps one control stream to the coordinator ([`session`]), from which it learns its shard ([`shard`]) and the
-//! address of the next one. Boundaries arrive through [`pipeline`], are written to the [`spool`] before they are
-//! acknowledged, and proofs are made one at a time on a thread of their own ([`proving`]). Heartbeats leave from a thread that
-//! none of this can starve ([`heartbeat`]).
+//! A worker keeps one control stream to the coordinator (`session`), from which it learns its shard (`shard`) and the
+//! address of the next one. Boundaries arrive through `pipeline`, are written to the `spool` before they are
+//! acknowledged, and proofs are made one at a time on a thread of their own (`proving`). Heartbeats leave from a thread that
+//! none of this can starve (`heartbeat`).
 
 mod args;
 mod heartbeat;
