@@ -182,7 +182,12 @@ async fn a_spare_cannot_speak_for_a_shard_that_it_does_not_hold() {
         ..Default::default()
     };
     spare.say(ToCoordinator::Failure(failure)).await;
-    service.until("the spare is listed", |status| status.workers.len() == 3).await;
+    // Both messages have been looked at once both refusals are logged.
+    service
+        .until("both messages are refused", |_| {
+            service.coordinator.logged().matches("the worker does not hold that shard").count() == 2
+        })
+        .await;
     let after = service.client().get(GetRequest { run: run.run }).await.unwrap().into_inner();
     assert_state(&after, RunState::Running);
     assert!(
