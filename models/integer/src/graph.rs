@@ -43,8 +43,7 @@ pub struct Graph {
     pub tables: Vec<Table>,
     /// Operators in topological order; node i makes tensor `inputs.len() + i`.
     pub nodes: Vec<Node>,
-    /// What leaves, in the order of the shard's outputs: each an input, or made by a non-linear operator followed by
-    /// shape operators only, so that its values have at most [`BOUNDARY_BITS`] bits.
+    /// What leaves, in the order of the shard's outputs: each of magnitude at most 2^[`BOUNDARY_BITS`] by interval analysis.
     pub outputs: Vec<TensorId>,
 }
 

@@ -1,0 +1,4 @@
+//! The native proof system: quantised networks by sumcheck, logup and WHIR.
+
+pub mod field;
+pub mod pcs;

@@ -1,0 +1,1 @@
+//! Polynomial commitments: WHIR over Goldilocks.
