@@ -9,6 +9,8 @@ mod conv;
 mod elementwise;
 mod matmul;
 mod moves;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

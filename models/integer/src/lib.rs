@@ -10,6 +10,10 @@ mod encoding;
 mod error;
 mod executor;
 pub mod graph;
+#[cfg(any(test, feature = "testing"))]
+pub mod reference;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 mod weights;
 
 pub use check::{Bounds, CheckedGraph, MAX_ELEMENTS, MAX_ITEMS, MAX_RANK, VALUE_BITS};
