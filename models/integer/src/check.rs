@@ -7,6 +7,8 @@
 
 mod intervals;
 mod shapes;
+#[cfg(test)]
+mod tests;
 
 use crate::error::{GraphError, Site};
 use crate::graph::{BOUNDARY_BITS, Graph, MAX_TABLE_BITS, Op, Table, TensorId};

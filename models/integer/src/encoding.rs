@@ -4,12 +4,20 @@
 //! decoding encodes again and compares. A graph is a version byte and postcard; weights are a version byte and, for each
 //! tensor, its values in little-endian two's complement of 1, 2 or 4 bytes, as their declared bits need.
 
-use crate::check::CheckedGraph;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
+
+use crate::check::{CheckedGraph, MAX_ITEMS};
 use crate::error::{EncodingError, WeightsError};
 use crate::graph::{Graph, Weight, Weights};
 
 /// Longest encoding of a graph, in bytes.
-pub const MAX_GRAPH_BYTES: usize = 64 << 20;
+pub const MAX_GRAPH_BYTES: usize = 32 << 20;
 
 const VERSION: u8 = 1;
 const GRAPH_DIGEST: &str = "shardproof integer graph v1 architecture";
@@ -19,6 +27,33 @@ fn digest(context: &str, bytes: &[u8]) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new_derive_key(context);
     hasher.update(bytes);
     *hasher.finalize().as_bytes()
+}
+
+/// Decodes a list of at most [`MAX_ITEMS`]: a few bytes can stand for an item of hundreds, so that the cap on the encoding
+/// alone would let a forged graph take much memory.
+pub(crate) fn capped_list<'de, D: Deserializer<'de>, T: Deserialize<'de>>(decoder: D) -> Result<Vec<T>, D::Error> {
+    struct Capped<T>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Capped<T> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(formatter, "at most {MAX_ITEMS} items")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Vec<T>, A::Error> {
+            let mut list = Vec::new();
+            while let Some(item) = items.next_element()? {
+                if list.len() == MAX_ITEMS {
+                    return Err(Error::custom("too many items"));
+                }
+                list.push(item);
+            }
+            Ok(list)
+        }
+    }
+
+    decoder.deserialize_seq(Capped(PhantomData))
 }
 
 /// The bytes after the version.

@@ -36,14 +36,19 @@ pub const MAX_TABLE_BITS: u32 = 18;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Graph {
     /// What enters, in the order of the shard's inputs.
+    #[serde(deserialize_with = "crate::encoding::capped_list")]
     pub inputs: Vec<Input>,
     /// Shapes and bounds of the trained values.
+    #[serde(deserialize_with = "crate::encoding::capped_list")]
     pub weights: Vec<Weight>,
     /// Functions by table.
+    #[serde(deserialize_with = "crate::encoding::capped_list")]
     pub tables: Vec<Table>,
     /// Operators in topological order; node i makes tensor `inputs.len() + i`.
+    #[serde(deserialize_with = "crate::encoding::capped_list")]
     pub nodes: Vec<Node>,
     /// What leaves, in the order of the shard's outputs: each of magnitude at most 2^[`BOUNDARY_BITS`] by interval analysis.
+    #[serde(deserialize_with = "crate::encoding::capped_list")]
     pub outputs: Vec<TensorId>,
 }
 

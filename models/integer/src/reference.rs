@@ -207,7 +207,7 @@ fn requant(x: &Tensor, shift: u32, bits: u32, relu: bool) -> Option<Tensor> {
     let rescale = |&value: &i128| {
         let rescaled = if shift == 0 { value } else { (value + divisor / 2).div_euclid(divisor) };
         let in_range = -(1 << bits) <= rescaled && rescaled < 1 << bits;
-        in_range.then(|| if relu && rescaled < 0 { 0 } else { rescaled })
+        in_range.then_some(if relu && rescaled < 0 { 0 } else { rescaled })
     };
     Some(Tensor { shape: x.shape.clone(), values: x.values.iter().map(rescale).collect::<Option<_>>()? })
 }

@@ -202,7 +202,7 @@ impl Generator {
             Some((checked.bounds(last(&checked)), results))
         });
         let Some((bounds, results)) = made else {
-            self.graph.nodes.pop();
+            self.discard();
             return None;
         };
         self.bounds.push(bounds);
@@ -210,6 +210,18 @@ impl Generator {
             run.push(result);
         }
         Some(TensorId(self.bounds.len() as u32 - 1))
+    }
+
+    /// Takes the last node back, and the weight or table that was made for it.
+    fn discard(&mut self) {
+        match self.graph.nodes.pop().map(|node| node.op) {
+            Some(Op::Conv(_) | Op::MatMul { .. } | Op::MulWeight { .. } | Op::AddWeight { .. }) => {
+                self.graph.weights.pop();
+                self.weights.0.pop();
+            }
+            Some(Op::Table { .. }) => drop(self.graph.tables.pop()),
+            _ => {}
+        }
     }
 
     /// Adds a node that keeps the scale of `input`.

@@ -1,5 +1,8 @@
 //! Whether trained values belong to a graph.
 
+#[cfg(test)]
+mod tests;
+
 use crate::check::CheckedGraph;
 use crate::error::{Site, WeightsError};
 use crate::graph::Weights;

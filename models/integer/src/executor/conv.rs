@@ -6,7 +6,7 @@ use super::matmul::{Element, Matrix, Rows, Slab, multiply};
 use crate::graph::{Conv, Window};
 
 /// Elements of the windows that are unrolled at a time.
-const UNROLLED: usize = 1 << 20;
+pub(super) const UNROLLED: usize = 1 << 20;
 /// Unrolled elements below which the unrolling is not divided among threads.
 const SERIAL: usize = 1 << 15;
 

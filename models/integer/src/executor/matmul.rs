@@ -9,6 +9,8 @@ use crate::check::Bounds;
 
 /// Rows are padded to a multiple of this many elements.
 const LANES: usize = 16;
+/// Fewest products that are summed in 32 bits before the sum is widened; below it 64 bits are as fast from the start.
+const LEAST_SPAN: usize = 96;
 /// Rows of each factor in one tile.
 const TILE: usize = 4;
 /// Rows of the first factor that one task takes.
@@ -153,11 +155,15 @@ impl Matrix {
     /// Prepares `[N, depth]` values for products with values within `other`.
     pub(super) fn new(values: &[i32], depth: usize, other: Bounds) -> Self {
         let largest = values.iter().map(|value| value.unsigned_abs()).max().unwrap_or(0);
-        // Conservative by one at the negative end, where -2^15 would fit too.
+        // Conservative by one at the negative end, where -2^15 would fit too. The product stays below 2^31 * 2^62.
         let short = i16::MAX as u64;
-        let span = (i32::MAX as u64).checked_div(u64::from(largest) * other.magnitude()).unwrap_or(u64::MAX);
+        let product = u128::from(largest) * u128::from(other.magnitude());
+        let span = u128::from(i32::MAX.unsigned_abs()).checked_div(product).unwrap_or(u128::MAX);
         let span = (span.min(1 << 30) as usize) / LANES * LANES;
-        if u64::from(largest) <= short && other.magnitude() <= short && span >= 2 * LANES {
+        if u64::from(largest) <= short
+            && other.magnitude() <= short
+            && span >= LEAST_SPAN.min(depth.next_multiple_of(LANES))
+        {
             Self::Short { rows: Rows::new(values, depth), span, depth }
         } else if other.magnitude() <= i32::MAX as u64 {
             Self::Medium { rows: Rows::new(values, depth), depth }
