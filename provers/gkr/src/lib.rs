@@ -2,3 +2,4 @@
 
 pub mod field;
 pub mod pcs;
+pub mod transcript;
