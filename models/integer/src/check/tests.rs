@@ -93,6 +93,31 @@ fn requant_bounds_are_the_tighter_of_bits_and_interval() {
     assert_eq!(bounds(4, 7), Bounds { low: -128, high: 127 });
 }
 
+/// What operators make of `1 ..= 2^25 + 1`.
+#[test]
+fn bounds_of_operators() {
+    let x = TensorId(1);
+    let high = (1 << 25) + 1;
+    let window = |pad_width| Op::WindowSum { input: x, window: Window { pad_width, ..WINDOW } };
+    let pad = |after| Op::Pad { input: x, before: vec![0; 4], after: vec![0, 0, 0, after], value: -3 };
+    let cases = [
+        (window([0, 0]), 6, 6 * high),
+        (window([0, 1]), 0, 6 * high),
+        (Op::MulWeight { input: x, weight: W }, -16 * high, 16 * high),
+        (Op::AddWeight { input: x, weight: W, multiplier: -2 }, -31, high + 32),
+        (combine(&[(1, -2), (0, 1)], 7), -2 * high + 7 - (1 << 24), 5 + (1 << 24)),
+        (pad(0), 1, high),
+        (pad(1), -3, high),
+        (Op::Concat { inputs: vec![x, X], axis: 0 }, -(1 << 24), high),
+        (Op::Transpose { input: x, axes: vec![3, 1, 2, 0] }, 1, high),
+    ];
+    for (op, low, high) in cases {
+        let name = op.name();
+        let graph = graph(&[2, 6, 5, 7], &[1; 4], vec![combine(&[(0, 1)], (1 << 24) + 1), op]);
+        assert_eq!(accepted(graph).bounds(TensorId(2)), Bounds { low, high }, "{name}");
+    }
+}
+
 #[test]
 fn too_many() {
     let full = one(&[1], Op::Reshape { input: X, shape: vec![420] });

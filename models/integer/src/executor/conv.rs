@@ -66,6 +66,9 @@ impl Plan<'_> {
     /// One image and group: `[C / groups, H, W]` to `[M / groups, H', W']`.
     fn group<E: Element>(&self, matrix: Slab<'_, E>, span: usize, values: &[i64], result: &mut [i64]) {
         let padded = Padded::new(self, values);
+        if self.outputs == 1 {
+            return self.accumulate(matrix, &padded, result);
+        }
         let positions = self.output[0] * self.output[1];
         let step = (UNROLLED / self.depth()).clamp(1, positions);
         let mut start = 0;
@@ -82,6 +85,35 @@ impl Plan<'_> {
                 }
             }
             start += count;
+        }
+    }
+
+    /// One output channel, where unrolled windows would be read only once: adds the input's lines, times a weight each.
+    fn accumulate<E: Element>(&self, matrix: Slab<'_, E>, padded: &Padded<E>, result: &mut [i64]) {
+        let Window { kernel, stride, dilation, .. } = self.window;
+        let weight = &matrix.row(0)[..self.depth()];
+        let fill = |(row, sums): (usize, &mut [i64])| {
+            for (line, weights) in weight.chunks_exact(kernel[1]).enumerate() {
+                let (channel, line) = (line / kernel[0], line % kernel[0]);
+                let height = channel * padded.height + row * stride[0] + line * dilation[0];
+                let source = &padded.cells[height * padded.width..][..padded.width];
+                for (column, &weight) in weights.iter().enumerate() {
+                    let (source, weight) = (&source[column * dilation[1]..], weight.into());
+                    if stride[1] == 1 {
+                        sums.iter_mut().zip(source).for_each(|(sum, &value)| *sum += value.into() * weight);
+                    } else {
+                        let values = source.iter().step_by(stride[1]);
+                        sums.iter_mut().zip(values).for_each(|(sum, &value)| *sum += value.into() * weight);
+                    }
+                }
+            }
+        };
+        let width = self.output[1];
+        if result.len() * self.depth() < SERIAL {
+            result.chunks_exact_mut(width).enumerate().for_each(fill);
+        } else {
+            let least = SERIAL.div_ceil(width * self.depth());
+            result.par_chunks_exact_mut(width).with_min_len(least).enumerate().for_each(fill);
         }
     }
 

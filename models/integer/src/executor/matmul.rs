@@ -19,7 +19,7 @@ const BLOCK: usize = 16;
 const SERIAL: usize = 1 << 16;
 
 /// A number that factors are held in.
-pub(super) trait Element: Copy + Default + Send + Sync {
+pub(super) trait Element: Copy + Default + Into<i64> + Send + Sync {
     /// What products are summed in.
     type Sum: Copy + Default;
     /// From a value that is known to fit.
@@ -118,7 +118,8 @@ impl<'a, E> Slab<'a, E> {
         self.cells.len() / self.stride
     }
 
-    fn row(self, index: usize) -> &'a [E] {
+    /// Padded row `index`.
+    pub(super) fn row(self, index: usize) -> &'a [E] {
         &self.cells[index * self.stride..][..self.stride]
     }
 }

@@ -82,7 +82,7 @@ fn changed_graphs_agree() {
     for seed in 0..40 {
         let (graph, _, _) = random_batch(seed, Size::SMALL, 1);
         let bytes = graph.to_bytes();
-        for _ in 0..500 {
+        for _ in 0..150 {
             let mut changed = bytes.clone();
             let place = random.within(0, bytes.len() as i64 - 1) as usize;
             changed[place] = random.within(0, 12) as u8;
@@ -117,7 +117,7 @@ fn changed_graphs_agree() {
             }
         }
     }
-    assert!(answered > 100 && failed > 100, "{answered} answered, {failed} failed");
+    assert!(answered > 100 && failed > 30, "{answered} answered, {failed} failed");
 }
 
 /// Products of every kernel, for few and for many rows.
@@ -189,18 +189,21 @@ fn run_random(graph: Graph, most: i64, runs: usize) -> (Arc<CheckedGraph>, Weigh
 fn large_tensors() {
     let x = TensorId(0);
     let window = Window { kernel: [3, 2], stride: [1, 2], dilation: [2, 1], pad_height: [1, 2], pad_width: [0, 1] };
-    let conv = |input, weight| Op::Conv(Conv { input, weight: WeightId(weight), groups: 3, window: window.clone() });
+    let conv =
+        |input, weight, groups| Op::Conv(Conv { input, weight: WeightId(weight), groups, window: window.clone() });
     let ops = vec![
         (Op::Requant { input: x, shift: 2, bits: 14, relu: false }, -2),
-        (conv(TensorId(1), 0), -2),
-        (conv(x, 0), 0),
+        (conv(TensorId(1), 0, 3), -2),
+        (conv(x, 0, 3), 0),
         (Op::MulWeight { input: x, weight: WeightId(1) }, 0),
         (Op::AddWeight { input: x, weight: WeightId(2), multiplier: -5 }, 0),
         (Op::Combine { terms: vec![(x, 3), (TensorId(4), -1)], constant: 9 }, 0),
         (Op::WindowSum { input: x, window: window.clone() }, 0),
         (Op::Transpose { input: x, axes: vec![3, 0, 2, 1] }, 0),
+        (conv(x, 3, 6), 0),
+        (conv(TensorId(1), 4, 1), -2),
     ];
-    let weights: &[&[usize]] = &[&[6, 2, 3, 2], &[1, 6, 1, 1], &[1, 1, 61, 63]];
+    let weights: &[&[usize]] = &[&[6, 2, 3, 2], &[1, 6, 1, 1], &[1, 1, 61, 63], &[6, 1, 3, 2], &[1, 6, 3, 2]];
     let (checked, weights, trace) = run_random(graph(&[1, 6, 61, 63], weights, ops), 50_000, 2);
     compare(&checked, &weights, &trace);
 }
