@@ -127,7 +127,7 @@ fn backend(kind: BackendKind, args: &ServiceArgs) -> Box<dyn Backend> {
 
 /// The verifiers of this side.
 pub(crate) fn verifiers(args: &ServiceArgs) -> Vec<Box<dyn ProofVerifier>> {
-    vec![Box::new(EzklVerifier::new(ezkl_config(args)))]
+    vec![Box::new(EzklVerifier::new(EzklConfig { keep_warm: Some(EzklConfig::WARM), ..ezkl_config(args) }))]
 }
 
 fn ezkl_config(args: &ServiceArgs) -> EzklConfig {

@@ -16,6 +16,7 @@ mod spool;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use shardproof_common::artifacts::ArtifactStore;
@@ -166,7 +167,8 @@ async fn serve(
 
 fn backends(args: &WorkerArgs) -> HashMap<BackendKind, Arc<dyn Backend>> {
     let float: Arc<dyn Backend> = Arc::new(FloatBackend::new());
-    let mut config = EzklConfig::from_env();
+    let warm = Some(Duration::from_secs(args.warm_seconds)).filter(|warm| !warm.is_zero());
+    let mut config = EzklConfig { keep_warm: warm, ..EzklConfig::from_env() };
     if let Some(program) = &args.ezkl_cli {
         config.runner = RunnerKind::Program(program.clone());
     }

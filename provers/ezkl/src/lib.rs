@@ -38,6 +38,7 @@ mod srs;
 pub mod steps;
 mod tools;
 mod verifier;
+mod warm;
 mod wheel;
 mod witness;
 

@@ -13,18 +13,14 @@ use shardproof_common::tensor::{FloatTensor, TensorSpec};
 
 use crate::backend::file;
 use crate::circuit::{SampleFiles, Wishes, Workbench};
-use crate::config::EzklConfig;
 use crate::frame::{Frame, failed};
 use crate::runner::Op;
+use crate::tools::Tools;
 use crate::witness::{Witness, write_floats};
-use crate::{VERSION, check, srs, tools};
+use crate::{VERSION, check, srs};
 
 /// Computes settings and keys; files are left in the job's directory.
-pub(crate) fn setup(
-    config: &EzklConfig,
-    request: &SetupRequest<'_>,
-    frame: &Frame<'_>,
-) -> Result<ShardSetup, BackendError> {
+pub(crate) fn setup(tools: &Tools, request: &SetupRequest<'_>, frame: &Frame<'_>) -> Result<ShardSetup, BackendError> {
     let options = ezkl_options(request.options)?;
     let wishes = Wishes {
         options,
@@ -42,7 +38,7 @@ pub(crate) fn setup(
     let each = write_each(directory, request.samples)?;
     let samples = SampleFiles { together: &data, each: &each };
 
-    let mut runner = tools::start(config, frame)?;
+    let mut runner = tools.start(frame)?;
     let mut bench = Workbench { runner: runner.as_mut(), frame, model: request.model, settings: path("settings.json") };
     bench.draft(&wishes)?;
     if let Some(fidelity) = bench.calibrate(&wishes, samples, directory)? {
@@ -51,7 +47,7 @@ pub(crate) fn setup(
     bench.make_room(request.min_logrows, longest_commitment(request))?;
     let settings = bench.read()?;
     bench.compile(&circuit)?;
-    let srs = srs::prepare(config, settings.run_args.logrows, bench.runner, frame)?;
+    let srs = srs::prepare(&tools.config, settings.run_args.logrows, bench.runner, frame)?;
     bench.keys(&circuit, &srs.path, &vk, &pk)?;
 
     let parameter_hashes = match options.parameters {

@@ -1,6 +1,9 @@
-//! The runner that drives the Python wheel: one child process for a series of calls, so that Python starts once.
+//! The runner that drives the Python wheel: one child process for the calls of one job, so that Python starts once.
+//!
+//! Starting has two halves, so that a child can be started ahead of its job: [`Loading`] is a process that loads ezkl and
+//! then waits, [`WheelRunner`] one whose greeting was read, under the limits of the job that it now works for.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde::Deserialize;
@@ -17,6 +20,12 @@ const MARKER: &str = "\u{1e}end of call";
 /// A Python process with ezkl loaded.
 pub(crate) struct WheelRunner {
     child: Child,
+}
+
+/// A Python process that loads ezkl, or has loaded it and waits for its first call.
+pub(crate) struct Loading {
+    child: Child,
+    site: PathBuf,
 }
 
 /// The child's first line.
@@ -42,37 +51,45 @@ struct Answer {
     peak_rss_bytes: u64,
 }
 
-impl WheelRunner {
-    /// Starts Python with the package in `site` and waits until ezkl is loaded.
+impl Loading {
+    /// Starts Python with the package in `site`.
     ///
     /// # Errors
-    /// [`BackendError::Missing`] when there is no such Python, or the package is another version.
-    pub(crate) fn start(python: &Path, site: &Path, frame: &Frame<'_>) -> Result<Self, BackendError> {
+    /// [`BackendError::Missing`] when there is no such Python.
+    pub(crate) fn start(python: &Path, site: &Path) -> Result<Self, BackendError> {
         let mut command = Command::new(python);
         command.args(["-I", "-B", "-c", SCRIPT]).arg(site).arg(std::process::id().to_string());
         let missing = |error| BackendError::Missing(format!("cannot start Python (`{}`): {error}", python.display()));
-        let mut child = Child::start(command, Some(MARKER)).map_err(missing)?;
-        let Some(line) = child.next_line("start", frame)? else {
-            return Err(child.unexpected_end("start", frame));
+        let child = Child::start(command, Some(MARKER)).map_err(missing)?;
+        Ok(Self { child, site: site.to_owned() })
+    }
+
+    /// Whether it has not ended yet.
+    pub(crate) fn is_alive(&mut self) -> bool {
+        self.child.is_alive()
+    }
+
+    /// Waits until ezkl is loaded.
+    ///
+    /// # Errors
+    /// [`BackendError::Missing`] when the package cannot be loaded or is another version.
+    pub(crate) fn ready(mut self, frame: &Frame<'_>) -> Result<WheelRunner, BackendError> {
+        let Some(line) = self.child.next_line("start", frame)? else {
+            return Err(self.child.unexpected_end("start", frame));
         };
         let greeting: Greeting = serde_json::from_str(&line).map_err(|error| failed("start", error.to_string()))?;
-        let text = child.text();
-        let remedy = format!("remove {} and it will be installed again", site.display());
+        let text = self.child.text();
+        let site = self.site.display();
+        let remedy = format!("remove {site} and it will be installed again");
         if !greeting.ready {
             let said = join(&greeting.error, &text);
-            return Err(BackendError::Missing(format!(
-                "ezkl in {} cannot be loaded: {said}; {remedy}",
-                site.display()
-            )));
+            return Err(BackendError::Missing(format!("ezkl in {site} cannot be loaded: {said}; {remedy}")));
         }
         if greeting.version != VERSION {
             let found = greeting.version;
-            return Err(BackendError::Missing(format!(
-                "expected ezkl {VERSION}, found {found} in {}; {remedy}",
-                site.display()
-            )));
+            return Err(BackendError::Missing(format!("expected ezkl {VERSION}, found {found} in {site}; {remedy}")));
         }
-        Ok(Self { child })
+        Ok(WheelRunner { child: self.child })
     }
 }
 
