@@ -17,7 +17,7 @@ use shardproof_common::card::{CardBody, ModelCard, ShardCard, ShardKeys};
 use shardproof_common::ids::{Digest, PROTOCOL_VERSION, ShardIndex};
 use shardproof_common::plan::{BackendKind, BoundaryMode, BoundaryTensor, Plan};
 use shardproof_common::tensor::{FloatTensor, Tensor, TensorSpec, boundary_digest, encoded_bytes};
-use shardproof_ezkl::{EzklBackend, EzklConfig, EzklVerifier, RunnerKind};
+use shardproof_ezkl::{EzklBackend, EzklConfig, EzklVerifier, KeepWarm, RunnerKind};
 use shardproof_models::{
     BoundaryModes, FloatBackend, FloatShard, LoadOptions, ModelSource, OnnxModel, SampleOrigin, SplitRequest,
 };
@@ -127,7 +127,7 @@ fn backend(kind: BackendKind, args: &ServiceArgs) -> Box<dyn Backend> {
 
 /// The verifiers of this side.
 pub(crate) fn verifiers(args: &ServiceArgs) -> Vec<Box<dyn ProofVerifier>> {
-    vec![Box::new(EzklVerifier::new(EzklConfig { keep_warm: Some(EzklConfig::WARM), ..ezkl_config(args) }))]
+    vec![Box::new(EzklVerifier::new(EzklConfig { keep_warm: Some(KeepWarm::SERVICE), ..ezkl_config(args) }))]
 }
 
 fn ezkl_config(args: &ServiceArgs) -> EzklConfig {

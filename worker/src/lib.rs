@@ -26,7 +26,7 @@ use shardproof_common::plan::BackendKind;
 use shardproof_common::process::{self, DataDir};
 use shardproof_common::receipt::{Identity, PublicKey};
 use shardproof_common::{keyfile, machine, telemetry};
-use shardproof_ezkl::{EzklBackend, EzklConfig, RunnerKind};
+use shardproof_ezkl::{EzklBackend, EzklConfig, KeepWarm, RunnerKind};
 use shardproof_models::FloatBackend;
 use shardproof_proto::transport;
 use shardproof_proto::v1::{WorkerMessage, worker_message};
@@ -167,8 +167,9 @@ async fn serve(
 
 fn backends(args: &WorkerArgs) -> HashMap<BackendKind, Arc<dyn Backend>> {
     let float: Arc<dyn Backend> = Arc::new(FloatBackend::new());
-    let warm = Some(Duration::from_secs(args.warm_seconds)).filter(|warm| !warm.is_zero());
-    let mut config = EzklConfig { keep_warm: warm, ..EzklConfig::from_env() };
+    let warm = KeepWarm { idle: Duration::from_secs(args.warm_seconds), ..KeepWarm::SERVICE };
+    let keep_warm = (args.warm_seconds > 0).then_some(warm);
+    let mut config = EzklConfig { keep_warm, ..EzklConfig::from_env() };
     if let Some(program) = &args.ezkl_cli {
         config.runner = RunnerKind::Program(program.clone());
     }

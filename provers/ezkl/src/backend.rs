@@ -11,7 +11,7 @@ use shardproof_common::tensor::Tensor;
 use crate::config::EzklConfig;
 use crate::frame::Frame;
 use crate::recompute::{RecomputeRequest, Recomputed};
-use crate::tools::Tools;
+use crate::tools::{Succession, Tools};
 use crate::{VERSION, infer, prove, recompute, setup};
 
 /// Names of the files that workers need.
@@ -32,7 +32,7 @@ pub struct EzklBackend {
 impl EzklBackend {
     /// A backend that starts ezkl as `config` says, when it is first needed.
     pub fn new(config: EzklConfig) -> Self {
-        Self { tools: Tools::new(config) }
+        Self { tools: Tools::new(config, Succession::Same) }
     }
 
     fn frame<'a>(&self, job: &'a Job<'a>) -> Frame<'a> {
@@ -57,11 +57,11 @@ impl Backend for EzklBackend {
     }
 
     fn setup(&self, request: &SetupRequest<'_>, job: &Job<'_>) -> Result<ShardSetup, BackendError> {
-        self.tools.carry_out(|tools| setup::setup(tools, request, &self.frame(job)))
+        setup::setup(&self.tools, request, &self.frame(job))
     }
 
     fn infer(&self, shard: &ShardFiles, input: &[Tensor], job: &Job<'_>) -> Result<Inference, BackendError> {
-        self.tools.carry_out(|tools| infer::infer(tools, shard, input, &self.frame(job)))
+        infer::infer(&self.tools, shard, input, &self.frame(job))
     }
 
     fn prove(
@@ -71,7 +71,7 @@ impl Backend for EzklBackend {
         statement: &Statement,
         job: &Job<'_>,
     ) -> Result<Proof, BackendError> {
-        self.tools.carry_out(|tools| prove::prove(tools, shard, input, statement, &self.frame(job)))
+        prove::prove(&self.tools, shard, input, statement, &self.frame(job))
     }
 }
 

@@ -119,6 +119,15 @@ impl Child {
         }
     }
 
+    /// Forgets the peak so far, and returns how much memory the child holds now, bytes.
+    pub(crate) fn begin_anew(&mut self) -> u64 {
+        let id = self.process.id();
+        // Where the system keeps no such file, the next job's peak includes this one's.
+        let _peak_kept = std::fs::write(format!("/proc/{id}/clear_refs"), "5");
+        self.usage.peak_bytes = 0;
+        usage_of(id).rss_bytes
+    }
+
     /// Whether it has not ended yet.
     pub(crate) fn is_alive(&mut self) -> bool {
         matches!(self.process.try_wait(), Ok(None))

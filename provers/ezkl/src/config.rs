@@ -22,9 +22,24 @@ pub struct EzklConfig {
     pub python: Option<PathBuf>,
     /// How long a call may go without using any processor time before it is ended.
     pub stall: Duration,
-    /// How long a Python process with ezkl loaded may wait for the next job, which then starts about 0.1 s sooner. It takes
-    /// about 40 MB while it waits. None is started ahead where nothing is given; the `ezkl` program never is.
-    pub keep_warm: Option<Duration>,
+    /// Whether a Python process with ezkl loaded waits for the next job, which then starts about 0.1 s sooner. None does
+    /// where nothing is given; the `ezkl` program never does.
+    pub keep_warm: Option<KeepWarm>,
+}
+
+/// What may wait for the next job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeepWarm {
+    /// For how long.
+    pub idle: Duration,
+    /// With how much resident memory, bytes. A process that holds more after its job ends with it, and a new one, which
+    /// takes about 40 MB, waits in its place.
+    pub memory_bytes: u64,
+}
+
+impl KeepWarm {
+    /// Waits as services do: a proof is often asked for soon after its run.
+    pub const SERVICE: Self = Self { idle: Duration::from_secs(300), memory_bytes: 128 << 20 };
 }
 
 /// Which ezkl to run.
@@ -43,9 +58,6 @@ impl Default for EzklConfig {
 }
 
 impl EzklConfig {
-    /// What services take for [`Self::keep_warm`]: a proof is often asked for soon after its run.
-    pub const WARM: Duration = Duration::from_secs(300);
-
     /// The default, with `SHARDPROOF_CACHE_DIR` and `SHARDPROOF_PYTHON` from the environment.
     pub fn from_env() -> Self {
         let path = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);

@@ -23,8 +23,10 @@ pub(crate) fn infer(
     input: &[Tensor],
     frame: &Frame<'_>,
 ) -> Result<Inference, BackendError> {
-    let mut runner = tools.start(frame)?;
-    let witness = make_witness(runner.as_mut(), shard, input, frame)?;
+    let (witness, peak_rss_bytes) = tools.with_runner(frame, |runner| {
+        let witness = make_witness(runner, shard, input, frame)?;
+        Ok::<_, BackendError>((witness, runner.peak_rss_bytes()))
+    })?;
     let output = witness.outputs(&shard.card.output)?;
     let witness_path = frame.job.directory.join(WITNESS);
     Ok(Inference {
@@ -32,7 +34,7 @@ pub(crate) fn infer(
         output_boundary: witness.boundary(Side::Output, shard.output_mode, &output)?,
         output,
         witness_bytes: fs::metadata(&witness_path).map_err(BackendError::io(&witness_path))?.len(),
-        peak_rss_bytes: runner.peak_rss_bytes(),
+        peak_rss_bytes,
     })
 }
 

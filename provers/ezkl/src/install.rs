@@ -20,7 +20,7 @@ use crate::cli::CliRunner;
 use crate::config::{EzklConfig, RunnerKind};
 use crate::frame::{Frame, failed, in_units};
 use crate::srs;
-use crate::{VERSION, wheel::Loading};
+use crate::{VERSION, wheel::WheelRunner};
 
 /// SHA-256 of the wheels of [`VERSION`], one per platform.
 const WHEELS: [(&str, &str); 7] = [
@@ -185,7 +185,7 @@ impl<'a> Installation<'a> {
     /// Starts ezkl once, which checks its version.
     fn probe(&self) -> Result<(), String> {
         let started = with_short_frame(self.config, |frame| match &self.config.runner {
-            RunnerKind::Wheel => Loading::start(&self.config.python(), &self.site())?.ready(frame).map(drop),
+            RunnerKind::Wheel => WheelRunner::start(&self.config.python(), &self.site())?.ready(frame).map(drop),
             RunnerKind::Program(program) => CliRunner::start(program, frame).map(drop),
         });
         started.map_err(|error| error.to_string())

@@ -43,7 +43,7 @@ mod wheel;
 mod witness;
 
 pub use backend::EzklBackend;
-pub use config::{EzklConfig, RunnerKind};
+pub use config::{EzklConfig, KeepWarm, RunnerKind};
 pub use fidelity::Fidelity;
 pub use field::{Felt, FeltError};
 pub use install::{Installation, Status};

@@ -13,7 +13,7 @@ use crate::field::Felt;
 use crate::frame::{Frame, failed};
 use crate::infer::{WITNESS, make_witness};
 use crate::layout::{PublicTensors, instances, leading_points, starts_with};
-use crate::runner::Op;
+use crate::runner::{Op, Runner};
 use crate::tools::Tools;
 use crate::witness::Witness;
 
@@ -32,12 +32,21 @@ pub(crate) fn prove(
     statement: &Statement,
     frame: &Frame<'_>,
 ) -> Result<Proof, BackendError> {
+    tools.with_runner(frame, |runner| prove_with(runner, shard, input, statement, frame))
+}
+
+fn prove_with(
+    runner: &mut dyn Runner,
+    shard: &ShardFiles,
+    input: &[Tensor],
+    statement: &Statement,
+    frame: &Frame<'_>,
+) -> Result<Proof, BackendError> {
     let directory = frame.job.directory;
     let (witness_path, proof_path) = (directory.join(WITNESS), directory.join("proof.json"));
-    let mut runner = tools.start(frame)?;
     let witness = match Witness::read(&witness_path) {
         Ok(witness) if witness.is_of(input) => witness,
-        _ => make_witness(runner.as_mut(), shard, input, frame)?,
+        _ => make_witness(runner, shard, input, frame)?,
     };
     let expected = public_part(shard, input, statement, &witness)?;
 

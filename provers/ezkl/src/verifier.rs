@@ -20,7 +20,7 @@ use crate::field::Felt;
 use crate::frame::Frame;
 use crate::layout::{LayoutError, PublicTensors, instances, leading_points, starts_with};
 use crate::runner::{CallError, Op, Runner};
-use crate::tools::Tools;
+use crate::tools::{Succession, Tools};
 
 /// Largest proof that is looked at, in bytes.
 pub(crate) const MAX_PROOF_BYTES: usize = 16 << 20;
@@ -68,7 +68,7 @@ impl From<Rejection> for VerifyError {
 impl EzklVerifier {
     /// A verifier that starts ezkl as `config` says, when it is first needed.
     pub fn new(config: EzklConfig) -> Self {
-        Self { tools: Tools::new(config) }
+        Self { tools: Tools::new(config, Succession::New) }
     }
 }
 
@@ -88,21 +88,17 @@ impl ProofVerifier for EzklVerifier {
     fn verify(&self, request: &VerifyRequest<'_>, job: &Job<'_>) -> Result<(), VerifyError> {
         let public = public_part(request)?;
         let frame = Frame::new(job, self.tools.config.stall);
-        self.tools.carry_out(|tools| verify(tools, request, &public, &frame))
-    }
-}
-
-/// Verifies the proof, and that it does not verify without its last byte.
-fn verify(tools: &Tools, request: &VerifyRequest<'_>, public: &[Felt], frame: &Frame<'_>) -> Result<(), VerifyError> {
-    let files = Files::write(request, public, frame)?;
-    let mut runner = tools.start(frame)?;
-    frame.at("verify");
-    if let Verdict::Rejected(reason) = files.verify(&files.proof, runner.as_mut(), frame)? {
-        return Err(Rejection::Proof(reason).into());
-    }
-    match files.verify(&files.shortened, runner.as_mut(), frame)? {
-        Verdict::Rejected(_) => Ok(()),
-        Verdict::Accepted => Err(Rejection::Trailing.into()),
+        let files = Files::write(request, &public, &frame)?;
+        self.tools.with_runner(&frame, |runner| {
+            frame.at("verify");
+            if let Verdict::Rejected(reason) = files.verify(&files.proof, runner, &frame)? {
+                return Err(Rejection::Proof(reason).into());
+            }
+            match files.verify(&files.shortened, runner, &frame)? {
+                Verdict::Rejected(_) => Ok(()),
+                Verdict::Accepted => Err(Rejection::Trailing.into()),
+            }
+        })
     }
 }
 

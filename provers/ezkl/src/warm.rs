@@ -1,17 +1,17 @@
-//! A process that is started before the job that will use it.
+//! A process that waits for the job that will use it.
 //!
-//! Python takes about 0.1 s to start and load ezkl, a fifth of a small proof. Whoever expects more jobs has the next
-//! process started when one has ended; it serves one job, as any other does, so that a job's limits, its peak of memory and
-//! its leavings stay its own. At most one waits, for at most the idle time: it takes some 40 MB meanwhile, which no job's
-//! memory limit counts. One that has died is found out when it is wanted, and another takes its place.
+//! Python takes about 0.1 s to start and load ezkl: several times a small witness, a fifth of a small proof. At most one
+//! process waits, for at most the idle time, and takes memory meanwhile that no job's limit counts. One that has died is
+//! found out when it is wanted, and the job starts its own.
 
+use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use shardproof_common::backend::BackendError;
 
-use crate::wheel::Loading;
+use crate::wheel::WheelRunner;
 
 /// Place for one process that waits for a job; what waits is killed when this is dropped.
 #[derive(Default)]
@@ -27,25 +27,25 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    waiting: Option<Loading>,
+    waiting: Option<WheelRunner>,
     /// How many have waited: the number of the one that does.
     count: u64,
 }
 
 impl Nest {
-    /// Has a process started to wait for `idle` at most, unless one waits already.
-    pub(crate) fn prepare(&self, idle: Duration, start: impl FnOnce() -> Result<Loading, BackendError>) {
+    /// Lets the process that `bring` brings wait for `idle` at most, unless one waits already.
+    pub(crate) fn keep(&self, idle: Duration, bring: impl FnOnce() -> Result<WheelRunner, BackendError>) {
         let mut state = self.shared.lock();
-        if state.waiting.as_mut().is_some_and(Loading::is_alive) {
+        if state.waiting.as_mut().is_some_and(WheelRunner::is_alive) {
             return;
         }
-        let started = start().and_then(|process| {
+        let brought = bring().and_then(|process| {
             let (shared, number) = (self.shared.clone(), state.count + 1);
             let give_up = move || shared.give_up(number, idle);
             let thread = thread::Builder::new().name("ezkl-idle".to_owned()).spawn(give_up);
-            thread.map_err(BackendError::io(std::path::Path::new("ezkl-idle"))).map(|_detached| process)
+            thread.map_err(BackendError::io(Path::new("ezkl-idle"))).map(|_detached| process)
         });
-        match started {
+        match brought {
             Ok(process) => {
                 state.count += 1;
                 state.waiting = Some(process);
@@ -56,7 +56,7 @@ impl Nest {
     }
 
     /// The process that waits, if it is still alive.
-    pub(crate) fn take(&self) -> Option<Loading> {
+    pub(crate) fn take(&self) -> Option<WheelRunner> {
         let taken = self.shared.lock().waiting.take();
         self.shared.changed.notify_all();
         taken.and_then(|mut process| process.is_alive().then_some(process))

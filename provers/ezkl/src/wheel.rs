@@ -1,7 +1,6 @@
-//! The runner that drives the Python wheel: one child process for the calls of one job, so that Python starts once.
+//! The runner that drives the Python wheel: one child process for a series of calls, so that Python starts once.
 //!
-//! Starting has two halves, so that a child can be started ahead of its job: [`Loading`] is a process that loads ezkl and
-//! then waits, [`WheelRunner`] one whose greeting was read, under the limits of the job that it now works for.
+//! A child can be started ahead of its job, whose limits hold from the moment at which it waits for the greeting.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -17,15 +16,12 @@ use crate::runner::{CallError, Op, Runner};
 pub(crate) const SCRIPT: &str = include_str!("runner.py");
 const MARKER: &str = "\u{1e}end of call";
 
-/// A Python process with ezkl loaded.
+/// A Python process that loads ezkl, or has loaded it.
 pub(crate) struct WheelRunner {
     child: Child,
-}
-
-/// A Python process that loads ezkl, or has loaded it and waits for its first call.
-pub(crate) struct Loading {
-    child: Child,
     site: PathBuf,
+    /// Whether its greeting was read.
+    ready: bool,
 }
 
 /// The child's first line.
@@ -51,7 +47,7 @@ struct Answer {
     peak_rss_bytes: u64,
 }
 
-impl Loading {
+impl WheelRunner {
     /// Starts Python with the package in `site`.
     ///
     /// # Errors
@@ -61,7 +57,7 @@ impl Loading {
         command.args(["-I", "-B", "-c", SCRIPT]).arg(site).arg(std::process::id().to_string());
         let missing = |error| BackendError::Missing(format!("cannot start Python (`{}`): {error}", python.display()));
         let child = Child::start(command, Some(MARKER)).map_err(missing)?;
-        Ok(Self { child, site: site.to_owned() })
+        Ok(Self { child, site: site.to_owned(), ready: false })
     }
 
     /// Whether it has not ended yet.
@@ -73,7 +69,10 @@ impl Loading {
     ///
     /// # Errors
     /// [`BackendError::Missing`] when the package cannot be loaded or is another version.
-    pub(crate) fn ready(mut self, frame: &Frame<'_>) -> Result<WheelRunner, BackendError> {
+    pub(crate) fn ready(mut self, frame: &Frame<'_>) -> Result<Self, BackendError> {
+        if self.ready {
+            return Ok(self);
+        }
         let Some(line) = self.child.next_line("start", frame)? else {
             return Err(self.child.unexpected_end("start", frame));
         };
@@ -89,7 +88,13 @@ impl Loading {
             let found = greeting.version;
             return Err(BackendError::Missing(format!("expected ezkl {VERSION}, found {found} in {site}; {remedy}")));
         }
-        Ok(WheelRunner { child: self.child })
+        self.ready = true;
+        Ok(self)
+    }
+
+    /// Ends a job; returns how much memory is still held, bytes.
+    pub(crate) fn rest(&mut self) -> u64 {
+        self.child.begin_anew()
     }
 }
 

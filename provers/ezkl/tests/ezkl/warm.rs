@@ -7,17 +7,17 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use shardproof_common::backend::{Backend, BackendError, Job, Limits};
-use shardproof_ezkl::{EzklBackend, EzklConfig};
+use shardproof_common::backend::{Backend, BackendError, Job, Limits, ProofVerifier, VerifyRequest};
+use shardproof_ezkl::{EzklBackend, EzklConfig, EzklVerifier, KeepWarm};
 use tokio_util::sync::CancellationToken;
 
 use crate::limits::{DIRECTORY, is_gone, wait_for};
 use crate::support::{config, executable, hashed, real_python, with_job};
 
 /// A configuration that keeps a process ready, and whose processes add their ids to a list in `directory`.
-fn listed(directory: &Path, idle: Duration) -> EzklConfig {
+fn listed(directory: &Path, keep: KeepWarm) -> EzklConfig {
     let body = format!("echo $$ >> '{}'\nexec '{}' \"$@\"", directory.join("pids").display(), real_python().display());
-    EzklConfig { python: Some(executable(directory, "python", &body)), keep_warm: Some(idle), ..config() }
+    EzklConfig { python: Some(executable(directory, "python", &body)), keep_warm: Some(keep), ..config() }
 }
 
 /// The processes started so far, once there are `count`.
@@ -38,11 +38,51 @@ fn infer(backend: &EzklBackend, directory: &Path, limits: Limits) -> Result<bool
 }
 
 const LONG: Duration = Duration::from_secs(600);
+/// A process waits longer than any test, whatever it holds.
+const SAME: KeepWarm = KeepWarm { idle: LONG, memory_bytes: u64::MAX };
+/// A new process waits after every job.
+const NEW: KeepWarm = KeepWarm { idle: LONG, memory_bytes: 0 };
 
 #[test]
-fn the_next_job_takes_the_process_that_waits() {
+fn one_process_serves_job_after_job() {
     let directory = tempfile::tempdir().unwrap();
-    let backend = EzklBackend::new(listed(directory.path(), LONG));
+    let backend = EzklBackend::new(listed(directory.path(), SAME));
+    let first = &hashed()[0];
+    for _ in 0..3 {
+        assert!(infer(&backend, directory.path(), Limits::default()).unwrap());
+    }
+    let prove = |job: &Job<'_>| backend.prove(&first.files, &first.input, &first.statement, job).unwrap();
+    let proof = with_job(directory.path(), Limits::default(), prove);
+    let verdict = with_job(directory.path(), Limits::default(), |job| {
+        EzklVerifier::new(config()).verify(&VerifyRequest { proof: &proof.bytes, ..first.request() }, job)
+    });
+    verdict.unwrap();
+    let small = with_job(directory.path(), Limits::default(), |job| backend.infer(&first.files, &first.input, job));
+    let small = small.unwrap().peak_rss_bytes;
+    assert!(small > 0 && (small < proof.peak_rss_bytes || cfg!(not(target_os = "linux"))), "a job's peak is its own");
+    let processes = started(directory.path(), 1);
+    assert_eq!(processes.len(), 1);
+    assert!(!is_gone(processes[0]));
+    drop(backend);
+    wait_for("the end of the process that waited", || is_gone(processes[0]));
+}
+
+#[test]
+fn every_proof_is_verified_by_a_new_process() {
+    let directory = tempfile::tempdir().unwrap();
+    let verifier = EzklVerifier::new(listed(directory.path(), SAME));
+    for jobs in 1..=3 {
+        with_job(directory.path(), Limits::default(), |job| verifier.verify(&hashed()[0].request(), job)).unwrap();
+        let processes = started(directory.path(), jobs + 1);
+        assert_eq!(processes.len(), jobs + 1, "one for each job so far, and one for the next");
+        assert!(processes[..jobs].iter().all(|&pid| is_gone(pid)));
+    }
+}
+
+#[test]
+fn a_process_that_holds_too_much_is_replaced() {
+    let directory = tempfile::tempdir().unwrap();
+    let backend = EzklBackend::new(listed(directory.path(), NEW));
     for jobs in 1..=3 {
         assert!(infer(&backend, directory.path(), Limits::default()).unwrap());
         // One for each job so far, and one for the next.
@@ -59,19 +99,19 @@ fn the_next_job_takes_the_process_that_waits() {
 #[test]
 fn a_process_that_died_while_it_waited_is_replaced() {
     let directory = tempfile::tempdir().unwrap();
-    let backend = EzklBackend::new(listed(directory.path(), LONG));
+    let backend = EzklBackend::new(listed(directory.path(), SAME));
     assert!(infer(&backend, directory.path(), Limits::default()).unwrap());
-    let waiting = started(directory.path(), 2)[1];
+    let waiting = started(directory.path(), 1)[0];
     kill(waiting, Signal::SIGKILL).unwrap();
     wait_for("its end", || is_gone(waiting));
     assert!(infer(&backend, directory.path(), Limits::default()).unwrap());
-    assert_eq!(started(directory.path(), 4).len(), 4, "the one that died was replaced, and the next one started");
+    assert_eq!(started(directory.path(), 2).len(), 2);
 }
 
 #[test]
-fn a_process_that_cannot_load_ezkl_any_more_is_replaced() {
+fn a_process_that_cannot_load_ezkl_is_replaced() {
     let directory = tempfile::tempdir().unwrap();
-    let backend = EzklBackend::new(listed(directory.path(), LONG));
+    let backend = EzklBackend::new(listed(directory.path(), NEW));
     // The second process to start says that it is another version.
     let lie = r#"echo '{"ready": true, "version": "0"}'; printf '\036end of call\n' >&2; exec cat"#;
     let pids = directory.path().join("pids");
@@ -90,45 +130,43 @@ fn a_process_that_cannot_load_ezkl_any_more_is_replaced() {
 #[test]
 fn a_process_that_nobody_wants_is_given_up() {
     let directory = tempfile::tempdir().unwrap();
-    let backend = EzklBackend::new(listed(directory.path(), Duration::from_millis(300)));
+    let keep = KeepWarm { idle: Duration::from_millis(300), ..SAME };
+    let backend = EzklBackend::new(listed(directory.path(), keep));
     assert!(infer(&backend, directory.path(), Limits::default()).unwrap());
-    let waiting = started(directory.path(), 2)[1];
-    wait_for("the end of the process that waited", || is_gone(waiting));
+    let waiting = started(directory.path(), 1)[0];
     // Awaited as well: nothing is left of it.
-    wait_for("its burial", || !Path::new(&format!("/proc/{waiting}")).exists());
+    wait_for("its end", || !Path::new(&format!("/proc/{waiting}")).exists());
     assert!(infer(&backend, directory.path(), Limits::default()).unwrap());
+    assert_eq!(started(directory.path(), 2).len(), 2);
 }
 
 #[test]
 fn limits_and_cancellation_hold_for_a_process_that_waited() {
     let directory = tempfile::tempdir().unwrap();
-    let backend = EzklBackend::new(listed(directory.path(), LONG));
+    let backend = EzklBackend::new(listed(directory.path(), SAME));
     let first = &hashed()[0];
-    assert!(infer(&backend, directory.path(), Limits::default()).unwrap());
-    started(directory.path(), 2);
-    let late = infer(&backend, directory.path(), Limits { deadline: Some(Duration::ZERO), ..Limits::default() });
-    assert!(matches!(&late, Err(BackendError::Limit(reason)) if reason.contains("deadline")), "{late:?}");
-    assert!(is_gone(started(directory.path(), 2)[1]), "the job that failed took it");
-
-    assert!(infer(&backend, directory.path(), Limits::default()).unwrap());
-    let waiting = started(directory.path(), 4)[3];
-    let large = infer(&backend, directory.path(), Limits { memory_bytes: Some(1 << 20), ..Limits::default() });
-    assert!(matches!(&large, Err(BackendError::Limit(reason)) if reason.contains("of memory")), "{large:?}");
-    assert!(is_gone(waiting));
-
-    assert!(infer(&backend, directory.path(), Limits::default()).unwrap());
-    let waiting = started(directory.path(), 6)[5];
     let cancel = CancellationToken::new();
     let at = |step: &str| {
         if step == "witness" {
             cancel.cancel();
         }
     };
-    let job = Job { directory: directory.path(), limits: Limits::default(), cancel: &cancel, progress: &at };
-    let cancelled = backend.infer(&first.files, &first.input, &job);
-    assert!(matches!(cancelled, Err(BackendError::Cancelled)), "{cancelled:?}");
-    assert!(is_gone(waiting));
-    assert_eq!(started(directory.path(), 6).len(), 6, "a job that failed prepares nothing");
+    let cancelled = Job { directory: directory.path(), limits: Limits::default(), cancel: &cancel, progress: &at };
+    let late = || infer(&backend, directory.path(), Limits { deadline: Some(Duration::ZERO), ..Limits::default() });
+    let large = || infer(&backend, directory.path(), Limits { memory_bytes: Some(1 << 20), ..Limits::default() });
+    let stop = || backend.infer(&first.files, &first.input, &cancelled).map(|_| true);
+    type Fail<'a> = &'a dyn Fn() -> Result<bool, BackendError>;
+    let failures: [(&str, Fail<'_>); 3] = [("deadline", &late), ("of memory", &large), ("cancelled", &stop)];
+    for (index, (reason, fail)) in failures.into_iter().enumerate() {
+        assert!(infer(&backend, directory.path(), Limits::default()).unwrap());
+        let processes = started(directory.path(), index + 1);
+        assert_eq!(processes.len(), index + 1, "the last job that failed left nothing to take");
+        assert!(!is_gone(processes[index]));
+        let error = fail().unwrap_err().to_string();
+        assert!(error.contains(reason), "{error}");
+        assert!(is_gone(processes[index]), "the job that failed took the one that waited with it");
+    }
+    assert_eq!(started(directory.path(), 3).len(), 3, "a job that failed prepares nothing");
 }
 
 #[test]
@@ -144,7 +182,7 @@ fn nothing_that_waits_outlives_this_process() {
             .spawn()
             .unwrap();
         wait_for("the helper's job", || directory.path().join("done").exists());
-        let waiting = started(directory.path(), 2)[1];
+        let waiting = started(directory.path(), 1)[0];
         if how == "is killed" {
             assert!(!is_gone(waiting));
             parent.kill().unwrap();
@@ -159,7 +197,7 @@ fn nothing_that_waits_outlives_this_process() {
 fn keeps_a_process_ready_when_started_by_a_test() {
     let Some(directory) = std::env::var_os(DIRECTORY).map(std::path::PathBuf::from) else { return };
     // As a static of a program that ends: never dropped.
-    let backend = Box::leak(Box::new(EzklBackend::new(listed(&directory, LONG))));
+    let backend = Box::leak(Box::new(EzklBackend::new(listed(&directory, SAME))));
     assert!(infer(backend, &directory, Limits::default()).unwrap());
     fs::write(directory.join("done"), "").unwrap();
     let started = Instant::now();
