@@ -110,7 +110,8 @@ pub async fn run(args: WorkerArgs) -> anyhow::Result<()> {
     let (outbox, pending) = mpsc::channel(OUTBOX_MESSAGES);
     let (proving, jobs) = proving::queue();
     let worker = Arc::new(Worker {
-        identity: keyfile::load_or_create(&data.join("worker.key"))?,
+        identity: keyfile::load_or_create(&data.join("worker.key"))
+            .context("the key worker.key in the data directory")?,
         role: args.role,
         address,
         coordinator: channel,
