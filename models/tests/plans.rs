@@ -67,7 +67,8 @@ fn a_plan_that_is_not_this_models_is_refused_for_its_reason() {
         change(&mut plan);
         model.split_as(&plan).unwrap_err().to_string()
     };
-    let cases: [(&dyn Fn(&mut Plan), &str); 7] = [
+    type Change<'a> = &'a dyn Fn(&mut Plan);
+    let cases: [(Change<'_>, &str); 7] = [
         (&|plan| plan.shards.clear(), "0 shards and 3 boundaries"),
         (&|plan| drop(plan.boundaries.pop()), "2 shards and 2 boundaries"),
         (

@@ -79,6 +79,22 @@ async fn a_setup_that_fills_the_disk_ends_and_is_made_up_for() {
 }
 
 #[tokio::test]
+async fn keys_that_fill_the_disk_are_made_again() {
+    let mut service = Service::start("mlp", &["SOLO"], 1, &[]);
+    service.ready().await;
+    let data = service.directory.path().join("coordinator");
+    service.coordinator.kill();
+    std::fs::remove_dir_all(&data).unwrap();
+    // The proving key has 17 MB.
+    let said = fails(2_000, service.coordinator_arguments());
+    assert!(said.contains("error: setting up shard 0: ezkl failed at keys: ") && said.contains(TOO_LARGE), "{said}");
+    assert_eq!(files(&data.join("setup")), Vec::<PathBuf>::new());
+    assert_eq!(files(&data.join("artifacts")), Vec::<PathBuf>::new());
+    service.restart_coordinator();
+    service.until("the keys are made", |status| status.shards[0].setup_ms > 0).await;
+}
+
+#[tokio::test]
 async fn a_run_that_cannot_be_spooled_fails_and_earlier_ones_stay() {
     let mut service = Service::start("mlp", &["SOLO"], 1, &["--backend", "float"]);
     service.ready().await;
