@@ -41,6 +41,7 @@ mod normalise;
 pub mod npy;
 mod planner;
 mod proto;
+pub mod quantise;
 mod report;
 mod shard;
 mod split;

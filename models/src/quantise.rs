@@ -1,0 +1,182 @@
+//! Quantisation: from a shard in ONNX to an integer graph and its weights.
+//!
+//! - **What**: [`quantise`] lowers the shard's operators to those of the integer graph, measures every tensor's range on
+//!   sample inputs, and chooses scales and bits; [`QuantisationError`] says how far the integer answers are from the
+//!   float ones.
+//! - **When**: on the owner's side, once for a plan; the shards in order, each with the scales that the one before gives
+//!   its outputs ([`Quantised::output_scales`]).
+//! - **Guarantees**: the graph has passed [`Graph::check`](shardproof_integer::Graph::check), so no value can leave the
+//!   proven range unnoticed; equal shards, options and samples give equal graphs. A value may be up to four times
+//!   ([`HEADROOM_BITS`]) as large as the largest of calibration; beyond that, and beyond what interval analysis shows, a
+//!   run ends with an error. Sigmoid, Tanh and Erf have no such limit where calibration reaches their level parts: their
+//!   inputs are clamped, exactly.
+//!
+//! Constants of a single element become part of the architecture, all others are weights.
+
+mod emit;
+mod error;
+mod evaluate;
+mod fold;
+mod functions;
+mod lower;
+mod real;
+mod report;
+
+use shardproof_common::plan::CalibrationTarget;
+use shardproof_common::tensor::FloatTensor;
+use shardproof_integer::{CheckedGraph, TensorId, Weights};
+
+pub use emit::HEADROOM_BITS;
+pub use error::QuantiseError;
+pub use report::{ClassAgreement, OutputError, QuantisationError};
+
+use crate::input;
+use emit::Precision;
+use real::RealGraph;
+use shardproof_common::plan::BoundaryTensor;
+
+/// How a shard is quantised.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QuantiseOptions {
+    /// What the default bits are chosen for: `resources` takes 8-bit weights (and a sign), 11-bit activations and tables of
+    /// 2^10 entries; `accuracy` 13-bit weights, 16-bit activations and tables of 2^14 entries.
+    pub target: CalibrationTarget,
+    /// Scales of the inputs, in order: those of the previous shard's outputs. Chosen by calibration where not given.
+    pub input_scales: Option<Vec<i32>>,
+    /// Bits of the weights' magnitudes, from 2 to 20.
+    pub weight_bits: Option<u32>,
+    /// Bits of the magnitudes of requantised values, [`HEADROOM_BITS`] included; from 4 to 22.
+    pub activation_bits: Option<u32>,
+    /// log2 of the number of entries of a table, from 4 to 18.
+    pub table_bits: Option<u32>,
+}
+
+impl QuantiseOptions {
+    /// The defaults of `target`.
+    pub const fn new(target: CalibrationTarget) -> Self {
+        Self { target, input_scales: None, weight_bits: None, activation_bits: None, table_bits: None }
+    }
+
+    fn precision(&self) -> Result<Precision, QuantiseError> {
+        let (weights, activations, tables) = match self.target {
+            CalibrationTarget::Resources => (8, 11, 10),
+            CalibrationTarget::Accuracy => (13, 16, 14),
+        };
+        let within = |option, bits: Option<u32>, default, (least, most): (u32, u32)| {
+            let bits = bits.unwrap_or(default);
+            if (least..=most).contains(&bits) {
+                return Ok(bits);
+            }
+            Err(QuantiseError::Bits { option, found: bits.into(), least: least.into(), most: most.into() })
+        };
+        Ok(Precision {
+            weight_bits: within("weight bits", self.weight_bits, weights, (2, 20))?,
+            activation_bits: within("activation bits", self.activation_bits, activations, (4, 22))?,
+            table_bits: within("table bits", self.table_bits, tables, (4, 18))?,
+        })
+    }
+}
+
+/// A quantised shard.
+#[derive(Clone, Debug)]
+pub struct Quantised {
+    /// Its architecture, checked.
+    pub graph: CheckedGraph,
+    /// Its trained values.
+    pub weights: Weights,
+}
+
+impl Quantised {
+    /// Scales of the inputs, in order.
+    pub fn input_scales(&self) -> Vec<i32> {
+        self.graph.graph().inputs.iter().map(|input| input.scale).collect()
+    }
+
+    /// Scales of the outputs, in order: what the next shard takes as its input scales.
+    pub fn output_scales(&self) -> Vec<i32> {
+        let graph = self.graph.graph();
+        graph.outputs.iter().map(|&output| graph.scale(output)).collect()
+    }
+
+    /// Shape of output `index`.
+    ///
+    /// # Panics
+    /// If there is no such output.
+    pub fn output_shape(&self, index: usize) -> &[usize] {
+        let output: TensorId = self.graph.graph().outputs[index];
+        self.graph.shape(output)
+    }
+}
+
+/// Quantises a shard, or a whole model, from the bytes of its ONNX file. Each of `samples` holds one tensor per input.
+///
+/// # Errors
+/// Names the node and the operator that have no counterpart in integers or whose values cannot be held, or the option or
+/// sample that does not fit.
+pub fn quantise(
+    onnx: &[u8],
+    options: &QuantiseOptions,
+    samples: &[Vec<FloatTensor>],
+) -> Result<Quantised, QuantiseError> {
+    let precision = options.precision()?;
+    let graph = crate::import::import(onnx, &[])?;
+    let mut real = lower::lower(&graph)?;
+    fold::fold(&mut real);
+    let magnitudes = calibrate(&real, samples)?;
+    let input_scales = match &options.input_scales {
+        Some(scales) if scales.len() != real.inputs.len() => {
+            return Err(QuantiseError::InputScales { inputs: real.inputs.len(), scales: scales.len() });
+        }
+        Some(scales) => {
+            scales.iter().try_for_each(|&scale| check_scale(scale))?;
+            scales.clone()
+        }
+        // Inputs are not requantised, so they may have all the bits of activations and their headroom on top.
+        None => {
+            magnitudes[..real.inputs.len()].iter().map(|&m| emit::scale_for(m, precision.activation_bits)).collect()
+        }
+    };
+    let (graph, weights) = emit::emit(&real, &magnitudes, &input_scales, precision)?;
+    let graph = graph.check()?;
+    weights.check(&graph)?;
+    Ok(Quantised { graph, weights })
+}
+
+fn check_scale(scale: i32) -> Result<(), QuantiseError> {
+    const MOST: i64 = 60;
+    let found = i64::from(scale);
+    if found.abs() <= MOST {
+        return Ok(());
+    }
+    Err(QuantiseError::Bits { option: "input scale", found, least: -MOST, most: MOST })
+}
+
+/// The largest magnitude of every tensor over all samples.
+fn calibrate(real: &RealGraph, samples: &[Vec<FloatTensor>]) -> Result<Vec<f64>, QuantiseError> {
+    let of_input = |input: &real::RealInput| BoundaryTensor {
+        name: input.name.clone(),
+        shape: input.shape.iter().map(|&extent| extent as u64).collect(),
+    };
+    let specs: Vec<BoundaryTensor> = real.inputs.iter().map(of_input).collect();
+    let mut magnitudes = vec![0.0_f64; real.inputs.len() + real.nodes.len()];
+    if samples.is_empty() {
+        return Err(QuantiseError::NoSamples);
+    }
+    for (sample, tensors) in samples.iter().enumerate() {
+        let fitted = input::fit(tensors.clone(), &specs).map_err(|source| QuantiseError::Sample { sample, source })?;
+        let inputs = fitted.iter().map(|tensor| tensor.values.iter().map(|&x| f64::from(x)).collect()).collect();
+        for (tensor, values) in evaluate::evaluate(real, inputs).into_iter().enumerate() {
+            for value in values {
+                if !value.is_finite() {
+                    let (node, operator) = real.producer(tensor).map_or_else(
+                        || (real.inputs[tensor].name.clone(), "input".to_owned()),
+                        |node| (real.nodes[node].name.clone(), real.nodes[node].operator.clone()),
+                    );
+                    return Err(QuantiseError::NonFinite { node, operator, sample, value });
+                }
+                magnitudes[tensor] = magnitudes[tensor].max(value.abs());
+            }
+        }
+    }
+    Ok(magnitudes)
+}

@@ -1,0 +1,350 @@
+//! From reals to integers: every tensor gets a scale, and requantisations are put where values would grow too wide.
+//!
+//! Linear operators accumulate exactly at the scale that their operands give them. A tensor is brought back to few bits
+//! where a product, a table, a ReLU or the boundary needs it, and only if interval analysis does not show that it has few
+//! already. The bits of a requantisation are those of the calibrated range and [`HEADROOM_BITS`] more, or those of the
+//! interval where that is tighter: then no input can leave it.
+
+mod linear;
+mod table;
+
+use std::collections::HashMap;
+
+use shardproof_integer::{
+    BOUNDARY_BITS, Graph, Input, MAX_REQUANT_BITS, MAX_SHIFT, Node, Op, TensorId, Weight, WeightId, Weights,
+};
+
+use super::error::QuantiseError;
+use super::real::{Fill, RealGraph, RealNode, RealOp, RealTensor, Rounding, Tensor};
+
+/// Values may be four times those of calibration before a run ends with an error.
+pub const HEADROOM_BITS: u32 = 2;
+/// Linear results stay below 2^58, which leaves room for a requantisation within 62 bits.
+const LINEAR_BITS: u32 = 58;
+/// Operands of comparisons: their differences are then within a requantisation's bits.
+const COMPARED_BITS: u32 = MAX_REQUANT_BITS - 2;
+/// Scales beyond these gain nothing and come from tensors of zeros only.
+const SCALES: (i32, i32) = (-40, 60);
+
+/// How many bits values get.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Precision {
+    /// Magnitudes of weights are at most 2^this.
+    pub(super) weight_bits: u32,
+    /// Magnitudes of requantised values are below 2^this, [`HEADROOM_BITS`] included.
+    pub(super) activation_bits: u32,
+    /// log2 of the entries of a table.
+    pub(super) table_bits: u32,
+}
+
+/// An integer tensor with its scale and what values it can have.
+#[derive(Clone, Copy, Debug)]
+struct Value {
+    id: TensorId,
+    scale: i32,
+    low: i128,
+    high: i128,
+}
+
+impl Value {
+    fn magnitude(self) -> i128 {
+        self.low.abs().max(self.high.abs())
+    }
+
+    fn within_bits(self, bits: u32) -> bool {
+        self.magnitude() <= 1 << bits
+    }
+}
+
+/// Builds the integer graph; `magnitudes` are the calibrated ones of every tensor, `input_scales` those of the inputs.
+pub(super) fn emit(
+    real: &RealGraph,
+    magnitudes: &[f64],
+    input_scales: &[i32],
+    precision: Precision,
+) -> Result<(Graph, Weights), QuantiseError> {
+    let graph = Graph { inputs: vec![], weights: vec![], tables: vec![], nodes: vec![], outputs: vec![] };
+    let mut emitter = Emitter {
+        real,
+        magnitudes,
+        precision,
+        graph,
+        weights: Vec::new(),
+        values: Vec::new(),
+        narrowed: HashMap::new(),
+        node: None,
+    };
+    for (input, &scale) in real.inputs.iter().zip(input_scales) {
+        let id = TensorId(emitter.values.len() as u32);
+        let bound = 1 << BOUNDARY_BITS;
+        emitter.values.push(Some(Value { id, scale, low: -bound, high: bound }));
+        emitter.graph.inputs.push(Input { name: input.name.clone(), shape: input.shape.clone(), scale });
+    }
+    let used = used(real);
+    for (index, node) in real.nodes.iter().enumerate() {
+        emitter.node = Some(node);
+        let value = if used[real.inputs.len() + index] { Some(emitter.node(node, index)?) } else { None };
+        emitter.values.push(value);
+    }
+    for &output in &real.outputs {
+        emitter.node = real.producer(output).map(|node| &real.nodes[node]);
+        let value = emitter.narrow(output, BOUNDARY_BITS)?;
+        emitter.graph.outputs.push(value.id);
+    }
+    Ok((emitter.graph, Weights(emitter.weights)))
+}
+
+/// Which tensors an output depends on.
+fn used(real: &RealGraph) -> Vec<bool> {
+    let mut used = vec![false; real.inputs.len() + real.nodes.len()];
+    real.outputs.iter().for_each(|&output| used[output] = true);
+    for (index, node) in real.nodes.iter().enumerate().rev() {
+        if used[real.inputs.len() + index] {
+            node.op.inputs().iter().for_each(|&input| used[input] = true);
+        }
+    }
+    used
+}
+
+struct Emitter<'a> {
+    real: &'a RealGraph,
+    magnitudes: &'a [f64],
+    precision: Precision,
+    graph: Graph,
+    weights: Vec<Vec<i32>>,
+    /// Of each tensor of the real graph that is used.
+    values: Vec<Option<Value>>,
+    /// Tensors brought to few bits, by the bits.
+    narrowed: HashMap<(Tensor, u32), Value>,
+    /// The node that is emitted.
+    node: Option<&'a RealNode>,
+}
+
+impl<'a> Emitter<'a> {
+    fn node(&mut self, node: &'a RealNode, index: usize) -> Result<Value, QuantiseError> {
+        let result = self.real.inputs.len() + index;
+        match &node.op {
+            RealOp::MatMul { input, weight } => self.matmul(*input, weight),
+            RealOp::Conv { input, weight, groups, window } => self.conv(*input, weight, *groups, window),
+            RealOp::MulWeight { input, weight } => self.mul_weight(*input, weight),
+            RealOp::AddWeight { input, weight } => self.add_weight(*input, weight, result),
+            RealOp::Combine { terms, constant } => self.combine(terms, *constant, result),
+            RealOp::WindowSum { input, window } => self.window_sum(*input, window),
+            RealOp::Reshape { input } => {
+                if self.real.shape(*input) == node.shape {
+                    return Ok(self.value(*input));
+                }
+                let shape = node.shape.clone();
+                Ok(self.moved(*input, |input| Op::Reshape { input, shape }))
+            }
+            RealOp::Transpose { input, axes } => {
+                Ok(self.moved(*input, |input| Op::Transpose { input, axes: axes.clone() }))
+            }
+            RealOp::Slice { input, start, step } => {
+                let (start, step, count) = (start.clone(), step.clone(), node.shape.clone());
+                Ok(self.moved(*input, |input| Op::Slice { input, start, step, count }))
+            }
+            RealOp::Pad { input, before, after, fill } => self.pad(*input, before, after, *fill),
+            RealOp::Concat { inputs, axis } => self.concat(inputs, *axis, result),
+            RealOp::Relu { input, rounding } => self.relu(*input, *rounding, result),
+            RealOp::Narrow { input } => self.narrow(*input, COMPARED_BITS),
+            RealOp::Function { input, function } => self.function(*input, *function, result),
+        }
+    }
+
+    fn value(&self, tensor: Tensor) -> Value {
+        self.values[tensor].expect("a tensor that is used is emitted before its use")
+    }
+
+    fn range(&self, reason: String) -> QuantiseError {
+        let (node, operator) = self.node.map_or_else(
+            || ("input".to_owned(), "Identity".to_owned()),
+            |node| (node.name.clone(), node.operator.clone()),
+        );
+        QuantiseError::Range { node, operator, reason }
+    }
+
+    fn push(&mut self, op: Op, scale: i32, low: i128, high: i128) -> Value {
+        let id = TensorId((self.graph.inputs.len() + self.graph.nodes.len()) as u32);
+        let name = self.node.map_or_else(String::new, |node| node.name.clone());
+        self.graph.nodes.push(Node { name, op, scale });
+        Value { id, scale, low, high }
+    }
+
+    /// A shape operator: scale and bounds stay.
+    fn moved(&mut self, input: Tensor, op: impl FnOnce(TensorId) -> Op) -> Value {
+        let value = self.value(input);
+        self.push(op(value.id), value.scale, value.low, value.high)
+    }
+
+    /// The finest scale at which the calibrated values of `tensor` have the bits of activations, headroom left free.
+    fn target_scale(&self, tensor: Tensor) -> i32 {
+        scale_for(self.magnitudes[tensor], self.precision.activation_bits - HEADROOM_BITS)
+    }
+
+    /// The tensor with a magnitude of at most 2^`bits` by interval analysis, requantised if need be.
+    fn narrow(&mut self, tensor: Tensor, bits: u32) -> Result<Value, QuantiseError> {
+        let value = self.value(tensor);
+        if value.within_bits(bits) {
+            return Ok(value);
+        }
+        if let Some(&narrowed) = self.narrowed.get(&(tensor, bits)) {
+            return Ok(narrowed);
+        }
+        let narrowed = self.rescaled(value, self.magnitudes[tensor], self.target_scale(tensor), bits, false)?;
+        self.narrowed.insert((tensor, bits), narrowed);
+        Ok(narrowed)
+    }
+
+    /// A requantisation to a scale of at most `wanted`, for values that calibration found to be below `magnitude`.
+    fn rescaled(
+        &mut self,
+        value: Value,
+        magnitude: f64,
+        wanted: i32,
+        most_bits: u32,
+        relu: bool,
+    ) -> Result<Value, QuantiseError> {
+        let shift = value.scale.saturating_sub(wanted).max(0) as u32;
+        if shift > MAX_SHIFT {
+            // One requantisation can't shift that far; the first one leaves bits for the second.
+            let first = self.requant(value, magnitude, MAX_SHIFT, MAX_REQUANT_BITS, false)?;
+            return self.rescaled(first, magnitude, wanted, most_bits, relu);
+        }
+        self.requant(value, magnitude, shift, most_bits, relu)
+    }
+
+    fn requant(
+        &mut self,
+        value: Value,
+        magnitude: f64,
+        shift: u32,
+        most_bits: u32,
+        relu: bool,
+    ) -> Result<Value, QuantiseError> {
+        let scale = value.scale - shift as i32;
+        let expected = (magnitude * f64::from(scale).exp2()).max(1.0);
+        let calibrated = expected.log2().ceil() as u32 + HEADROOM_BITS;
+        if calibrated > most_bits + HEADROOM_BITS {
+            return Err(self.range(format!("values of {calibrated} bits where {most_bits} are possible")));
+        }
+        let (low, high) = shifted(value, shift);
+        let bits = calibrated.min(interval_bits(low, high)).clamp(1, most_bits);
+        let (mut low, mut high) = (low.max(-(1 << bits)), high.min((1 << bits) - 1));
+        if relu {
+            (low, high) = (low.max(0), high.max(0));
+        }
+        Ok(self.push(Op::Requant { input: value.id, shift, bits, relu }, scale, low, high))
+    }
+
+    fn relu(&mut self, input: Tensor, rounding: Rounding, result: Tensor) -> Result<Value, QuantiseError> {
+        let value = self.value(input);
+        if value.low >= 0 {
+            return Ok(value);
+        }
+        if rounding == Rounding::Exact {
+            let bits = interval_bits(value.low, value.high);
+            if bits > MAX_REQUANT_BITS {
+                return Err(self.range(format!("differences of {bits} bits cannot be compared")));
+            }
+            let op = Op::Requant { input: value.id, shift: 0, bits: bits.max(1), relu: true };
+            return Ok(self.push(op, value.scale, 0, value.high.max(0)));
+        }
+        // Where the positive part is much smaller than the whole, it still keeps most of its bits.
+        let wanted = self.target_scale(result).min(self.target_scale(input) + 3);
+        self.rescaled(value, self.magnitudes[input], wanted, MAX_REQUANT_BITS, true)
+    }
+
+    fn pad(&mut self, input: Tensor, before: &[usize], after: &[usize], fill: Fill) -> Result<Value, QuantiseError> {
+        let source = self.value(input);
+        let value = match fill {
+            Fill::Lowest => source.low,
+            Fill::Value(value) => self.integer(value, source.scale)?,
+        };
+        let op = Op::Pad { input: source.id, before: before.to_vec(), after: after.to_vec(), value: value as i64 };
+        Ok(self.push(op, source.scale, source.low.min(value), source.high.max(value)))
+    }
+
+    /// A constant of the architecture as an integer at `scale`.
+    fn integer(&self, value: f64, scale: i32) -> Result<i128, QuantiseError> {
+        let scaled = (value * f64::from(scale).exp2()).round();
+        if scaled.abs() > f64::from(LINEAR_BITS).exp2() {
+            return Err(self.range(format!("constant {value} at scale {scale} has more than {LINEAR_BITS} bits")));
+        }
+        Ok(scaled as i128)
+    }
+
+    /// Parts of different scales are first brought to few bits, so that none is blown up to another's precision.
+    fn concat(&mut self, inputs: &[Tensor], axis: usize, result: Tensor) -> Result<Value, QuantiseError> {
+        let mut parts: Vec<Value> = inputs.iter().map(|&input| self.value(input)).collect();
+        if parts.iter().any(|part| part.scale != parts[0].scale) {
+            let wanted = self.target_scale(result);
+            for (part, &input) in parts.iter_mut().zip(inputs) {
+                if !part.within_bits(BOUNDARY_BITS) {
+                    *part = self.rescaled(*part, self.magnitudes[input], wanted, MAX_REQUANT_BITS, false)?;
+                }
+            }
+            let finest = parts.iter().map(|part| part.scale).max().unwrap_or(0);
+            for part in &mut parts {
+                *part = self.refined(*part, finest)?;
+            }
+        }
+        let low = parts.iter().map(|part| part.low).min().unwrap_or(0);
+        let high = parts.iter().map(|part| part.high).max().unwrap_or(0);
+        let op = Op::Concat { inputs: parts.iter().map(|part| part.id).collect(), axis };
+        Ok(self.push(op, parts[0].scale, low, high))
+    }
+
+    /// The same values at a finer scale.
+    fn refined(&mut self, value: Value, scale: i32) -> Result<Value, QuantiseError> {
+        let Some(bits) = u32::try_from(scale - value.scale).ok().filter(|&bits| bits > 0) else { return Ok(value) };
+        if bits > LINEAR_BITS || value.magnitude() << bits > 1 << LINEAR_BITS {
+            return Err(self.range(format!("its inputs have scales {} and {scale}, too far apart", value.scale)));
+        }
+        let op = Op::Combine { terms: vec![(value.id, 1 << bits)], constant: 0 };
+        Ok(self.push(op, scale, value.low << bits, value.high << bits))
+    }
+
+    /// Adds a trained tensor at the finest scale at which its magnitudes are at most 2^`bits`, or at `finest`.
+    fn weight(&mut self, weight: &RealTensor, bits: u32, finest: i32) -> (WeightId, i32, u32) {
+        let scale = scale_for(weight.magnitude(), bits).min(finest);
+        let factor = f64::from(scale).exp2();
+        let values: Vec<i32> = weight.values.iter().map(|value| (value * factor).round() as i32).collect();
+        let largest = values.iter().map(|value| value.unsigned_abs()).max().unwrap_or(0);
+        let bits = largest.next_power_of_two().trailing_zeros();
+        let id = WeightId(self.weights.len() as u32);
+        let name = self.node.map_or_else(String::new, |node| node.name.clone());
+        self.graph.weights.push(Weight { name, shape: weight.shape.clone(), bits });
+        self.weights.push(values);
+        (id, scale, bits)
+    }
+}
+
+/// The finest scale at which `magnitude` is at most 2^`bits`.
+pub(super) fn scale_for(magnitude: f64, bits: u32) -> i32 {
+    if magnitude <= 0.0 {
+        return bits as i32;
+    }
+    let mut scale = (f64::from(bits) - magnitude.log2()).floor() as i32;
+    // The logarithm of a power of two may come out a little too small or too large.
+    let limit = f64::from(bits).exp2();
+    while magnitude * f64::from(scale).exp2() > limit {
+        scale -= 1;
+    }
+    while magnitude * f64::from(scale + 1).exp2() <= limit {
+        scale += 1;
+    }
+    scale.clamp(SCALES.0, SCALES.1)
+}
+
+/// Bounds after a requantisation by `shift`.
+fn shifted(value: Value, shift: u32) -> (i128, i128) {
+    let half = if shift == 0 { 0 } else { 1_i128 << (shift - 1) };
+    ((value.low + half) >> shift, (value.high + half) >> shift)
+}
+
+/// The least b such that both ends are in `-2^b .. 2^b`.
+fn interval_bits(low: i128, high: i128) -> u32 {
+    let needed = |magnitude: i128| i128::BITS - magnitude.leading_zeros();
+    needed(high.max(0)).max(needed(-low.min(0) - i128::from(low < 0)))
+}

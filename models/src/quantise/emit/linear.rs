@@ -1,0 +1,170 @@
+//! Linear operators: exact, at the scale that operands and weights give.
+
+use shardproof_integer::{BOUNDARY_BITS, Conv, Op, TensorId, WeightId, Window};
+
+use super::{Emitter, LINEAR_BITS, Value};
+use crate::quantise::error::QuantiseError;
+use crate::quantise::real::{RealTensor, Tensor};
+
+/// Constants are kept this many bits finer than the values that they are added to.
+const GUARD_BITS: i32 = 5;
+/// Bits that the coefficients of a sum have beyond those of weights.
+const COEFFICIENT_BITS: u32 = 3;
+
+impl Emitter<'_> {
+    pub(super) fn matmul(&mut self, input: Tensor, weight: &RealTensor) -> Result<Value, QuantiseError> {
+        let depth = weight.shape[1];
+        self.product(input, weight, depth, |input, weight| Op::MatMul { input, weight })
+    }
+
+    pub(super) fn conv(
+        &mut self,
+        input: Tensor,
+        weight: &RealTensor,
+        groups: usize,
+        window: &Window,
+    ) -> Result<Value, QuantiseError> {
+        let depth = weight.shape[1..].iter().product();
+        let op = |input, weight| Op::Conv(Conv { input, weight, groups, window: window.clone() });
+        self.product(input, weight, depth, op)
+    }
+
+    pub(super) fn mul_weight(&mut self, input: Tensor, weight: &RealTensor) -> Result<Value, QuantiseError> {
+        self.product(input, weight, 1, |input, weight| Op::MulWeight { input, weight })
+    }
+
+    /// Sums of `depth` products of a tensor of few bits and a weight.
+    fn product(
+        &mut self,
+        input: Tensor,
+        weight: &RealTensor,
+        depth: usize,
+        op: impl FnOnce(TensorId, WeightId) -> Op,
+    ) -> Result<Value, QuantiseError> {
+        let value = self.narrow(input, BOUNDARY_BITS)?;
+        let (id, scale, bits) = self.weight(weight, self.precision.weight_bits, i32::MAX);
+        let largest = (value.magnitude() << bits) * depth as i128;
+        if largest > 1 << LINEAR_BITS {
+            return Err(self.range(format!("sums of {depth} products of {bits} bits exceed {LINEAR_BITS} bits")));
+        }
+        Ok(self.push(op(value.id, id), value.scale + scale, -largest, largest))
+    }
+
+    pub(super) fn add_weight(
+        &mut self,
+        input: Tensor,
+        weight: &RealTensor,
+        result: Tensor,
+    ) -> Result<Value, QuantiseError> {
+        let mut value = self.value(input);
+        let fine = self.target_scale(result);
+        if value.scale < fine && !exact_at(weight, value.scale) {
+            // The sum must be finer than the tensor, or the constant would be rounded to the tensor's integers.
+            value = self.narrow(input, BOUNDARY_BITS)?;
+            value = self.refined(value, fine)?;
+        }
+        let room = f64::from(LINEAR_BITS - 1).exp2();
+        if weight.magnitude() * f64::from(value.scale).exp2() > room || !value.within_bits(LINEAR_BITS - 1) {
+            value = self.narrow(input, BOUNDARY_BITS)?;
+        }
+        let finest = value.scale.min(fine.saturating_add(GUARD_BITS));
+        let (id, scale, bits) = self.weight(weight, BOUNDARY_BITS, finest);
+        let apart = value.scale - scale;
+        let added = u32::try_from(apart).ok().filter(|apart| apart + bits < LINEAR_BITS);
+        let Some(apart) = added else {
+            return Err(self.range(format!("a constant of {bits} bits at scale {scale} for values at {}", value.scale)));
+        };
+        let largest = 1_i128 << (bits + apart);
+        let op = Op::AddWeight { input: value.id, weight: id, multiplier: 1 << apart };
+        Ok(self.push(op, value.scale, value.low - largest, value.high + largest))
+    }
+
+    pub(super) fn window_sum(&mut self, input: Tensor, window: &Window) -> Result<Value, QuantiseError> {
+        let count = (window.kernel[0] * window.kernel[1]) as i128;
+        let mut value = self.value(input);
+        if value.magnitude() * count > 1 << LINEAR_BITS {
+            value = self.narrow(input, BOUNDARY_BITS)?;
+        }
+        if value.magnitude() * count > 1 << LINEAR_BITS {
+            return Err(self.range(format!("sums of {count} values exceed {LINEAR_BITS} bits")));
+        }
+        let (low, high) = (value.low.min(0) * count, value.high.max(0) * count);
+        Ok(self.push(Op::WindowSum { input: value.id, window: window.clone() }, value.scale, low, high))
+    }
+
+    /// `constant + sum_t c_t x_t`, first on the tensors as they are, then on narrowed ones if sums grow too wide.
+    pub(super) fn combine(
+        &mut self,
+        terms: &[(Tensor, f64)],
+        constant: f64,
+        result: Tensor,
+    ) -> Result<Value, QuantiseError> {
+        let wide: Vec<(Value, f64)> = terms.iter().map(|&(tensor, factor)| (self.value(tensor), factor)).collect();
+        if let Some(sum) = self.combined(&wide, constant, result) {
+            return Ok(sum);
+        }
+        let mut narrow = Vec::with_capacity(terms.len());
+        for &(tensor, factor) in terms {
+            narrow.push((self.narrow(tensor, BOUNDARY_BITS)?, factor));
+        }
+        let sum = self.combined(&narrow, constant, result);
+        sum.ok_or_else(|| self.range(format!("a weighted sum exceeds {LINEAR_BITS} bits")))
+    }
+
+    fn combined(&mut self, terms: &[(Value, f64)], constant: f64, result: Tensor) -> Option<Value> {
+        let coefficients = terms.iter().map(|&(value, factor)| (value, self.coefficient(factor)));
+        let coefficients: Vec<(Value, (f64, i32))> = coefficients.collect();
+        let mut scale = coefficients.iter().map(|(value, (_, fraction))| value.scale + fraction).max()?;
+        let exact = |scale: i32| (constant * f64::from(scale).exp2()).fract() == 0.0;
+        if constant != 0.0 && !exact(scale) {
+            scale = scale.max(self.target_scale(result));
+        }
+        let limit = f64::from(LINEAR_BITS).exp2();
+        let mut sum = (constant * f64::from(scale).exp2()).round();
+        if sum.abs() > limit {
+            return None;
+        }
+        let constant = sum as i64;
+        let (mut low, mut high) = (i128::from(constant), i128::from(constant));
+        let mut integers = Vec::with_capacity(terms.len());
+        for (value, (factor, _)) in coefficients {
+            let coefficient = (factor * f64::from(scale - value.scale).exp2()).round();
+            sum = coefficient.abs() * value.magnitude() as f64;
+            if sum > limit || coefficient.abs() > limit {
+                return None;
+            }
+            let coefficient = coefficient as i64;
+            let ends = [value.low, value.high].map(|end| end * i128::from(coefficient));
+            (low, high) = (low + ends[0].min(ends[1]), high + ends[0].max(ends[1]));
+            integers.push((value.id, coefficient));
+        }
+        if low.abs().max(high.abs()) > 1 << LINEAR_BITS {
+            return None;
+        }
+        if let ([(value, _)], [(_, 1)], 0) = (terms, &integers[..], constant)
+            && value.scale == scale
+        {
+            return Some(*value);
+        }
+        Some(self.push(Op::Combine { terms: integers, constant }, scale, low, high))
+    }
+
+    /// A factor as it is used, and the least f such that it is an integer over 2^f.
+    fn coefficient(&self, factor: f64) -> (f64, i32) {
+        if factor == 0.0 {
+            return (0.0, i32::MIN / 2);
+        }
+        let bits = self.precision.weight_bits + COEFFICIENT_BITS;
+        let mut fraction = super::scale_for(factor.abs(), bits);
+        let mut integer = (factor * f64::from(fraction).exp2()).round();
+        while integer % 2.0 == 0.0 {
+            (integer, fraction) = (integer / 2.0, fraction - 1);
+        }
+        (integer * f64::from(-fraction).exp2(), fraction)
+    }
+}
+
+fn exact_at(weight: &RealTensor, scale: i32) -> bool {
+    let factor = f64::from(scale).exp2();
+    weight.values.iter().all(|value| (value * factor).fract() == 0.0)
+}

@@ -1,0 +1,113 @@
+//! Functions by table: the input is brought to the table's domain, clamped first where the function levels out.
+
+use shardproof_integer::{BOUNDARY_BITS, MAX_REQUANT_BITS, MAX_TABLE_BITS, Op, Table, TableId};
+
+use super::{Emitter, HEADROOM_BITS, Value, interval_bits, scale_for, shifted};
+use crate::quantise::error::QuantiseError;
+use crate::quantise::functions::Function;
+use crate::quantise::real::Tensor;
+
+/// Which integers a table is made for.
+#[derive(Clone, Copy)]
+struct Domain {
+    /// log2 of the number of entries.
+    bits: u32,
+    /// Of the input, as it enters the table.
+    scale: i32,
+    /// Whether inputs outside are clamped to it; else they end the run.
+    clamped: bool,
+}
+
+impl Emitter<'_> {
+    pub(super) fn function(
+        &mut self,
+        input: Tensor,
+        function: Function,
+        result: Tensor,
+    ) -> Result<Value, QuantiseError> {
+        let value = self.value(input);
+        let domain = self.domain(value, self.magnitudes[input], function);
+        let entering = if domain.clamped {
+            self.clamped(value, self.magnitudes[input], domain)?
+        } else {
+            self.within_domain(value, domain)?
+        };
+        let (table, scale) = self.table(function, domain, self.magnitudes[result])?;
+        let values = &self.graph.tables[table.0 as usize].values;
+        let (low, high) = values.iter().fold((i32::MAX, i32::MIN), |(low, high), &v| (low.min(v), high.max(v)));
+        Ok(self.push(Op::Table { input: entering.id, table }, scale, low.into(), high.into()))
+    }
+
+    /// The domain covers the calibrated range with its headroom, or what is left of it where the function is not level.
+    fn domain(&self, value: Value, magnitude: f64, function: Function) -> Domain {
+        let bits = self.precision.table_bits;
+        let possible = value.magnitude() as f64 * f64::from(-value.scale).exp2();
+        let reach = (magnitude * f64::from(1 << HEADROOM_BITS)).min(possible);
+        let level = function.saturation(f64::from(-(bits as i32)).exp2());
+        let (limit, clamped) = match level.filter(|&level| level < reach) {
+            Some(level) => (level, true),
+            None => (reach, false),
+        };
+        let scale = scale_for(limit, bits - 1).min(value.scale);
+        // A coarse input needs no fine table.
+        let needed = (limit * f64::from(scale).exp2()).max(1.0).log2().ceil() as u32 + 1;
+        Domain { bits: needed.clamp(2, MAX_TABLE_BITS), scale, clamped }
+    }
+
+    fn within_domain(&mut self, value: Value, domain: Domain) -> Result<Value, QuantiseError> {
+        let (shift, bits) = ((value.scale - domain.scale) as u32, domain.bits - 1);
+        let (low, high) = shifted(value, shift);
+        if shift == 0 && interval_bits(low, high) <= bits {
+            return Ok(value);
+        }
+        let half = f64::from(domain.bits - 1).exp2() * f64::from(-domain.scale).exp2();
+        // The requantisation refuses what the table does not cover.
+        self.rescaled(value, half, domain.scale, bits, false)
+    }
+
+    /// `h - 1 - relu(2h - 1 - relu(x + h))` for a domain `-h .. h`.
+    fn clamped(&mut self, value: Value, magnitude: f64, domain: Domain) -> Result<Value, QuantiseError> {
+        let half = 1_i128 << (domain.bits - 1);
+        let shift = (value.scale - domain.scale) as u32;
+        let raised = half << shift;
+        let terms = vec![(value.id, 1)];
+        let (low, high) = (value.low + raised, value.high + raised);
+        let above = self.push(Op::Combine { terms, constant: raised as i64 }, value.scale, low, high);
+        let reach = magnitude + half as f64 * f64::from(-domain.scale).exp2();
+        let above = self.rescaled(above, reach, domain.scale, MAX_REQUANT_BITS, true)?;
+        let mirrored = 2 * half - 1;
+        let (low, high) = (mirrored - above.high, mirrored - above.low);
+        let op = Op::Combine { terms: vec![(above.id, -1)], constant: mirrored as i64 };
+        let below = self.push(op, domain.scale, low, high);
+        let bits = interval_bits(below.low, below.high).max(1);
+        if bits > MAX_REQUANT_BITS {
+            return Err(self.range(format!("values of {bits} bits cannot be clamped")));
+        }
+        let op = Op::Requant { input: below.id, shift: 0, bits, relu: true };
+        let below = self.push(op, domain.scale, 0, below.high.max(0));
+        let op = Op::Combine { terms: vec![(below.id, -1)], constant: (half - 1) as i64 };
+        Ok(self.push(op, domain.scale, half - 1 - below.high, half - 1))
+    }
+
+    /// The table of `function` and the scale of its values; the same one for the same values.
+    fn table(&mut self, function: Function, domain: Domain, magnitude: f64) -> Result<(TableId, i32), QuantiseError> {
+        let half = 1_i32 << (domain.bits - 1);
+        let unit = f64::from(-domain.scale).exp2();
+        let reals: Vec<f64> = (-half..half).map(|q| function.apply(f64::from(q) * unit)).collect();
+        let largest = reals.iter().fold(0.0, |most: f64, value| most.max(value.abs()));
+        if !largest.is_finite() {
+            return Err(self.range(format!("the function overflows on {:e}", f64::from(half) * unit)));
+        }
+        let fitting = scale_for(largest, BOUNDARY_BITS);
+        let scale = scale_for(magnitude, self.precision.activation_bits).min(fitting);
+        let factor = f64::from(scale).exp2();
+        let values: Vec<i32> = reals.iter().map(|value| (value * factor).round() as i32).collect();
+        let known = self.graph.tables.iter().position(|table| table.bits == domain.bits && table.values == values);
+        let index = known.unwrap_or_else(|| {
+            let name = format!("{}, scales {} to {scale}", function.name(), domain.scale);
+            self.graph.tables.push(Table { name, bits: domain.bits, values });
+            self.graph.tables.len() - 1
+        });
+        Ok((TableId(index as u32), scale))
+    }
+}

@@ -1,0 +1,275 @@
+//! Matrix products, convolutions, sums, and products with constants.
+
+use shardproof_integer::Window;
+
+use super::{Lowered, Lowers, Operand};
+use crate::quantise::real::{RealOp, RealTensor, Rounding, Tensor};
+
+impl Lowered<'_, '_> {
+    /// `alpha A' B' + beta C`, where one of A and B is constant.
+    pub(super) fn gemm(&mut self) -> Lowers<Tensor> {
+        let alpha = self.float_or("alpha", 1.0);
+        let turned = |flag: i64| if flag == 0 { vec![0, 1] } else { vec![1, 0] };
+        let (turn_a, turn_b) = (turned(self.int_or("transA", 0)), turned(self.int_or("transB", 0)));
+        let product = match (self.needed(0)?, self.needed(1)?) {
+            (Operand::Tensor(a), Operand::Constant(b)) => {
+                let a = self.transposed(a, turn_a);
+                self.times(a, b.transposed(&turn_b).transposed(&[1, 0]).map(|value| alpha * value))?
+            }
+            (Operand::Constant(a), Operand::Tensor(b)) => {
+                // The transpose of the product is B'^T times A'^T.
+                let b = self.transposed(b, turn_b);
+                let b = self.transposed(b, vec![1, 0]);
+                let product = self.times(b, a.transposed(&turn_a).map(|value| alpha * value))?;
+                self.transposed(product, vec![1, 0])
+            }
+            _ => return Err(self.unsupported("a product of two computed tensors is no linear operator")),
+        };
+        let beta = self.float_or("beta", 1.0);
+        match self.operand(2)? {
+            None => Ok(product),
+            Some(_) if beta == 0.0 => Ok(product),
+            Some(Operand::Constant(bias)) => self.shifted(product, bias.map(|value| beta * value)),
+            Some(Operand::Tensor(added)) => self.sum_of(vec![(product, 1.0), (added, beta)]),
+        }
+    }
+
+    /// `y[.., n] = sum_k w[n, k] x[.., k]`.
+    fn times(&mut self, input: Tensor, weight: RealTensor) -> Lowers<Tensor> {
+        let mut shape = self.shape_of(input);
+        match (shape.last_mut(), &weight.shape[..]) {
+            (Some(last), &[columns, depth]) if *last == depth => *last = columns,
+            _ => {
+                let (found, weight) = (self.shape_of(input), &weight.shape);
+                return Err(self.unsupported(format!("shapes {found:?} and {weight:?} do not fit together")));
+            }
+        }
+        Ok(self.push(RealOp::MatMul { input, weight }, shape))
+    }
+
+    pub(super) fn matmul(&mut self) -> Lowers<Tensor> {
+        match (self.needed(0)?, self.needed(1)?) {
+            (Operand::Tensor(a), Operand::Constant(b)) => {
+                let weight = match self.matrix(b)? {
+                    matrix if matrix.shape.len() == 1 => matrix.with_rank(2),
+                    matrix => matrix.transposed(&[1, 0]),
+                };
+                self.times(a, weight)
+            }
+            (Operand::Constant(a), Operand::Tensor(b)) => {
+                let weight = self.matrix(a)?.with_rank(2);
+                let rank = self.shape_of(b).len();
+                let mut swapped: Vec<usize> = (0..rank).collect();
+                if rank >= 2 {
+                    swapped.swap(rank - 2, rank - 1);
+                }
+                let turned = self.transposed(b, swapped.clone());
+                let product = self.times(turned, weight)?;
+                Ok(self.transposed(product, swapped))
+            }
+            _ => Err(self.unsupported("a product of two computed tensors is no linear operator")),
+        }
+    }
+
+    /// A constant factor of a matrix product without its batch axes.
+    fn matrix(&self, mut constant: RealTensor) -> Lowers<RealTensor> {
+        while constant.shape.len() > 2 && constant.shape[0] == 1 {
+            constant.shape.remove(0);
+        }
+        match constant.shape.len() {
+            1 | 2 => Ok(constant),
+            _ => Err(self.unsupported(format!("a batch of constant matrices, of shape {:?}", constant.shape))),
+        }
+    }
+
+    /// Convolutions of one axis are convolutions of two with a height of 1.
+    pub(super) fn conv(&mut self) -> Lowers<Tensor> {
+        let input = self.tensor(0)?;
+        let weight = self.constant(1)?.ok_or_else(|| self.unsupported("it has no weights"))?;
+        let mut from = self.shape_of(input);
+        let spatial = from.len().saturating_sub(2);
+        if !(1..=2).contains(&spatial) || weight.shape.len() != from.len() {
+            return Err(self.unsupported(format!("a convolution over {spatial} axes; 1 or 2 are possible")));
+        }
+        self.check_auto_pad()?;
+        let kernel = weight.shape[2..].to_vec();
+        let stride = self.counts_or("strides", vec![1; spatial])?;
+        let dilation = self.counts_or("dilations", vec![1; spatial])?;
+        let pads = self.counts_or("pads", vec![0; 2 * spatial])?;
+        let groups = usize::try_from(self.int_or("group", 1)).unwrap_or(0);
+        let window = window(&kernel, &stride, &dilation, &pads[..spatial], &pads[spatial..]);
+        let RealTensor { shape: mut kernel_shape, values } = weight;
+        if spatial == 1 {
+            from.insert(2, 1);
+            kernel_shape.insert(2, 1);
+        }
+        let weight = RealTensor { shape: kernel_shape, values };
+        let channels = (from[1], weight.shape[0]);
+        if groups == 0 || channels.0 != weight.shape[1] * groups || channels.1 % groups != 0 {
+            let shape = &weight.shape;
+            return Err(self.unsupported(format!("weights {shape:?} in {groups} groups for an input {from:?}")));
+        }
+        let extents = window.output(from[2], from[3]);
+        let [height, width] = extents.ok_or_else(|| self.unsupported("its window does not fit into its input"))?;
+        let input = self.reshaped(input, from.clone())?;
+        let shape = vec![from[0], weight.shape[0], height, width];
+        let result = self.push(RealOp::Conv { input, weight, groups, window }, shape);
+        let result = match self.constant(2)? {
+            Some(bias) => self.shifted(result, per_channel(bias, 4))?,
+            None => result,
+        };
+        self.reshaped(result, self.output_shape())
+    }
+
+    /// Automatic padding is turned into numbers on import, wherever that is possible.
+    pub(super) fn check_auto_pad(&self) -> Lowers<()> {
+        match crate::proto::text_of(self.node, "auto_pad") {
+            None | Some("NOTSET") => Ok(()),
+            Some(mode) => Err(self.unsupported(format!("automatic padding {mode} of this shape"))),
+        }
+    }
+
+    /// Add, Sub, Sum, Mean.
+    pub(super) fn sum(&mut self) -> Lowers<Tensor> {
+        let count = self.node.input.len();
+        let factor = |index: usize| match self.node.op_type.as_str() {
+            "Sub" if index == 1 => -1.0,
+            "Mean" => 1.0 / count as f64,
+            _ => 1.0,
+        };
+        let (mut terms, mut constants) = (Vec::new(), Vec::new());
+        for index in 0..count {
+            match self.needed(index)? {
+                Operand::Tensor(tensor) => terms.push((tensor, factor(index))),
+                Operand::Constant(constant) => constants.push(constant.map(|value| factor(index) * value)),
+            }
+        }
+        let mut sum = self.sum_of(terms)?;
+        for constant in constants {
+            sum = self.shifted(sum, constant)?;
+        }
+        Ok(sum)
+    }
+
+    /// A weighted sum of tensors that have the same shape but for leading axes of extent 1.
+    pub(super) fn sum_of(&mut self, terms: Vec<(Tensor, f64)>) -> Lowers<Tensor> {
+        let shapes: Vec<Vec<usize>> = terms.iter().map(|&(tensor, _)| self.shape_of(tensor)).collect();
+        let longest = shapes.iter().max_by_key(|shape| shape.len()).cloned().unwrap_or_default();
+        let mut aligned = Vec::with_capacity(terms.len());
+        for ((tensor, factor), shape) in terms.into_iter().zip(shapes) {
+            let trimmed = |shape: &[usize]| shape.iter().copied().skip_while(|&extent| extent == 1).collect::<Vec<_>>();
+            if trimmed(&shape) != trimmed(&longest) {
+                let reason = format!("computed tensors of shapes {shape:?} and {longest:?} would have to be broadcast");
+                return Err(self.unsupported(reason));
+            }
+            aligned.push((self.reshaped(tensor, longest.clone())?, factor));
+        }
+        match aligned[..] {
+            [(tensor, 1.0)] => Ok(tensor),
+            _ => Ok(self.combine(aligned, 0.0)),
+        }
+    }
+
+    /// Mul and Div by a constant.
+    pub(super) fn product(&mut self) -> Lowers<Tensor> {
+        let divides = self.node.op_type == "Div";
+        match (self.needed(0)?, self.needed(1)?) {
+            (Operand::Tensor(input), Operand::Constant(weight)) => {
+                if divides && weight.values.contains(&0.0) {
+                    return Err(self.unsupported("a division by zero"));
+                }
+                self.scaled(input, if divides { weight.map(|value| 1.0 / value) } else { weight })
+            }
+            (Operand::Constant(weight), Operand::Tensor(input)) if !divides => self.scaled(input, weight),
+            _ => Err(self.unsupported("products and quotients of computed tensors are no linear operators")),
+        }
+    }
+
+    /// Max and Min: `max(x, y) = y + relu(x - y)`, `min(x, y) = y - relu(y - x)`.
+    pub(super) fn extremum(&mut self) -> Lowers<Tensor> {
+        let sign = if self.node.op_type == "Max" { 1.0 } else { -1.0 };
+        let mut result: Option<Tensor> = None;
+        let mut constants = Vec::new();
+        for index in 0..self.node.input.len() {
+            let tensor = match self.needed(index)? {
+                Operand::Tensor(tensor) => tensor,
+                Operand::Constant(constant) => {
+                    constants.push(constant);
+                    continue;
+                }
+            };
+            result = Some(match result {
+                None => tensor,
+                Some(other) => {
+                    let difference = self.sum_of(vec![(tensor, sign), (other, -sign)])?;
+                    let positive = self.relu(difference, Rounding::Allowed);
+                    self.sum_of(vec![(other, 1.0), (positive, sign)])?
+                }
+            });
+        }
+        let mut result = result.ok_or_else(|| self.unsupported("it has no computed input"))?;
+        for constant in constants {
+            // max(x, c) = c + relu(x - c)
+            let difference = self.shifted(result, constant.clone().map(|value| -value))?;
+            let difference = if sign > 0.0 { difference } else { self.combine(vec![(difference, -1.0)], 0.0) };
+            let positive = self.relu(difference, Rounding::Allowed);
+            let positive = if sign > 0.0 { positive } else { self.combine(vec![(positive, -1.0)], 0.0) };
+            result = self.shifted(positive, constant)?;
+        }
+        Ok(result)
+    }
+
+    /// `scale (x - mean) / sqrt(variance + epsilon) + bias` for each channel; folding merges it into a preceding product.
+    pub(super) fn batch_normalization(&mut self) -> Lowers<Tensor> {
+        let input = self.tensor(0)?;
+        let mut read = [const { Vec::new() }; 4];
+        for (index, values) in read.iter_mut().enumerate() {
+            let constant = self.constant(index + 1)?;
+            *values = constant.ok_or_else(|| self.unsupported(format!("input {} is missing", index + 1)))?.values;
+        }
+        let [scale, bias, mean, variance] = read;
+        let shape = self.shape_of(input);
+        let channels = shape.get(1).copied().unwrap_or(1);
+        if [&scale, &bias, &mean, &variance].iter().any(|values| values.len() != channels) {
+            return Err(self.unsupported(format!("its parameters are not of {channels} channels")));
+        }
+        let epsilon = self.float_or("epsilon", 1e-5);
+        let deviation = variance.iter().map(|variance| (variance + epsilon).sqrt());
+        let factor: Vec<f64> = scale.iter().zip(deviation).map(|(scale, deviation)| scale / deviation).collect();
+        let added = bias.iter().zip(&mean).zip(&factor).map(|((bias, mean), factor)| bias - mean * factor).collect();
+        let of_channels = |values: Vec<f64>| per_channel(RealTensor { shape: vec![channels], values }, shape.len());
+        let scaled = self.scaled(input, of_channels(factor))?;
+        self.shifted(scaled, of_channels(added))
+    }
+}
+
+/// `[C]` as `[1, C, 1, ..]`.
+pub(super) fn per_channel(constant: RealTensor, rank: usize) -> RealTensor {
+    let mut shape = vec![1; rank];
+    if let Some(channels) = shape.get_mut(1) {
+        *channels = constant.values.len();
+    }
+    RealTensor { shape, values: constant.values }
+}
+
+/// A window over two axes, of heights 1 where only one axis is given.
+pub(super) fn window(
+    kernel: &[usize],
+    stride: &[usize],
+    dilation: &[usize],
+    before: &[usize],
+    after: &[usize],
+) -> Window {
+    let pair = |values: &[usize], missing: usize| match *values {
+        [height, width] => [height, width],
+        _ => [missing, values[0]],
+    };
+    let (before, after) = (pair(before, 0), pair(after, 0));
+    Window {
+        kernel: pair(kernel, 1),
+        stride: pair(stride, 1),
+        dilation: pair(dilation, 1),
+        pad_height: [before[0], after[0]],
+        pad_width: [before[1], after[1]],
+    }
+}

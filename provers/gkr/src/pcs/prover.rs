@@ -1,0 +1,296 @@
+//! Commits and opens.
+
+use std::sync::LazyLock;
+
+use p3_dft::{Radix2DFTSmallBatch, TwoAdicSubgroupDft};
+use p3_field::{BasedVectorSpace, PackedValue, PrimeCharacteristicRing};
+use p3_matrix::dense::{RowMajorMatrix, RowMajorMatrixView, RowMajorMatrixViewMut};
+use rayon::prelude::*;
+
+use super::encoding::{write_base, write_ext};
+use super::merkle::MerkleTree;
+use super::table::{
+    PackedBase, PackedExt, Table, WIDTH, bind_scalar, eq_blocks, eq_scalar, lanes_sum, message_scalar,
+};
+use super::weight::Weight;
+use super::{Commitment, Opening, Parameters, PcsError, draw_rows, ood_point, start_opening};
+use crate::field::{Base, Ext};
+use crate::transcript::Transcript;
+
+/// Roots of unity are computed once for all transforms.
+static DFT: LazyLock<Radix2DFTSmallBatch<Base>> = LazyLock::new(Radix2DFTSmallBatch::default);
+
+/// Base field elements that an extension field element consists of.
+const DEGREE: usize = <Ext as BasedVectorSpace<Base>>::DIMENSION;
+
+/// A committed vector: what it takes to open it, any number of times.
+#[derive(Debug)]
+pub struct Committed {
+    parameters: Parameters,
+    commitment: Commitment,
+    values: Vec<Base>,
+    oracle: Oracle,
+}
+
+/// An encoding and its tree.
+#[derive(Debug)]
+struct Oracle {
+    /// `[rows, width]`, row-major.
+    elements: Vec<Base>,
+    width: usize,
+    tree: MerkleTree,
+}
+
+impl Oracle {
+    /// Encodes the columns of `message`, `[coefficients, width]`, at the given rate.
+    fn new(mut message: Vec<Base>, width: usize, log_inv_rate: usize) -> Self {
+        message.resize(message.len() << log_inv_rate, Base::ZERO);
+        let elements = DFT.dft_batch(RowMajorMatrix::new(message, width)).values;
+        let tree = MerkleTree::new(&elements, width);
+        Self { elements, width, tree }
+    }
+
+    /// Appends the rows and what ties them to the root.
+    fn write_rows(&self, rows: &[usize], bytes: &mut Vec<u8>) {
+        for &row in rows {
+            let elements = &self.elements[row * self.width..][..self.width];
+            elements.iter().for_each(|&element| write_base(bytes, element));
+        }
+        self.tree.write_siblings(rows, bytes);
+    }
+}
+
+impl Committed {
+    /// The public part.
+    pub fn commitment(&self) -> &Commitment {
+        &self.commitment
+    }
+
+    /// The values, padded to a power of two.
+    pub fn values(&self) -> &[Base] {
+        &self.values
+    }
+
+    /// Bytes that the commitment's data takes up.
+    pub fn bytes(&self) -> usize {
+        (self.values.len() + self.oracle.elements.len()) * size_of::<Base>()
+            + 2 * 32 * (self.oracle.elements.len() / self.oracle.width)
+    }
+}
+
+/// Commits to `values`, padded with zeros to a power of two and to `2^MIN_VARS` at least.
+///
+/// # Errors
+/// When there are more than `2^MAX_VARS` values.
+pub fn commit(mut values: Vec<Base>) -> Result<Committed, PcsError> {
+    let num_vars = (values.len().next_power_of_two().trailing_zeros() as usize).max(super::MIN_VARS);
+    let parameters = Parameters::for_size(num_vars)?;
+    values.resize(1 << num_vars, Base::ZERO);
+    let first = parameters.phases[0];
+    let width = 1 << first.fold;
+    let mut message = Base::zero_vec(values.len());
+    let columns = RowMajorMatrixView::new(&values, values.len() / width);
+    columns.transpose_into(&mut RowMajorMatrixViewMut::new(&mut message, width));
+    let oracle = Oracle::new(message, width, first.log_inv_rate);
+    let root = oracle.tree.root();
+    let point = ood_point(&root, num_vars);
+    let (high, low) = point.split_at(first.fold);
+    let sums = partial_sums(&values, &[eq_blocks(low, Ext::ONE)]);
+    let ood = sums[0].iter().zip(eq_scalar(high, Ext::ONE)).map(|(&sum, weight)| sum * weight).sum();
+    Ok(Committed { parameters, commitment: Commitment { root, ood, num_vars }, values, oracle })
+}
+
+/// Proves the committed polynomial's value at `point`.
+///
+/// The transcript must have absorbed everything that `point` depends on; commitment, point and value are absorbed here.
+///
+/// # Errors
+/// When the point's dimension is not the polynomial's.
+pub fn open(committed: &Committed, point: &[Ext], transcript: &mut Transcript) -> Result<Opening, PcsError> {
+    let num_vars = committed.commitment.num_vars;
+    if point.len() != num_vars {
+        return Err(PcsError::PointDimension { expected: num_vars, found: point.len() });
+    }
+    // Inside the pool, so that small parallel steps don't each cross into it.
+    Ok(rayon::scope(|_| Prover::new(committed, point, transcript).run()))
+}
+
+struct Prover<'a> {
+    committed: &'a Committed,
+    transcript: &'a mut Transcript,
+    bytes: Vec<u8>,
+    /// The polynomial that is left.
+    f: Table,
+    /// What all claims weigh its values with.
+    w: Table,
+}
+
+impl<'a> Prover<'a> {
+    /// Plays the first phase's sumcheck. The claims' weights are products, so all that it needs of the values is, for each
+    /// claim and each index over this phase's variables, their sum weighted over the other variables.
+    fn new(committed: &'a Committed, point: &[Ext], transcript: &'a mut Transcript) -> Self {
+        let parameters = &committed.parameters;
+        let first = parameters.phases[0];
+        let points = [point.to_vec(), committed.commitment.ood_point()];
+        let lows = points.each_ref().map(|point| eq_blocks(&point[first.fold..], Ext::ONE));
+        let mut sums = partial_sums(&committed.values, &lows);
+        let mut highs = points.each_ref().map(|point| eq_scalar(&point[..first.fold], Ext::ONE));
+        let value = sums[0].iter().zip(&highs[0]).map(|(&sum, &weight)| sum * weight).sum();
+        start_opening(parameters, &committed.commitment, point, value, transcript);
+        let challenge = transcript.challenge();
+        highs[1].iter_mut().for_each(|weight| *weight *= challenge);
+
+        let mut bytes = Vec::new();
+        let mut bound = Vec::with_capacity(first.fold);
+        for _ in 0..first.fold {
+            let messages = sums.iter().zip(&highs).map(|(f, w)| message_scalar(f, w));
+            let message = messages.fold([Ext::ZERO; 2], |sum, message| [sum[0] + message[0], sum[1] + message[1]]);
+            let challenge = send_message(message, &mut bytes, transcript);
+            sums.iter_mut().chain(&mut highs).for_each(|table| bind_scalar(table, challenge));
+            bound.push(challenge);
+        }
+        let f = Table::new(bind_values(&committed.values, &eq_scalar(&bound, Ext::ONE)));
+        let mut w = Table::zeros(1 << parameters.vars(1));
+        for (point, high) in points.iter().zip(&highs) {
+            w.add_point(&point[first.fold..], high[0]);
+        }
+        Self { committed, transcript, bytes, f, w }
+    }
+
+    fn run(mut self) -> Opening {
+        let parameters = &self.committed.parameters;
+        let mut sent: Option<Oracle> = None;
+        for (phase, next) in (0..).zip(&parameters.phases[1..]) {
+            let vars = parameters.vars(phase + 1);
+            let width = DEGREE << next.fold;
+            let oracle = Oracle::new(message_of(&self.f, next.fold), width, next.log_inv_rate);
+            let root = oracle.tree.root();
+            self.bytes.extend_from_slice(&root);
+            self.transcript.absorb_bytes(&root);
+            let ood_point = self.transcript.challenges(vars);
+            let ood = self.f.evaluate(&ood_point);
+            write_ext(&mut self.bytes, ood);
+            self.transcript.absorb_ext(&[ood]);
+            let rows = self.answer(phase, sent.as_ref());
+            self.claim(ood_point, &rows, parameters.log_rows(phase));
+            self.sumcheck(next.fold);
+            sent = Some(oracle);
+        }
+        let polynomial = self.f.to_vec();
+        polynomial.iter().for_each(|&value| write_ext(&mut self.bytes, value));
+        self.transcript.absorb_ext(&polynomial);
+        self.answer(parameters.phases.len() - 1, sent.as_ref());
+        Opening { bytes: self.bytes }
+    }
+
+    /// Sends the rows drawn from the oracle of a phase: the committed one or one `sent` since.
+    fn answer(&mut self, phase: usize, sent: Option<&Oracle>) -> Vec<usize> {
+        let parameters = &self.committed.parameters.phases[phase];
+        if parameters.grinding > 0 {
+            let nonce = self.transcript.grind(parameters.grinding);
+            write_base(&mut self.bytes, nonce);
+        }
+        let rows = draw_rows(parameters.queries, self.committed.parameters.log_rows(phase), self.transcript);
+        sent.unwrap_or(&self.committed.oracle).write_rows(&rows, &mut self.bytes);
+        rows
+    }
+
+    /// Adds the claims about the out-of-domain value and the rows.
+    fn claim(&mut self, ood_point: Vec<Ext>, rows: &[usize], log_rows: usize) {
+        let challenge = self.transcript.challenge();
+        self.w.add_point(&ood_point, challenge);
+        let mut coefficient = challenge;
+        let mut powers = Vec::with_capacity(rows.len());
+        for &row in rows {
+            coefficient *= challenge;
+            if let Weight::Power(z) = Weight::row(row, log_rows) {
+                powers.push((z, coefficient));
+            }
+        }
+        self.w.add_powers(&powers);
+    }
+
+    fn sumcheck(&mut self, rounds: usize) {
+        for _ in 0..rounds {
+            let message = Table::message(&self.f, &self.w);
+            let challenge = send_message(message, &mut self.bytes, self.transcript);
+            self.f.bind(challenge);
+            self.w.bind(challenge);
+        }
+    }
+}
+
+fn send_message(message: [Ext; 2], bytes: &mut Vec<u8>, transcript: &mut Transcript) -> Ext {
+    message.iter().for_each(|&value| write_ext(bytes, value));
+    transcript.absorb_ext(&message);
+    transcript.challenge()
+}
+
+/// Elements of a task of the passes over the committed values.
+const TASK: usize = 1 << 10;
+
+/// For each table of weights over the last variables and each index a over the first ones, `sum_j weight[j] values[a, j]`.
+fn partial_sums<const N: usize>(values: &[Base], weights: &[Vec<PackedExt>; N]) -> [Vec<Ext>; N] {
+    let length = weights[0].len() * WIDTH;
+    let height = values.len() / length;
+    let task = TASK.min(length);
+    let sum_task = |start: usize| -> Vec<[PackedExt; N]> {
+        let weights = weights.each_ref().map(|weights| &weights[start / WIDTH..][..task / WIDTH]);
+        let row = |a: usize| {
+            let values = PackedBase::pack_slice(&values[a * length + start..][..task]);
+            weights.map(|weights| weights.iter().zip(values).map(|(&weight, &value)| weight * value).sum())
+        };
+        (0..height).map(row).collect()
+    };
+    let zero = || vec![[PackedExt::ZERO; N]; height];
+    let add = |mut a: Vec<[PackedExt; N]>, b: Vec<[PackedExt; N]>| {
+        a.iter_mut().zip(b).for_each(|(a, b)| a.iter_mut().zip(b).for_each(|(a, b)| *a += b));
+        a
+    };
+    let sums = (0..length / task).into_par_iter().map(|index| sum_task(index * task)).reduce(zero, add);
+    std::array::from_fn(|claim| sums.iter().map(|sums| lanes_sum(sums[claim])).collect())
+}
+
+/// The values with their first variables bound: `sum_a weights[a] values[a, j]` for every j.
+fn bind_values(values: &[Base], weights: &[Ext]) -> Vec<PackedExt> {
+    let length = values.len() / weights.len();
+    let mut bound = vec![PackedExt::ZERO; length / WIDTH];
+    let blocks = TASK / WIDTH;
+    bound.par_chunks_mut(blocks).enumerate().for_each(|(index, bound)| {
+        for (a, &weight) in weights.iter().enumerate() {
+            let start = a * length + index * TASK;
+            let values = PackedBase::pack_slice(&values[start..][..bound.len() * WIDTH]);
+            let weight = PackedExt::from(weight);
+            bound.iter_mut().zip(values).for_each(|(sum, &value)| *sum += weight * value);
+        }
+    });
+    bound
+}
+
+/// The matrix to encode: `[coefficients, first variables, degree]`.
+fn message_of(f: &Table, fold: usize) -> Vec<Base> {
+    let width = 1 << fold;
+    match f {
+        Table::Packed(blocks) if blocks.len() >= width => {
+            let length = blocks.len() / width;
+            let mut message = Base::zero_vec(blocks.len() * WIDTH * DEGREE);
+            message.par_chunks_mut(WIDTH * width * DEGREE).enumerate().for_each(|(j, rows)| {
+                for a in 0..width {
+                    let block = &blocks[a * length + j];
+                    for (d, lanes) in BasedVectorSpace::<PackedBase>::as_basis_coefficients_slice(block).iter().enumerate() {
+                        for (lane, &element) in lanes.as_slice().iter().enumerate() {
+                            rows[(lane * width + a) * DEGREE + d] = element;
+                        }
+                    }
+                }
+            });
+            message
+        }
+        f => {
+            let values = f.to_vec();
+            let length = values.len() / width;
+            let ordered = (0..length).flat_map(|j| (0..width).map(move |a| a * length + j));
+            ordered.flat_map(|index| BasedVectorSpace::<Base>::as_basis_coefficients_slice(&values[index]).to_vec()).collect()
+        }
+    }
+}
