@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::support::{config, executable, hashed, real_python, with_job};
 
 /// Names the directory of the process that a test starts and kills.
-const DIRECTORY: &str = "SHARDPROOF_TEST_DIRECTORY";
+pub(crate) const DIRECTORY: &str = "SHARDPROOF_TEST_DIRECTORY";
 
 /// A configuration whose children leave their process ids in `directory`.
 fn tracked(directory: &Path) -> EzklConfig {
@@ -30,7 +30,7 @@ fn tracked(directory: &Path) -> EzklConfig {
 }
 
 /// Waits for `condition`, on which a bounded wait is an error.
-fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
     let started = Instant::now();
     while !condition() {
         assert!(started.elapsed() < Duration::from_secs(60), "{what} did not happen");
@@ -45,7 +45,7 @@ fn child_of(directory: &Path) -> Pid {
 }
 
 /// A process that has ended but was not awaited by its parent counts as gone.
-fn is_gone(pid: Pid) -> bool {
+pub(crate) fn is_gone(pid: Pid) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('Z'))
 }
