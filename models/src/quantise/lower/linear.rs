@@ -3,7 +3,7 @@
 use shardproof_integer::Window;
 
 use super::{Lowered, Lowers, Operand};
-use crate::quantise::real::{RealOp, RealTensor, Rounding, Tensor};
+use crate::quantise::real::{RealOp, RealTensor, Tensor};
 
 impl Lowered<'_, '_> {
     /// `alpha A' B' + beta C`, where one of A and B is constant.
@@ -105,7 +105,7 @@ impl Lowered<'_, '_> {
         }
         let weight = RealTensor { shape: kernel_shape, values };
         let channels = (from[1], weight.shape[0]);
-        if groups == 0 || channels.0 != weight.shape[1] * groups || channels.1 % groups != 0 {
+        if groups == 0 || channels.0 != weight.shape[1] * groups || !channels.1.is_multiple_of(groups) {
             let shape = &weight.shape;
             return Err(self.unsupported(format!("weights {shape:?} in {groups} groups for an input {from:?}")));
         }
@@ -202,7 +202,7 @@ impl Lowered<'_, '_> {
                 None => tensor,
                 Some(other) => {
                     let difference = self.sum_of(vec![(tensor, sign), (other, -sign)])?;
-                    let positive = self.relu(difference, Rounding::Allowed);
+                    let positive = self.relu(difference);
                     self.sum_of(vec![(other, 1.0), (positive, sign)])?
                 }
             });
@@ -212,7 +212,7 @@ impl Lowered<'_, '_> {
             // max(x, c) = c + relu(x - c)
             let difference = self.shifted(result, constant.clone().map(|value| -value))?;
             let difference = if sign > 0.0 { difference } else { self.combine(vec![(difference, -1.0)], 0.0) };
-            let positive = self.relu(difference, Rounding::Allowed);
+            let positive = self.relu(difference);
             let positive = if sign > 0.0 { positive } else { self.combine(vec![(positive, -1.0)], 0.0) };
             result = self.shifted(positive, constant)?;
         }
