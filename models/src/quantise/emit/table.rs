@@ -8,6 +8,9 @@ use crate::quantise::error::QuantiseError;
 use crate::quantise::functions::Function;
 use crate::quantise::real::Tensor;
 
+/// How far beyond the calibrated range a table goes, best first.
+const HEADROOMS: [f64; 3] = [(1 << HEADROOM_BITS) as f64, 2.0, 1.25];
+
 /// Which integers a table is made for.
 #[derive(Clone, Copy)]
 struct Domain {
@@ -27,7 +30,7 @@ impl Emitter<'_> {
         result: Tensor,
     ) -> Result<Value, QuantiseError> {
         let value = self.value(input);
-        let domain = self.domain(value, self.magnitudes[input], function);
+        let domain = self.domain(value, [self.magnitudes[input], self.magnitudes[result]], function);
         let entering = if domain.clamped {
             self.clamped(value, self.magnitudes[input], domain)?
         } else {
@@ -41,10 +44,19 @@ impl Emitter<'_> {
     }
 
     /// The domain covers the calibrated range with its headroom, or what is left of it where the function is not level.
-    fn domain(&self, value: Value, magnitude: f64, function: Function) -> Domain {
+    ///
+    /// A function that grows steeply gets less headroom where its values could not have the bits of activations otherwise.
+    fn domain(&self, value: Value, [input, result]: [f64; 2], function: Function) -> Domain {
         let bits = self.precision.table_bits;
         let possible = value.tight.magnitude() as f64 * f64::from(-value.scale).exp2();
-        let reach = (magnitude * f64::from(1 << HEADROOM_BITS)).min(possible);
+        let wanted = scale_for(result, self.precision.activation_bits);
+        let holds = |limit: f64| {
+            let end = f64::from(bits - 1).exp2() * f64::from(-scale_for(limit, bits - 1)).exp2();
+            let largest = function.apply(end).abs().max(function.apply(-end).abs());
+            largest.is_finite() && scale_for(largest, BOUNDARY_BITS) >= wanted
+        };
+        let reaches = HEADROOMS.map(|headroom| (input * headroom).min(possible));
+        let reach = reaches.into_iter().find(|&reach| holds(reach)).unwrap_or(reaches[HEADROOMS.len() - 1]);
         let level = function.saturation(f64::from(-(bits as i32)).exp2());
         let (limit, clamped) = match level.filter(|&level| level < reach) {
             Some(level) => (level, true),

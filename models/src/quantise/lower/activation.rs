@@ -4,6 +4,9 @@ use super::{Lowered, Lowers};
 use crate::quantise::functions::Function;
 use crate::quantise::real::{RealOp, RealTensor, Tensor};
 
+/// Largest exponent of a power.
+const MAX_EXPONENT: f64 = 8.0;
+
 impl Lowered<'_, '_> {
     pub(super) fn relu(&mut self, input: Tensor) -> Tensor {
         let shape = self.shape_of(input);
@@ -72,8 +75,14 @@ impl Lowered<'_, '_> {
                 Some(other) => return Err(self.unsupported(format!("approximation `{other}`"))),
             },
             "Pow" => match self.constant(1)?.and_then(|exponent| exponent.uniform()) {
-                Some(2.0) => Function::Square,
-                _ => return Err(self.unsupported("only 2 is possible as an exponent")),
+                Some(exponent) if (2.0..=MAX_EXPONENT).contains(&exponent) && exponent.fract() == 0.0 => {
+                    Function::Power { exponent: exponent as u32 }
+                }
+                _ => {
+                    return Err(
+                        self.unsupported(format!("its exponent is not one whole number from 2 to {MAX_EXPONENT}"))
+                    );
+                }
             },
             _ => return Err(self.unsupported("the operator has no counterpart in integers")),
         })
@@ -102,9 +111,6 @@ impl Lowered<'_, '_> {
             Ok(given.filter(|limit| limit.abs() < f64::from(f32::MAX)))
         };
         let (low, high) = (limit(1, "min")?, limit(2, "max")?);
-        if low.zip(high).is_some_and(|(low, high)| low > high) {
-            return Err(self.unsupported("its least value exceeds its greatest"));
-        }
         Ok(self.clipped(input, low, high))
     }
 
