@@ -268,7 +268,7 @@ fn float_mode_is_all_or_nothing_though_signed() {
     let mut scenario = Scenario::float(3);
     assert!(parse_signed(scenario.body.clone()).is_ok());
     scenario.body.plan.boundaries[2].mode = BoundaryMode::Hashed;
-    assert!(matches!(parse_signed(scenario.body.clone()), Err(CardError::FloatCommitted { boundary: 2 })));
+    assert!(matches!(parse_signed(scenario.body.clone()), Err(CardError::Mode { boundary: 2, backend: BackendKind::Float, .. })));
     scenario.body.plan.boundaries[2].mode = BoundaryMode::Public;
     scenario.body.shards[2].output[0].scale = 3;
     assert!(matches!(parse_signed(scenario.body), Err(CardError::Tensor { boundary: 3, .. })));
