@@ -6,7 +6,9 @@ mod support;
 
 use proptest::prelude::*;
 use shardproof_common::card::{CardBody, CardError, MAX_CARD_BYTES, ModelCard, ShardKeys};
-use shardproof_common::plan::{BackendKind, BackendOptions, BoundaryMode, ParameterVisibility};
+use shardproof_common::plan::{
+    BackendKind, BackendOptions, BoundaryMode, GkrOptions, ParameterVisibility, WeightVisibility,
+};
 use shardproof_common::statement::BackendId;
 use shardproof_common::tensor::TensorSpec;
 use support::{Scenario, identity};
@@ -249,6 +251,44 @@ fn commitments_that_do_not_compare_are_refused_though_signed() {
         let error = refusal(BoundaryMode::Polycommit, |scenario| scenario.keys(2).settings = settings.to_owned());
         assert!(matches!(error, CardError::Polycommit { boundary: 2 }), "{error}");
     }
+}
+
+#[test]
+fn boundaries_between_backends_are_public_and_modes_are_the_backends_though_signed() {
+    let native = |scenario: &mut Scenario| scenario.gkr(1, WeightVisibility::Committed);
+    for mode in [BoundaryMode::Hashed, BoundaryMode::Polycommit, BoundaryMode::Committed] {
+        let error = refusal(mode, native);
+        assert!(matches!(error, CardError::CommittedAcross { boundary: 1, .. }), "{error}");
+    }
+    let mut public = Scenario::new(3, BoundaryMode::Public);
+    native(&mut public);
+    assert!(parse_signed(public.body).is_ok());
+
+    let error = refusal(BoundaryMode::Committed, |_| {});
+    assert!(matches!(error, CardError::Mode { boundary: 1, backend: BackendKind::Ezkl, .. }), "{error}");
+    assert!(parse_signed(Scenario::native(3).body).is_ok());
+    for mode in [BoundaryMode::Hashed, BoundaryMode::Polycommit] {
+        for boundary in [0, 2, 3] {
+            let mut scenario = Scenario::native(3);
+            scenario.body.plan.boundaries[boundary].mode = mode;
+            let error = parse_signed(scenario.body).unwrap_err();
+            assert!(
+                matches!(error, CardError::Mode { boundary: at, backend: BackendKind::Gkr, .. } if at == boundary),
+                "{error}"
+            );
+        }
+    }
+    let mut ends = Scenario::native(3);
+    ends.body.plan.boundaries[0].mode = BoundaryMode::Committed;
+    assert!(parse_signed(ends.body).is_ok(), "the owner may commit to the ends");
+
+    let keys = |scenario: &mut Scenario| scenario.body.plan.shards[1].backend = BackendOptions::Gkr(GkrOptions::default());
+    assert!(matches!(refusal(BoundaryMode::Public, keys), CardError::Backend { shard: 1 }));
+    let kind = |scenario: &mut Scenario| {
+        native(scenario);
+        scenario.body.shards[1].backend.kind = BackendKind::Ezkl;
+    };
+    assert!(matches!(refusal(BoundaryMode::Public, kind), CardError::Backend { shard: 1 }));
 }
 
 #[test]

@@ -25,11 +25,12 @@ pub(crate) fn packages() -> &'static Path {
     PACKAGES.get_or_init(|| {
         let requirements = zoo_folder().join("requirements-check.txt");
         let wanted = Digest::of(&fs::read(&requirements).unwrap()).short();
-        let base = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        // Unit tests, which share this module, have no directory of their own.
+        let base = option_env!("CARGO_TARGET_TMPDIR").map_or_else(std::env::temp_dir, PathBuf::from);
         let folder = base.join(format!("onnx-check-{wanted}"));
         if !folder.exists() {
             // Installed beside and then renamed, so that an interrupted installation is never taken for a whole one.
-            let staging = tempfile::Builder::new().prefix("onnx-check-").tempdir_in(base).unwrap();
+            let staging = tempfile::Builder::new().prefix("onnx-check-").tempdir_in(&base).unwrap();
             let site = staging.path().join("site");
             install(staging.path(), &requirements, &site);
             if let Err(cause) = fs::rename(&site, &folder) {
