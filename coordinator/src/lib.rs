@@ -9,6 +9,7 @@ mod args;
 mod bundling;
 mod cluster;
 mod inference;
+mod plan_args;
 mod proving;
 mod record;
 mod registry;
@@ -33,7 +34,9 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use args::{CoordinatorArgs, PlanArgs, ServiceArgs};
+pub use args::{CoordinatorArgs, ServiceArgs};
+pub use plan_args::{Backends, PlanArgs, parse_dim};
+pub use setup::CALIBRATION_SAMPLES;
 use cluster::Cluster;
 use runs::Runs;
 use setup::{Planned, Prepared};
