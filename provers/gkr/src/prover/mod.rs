@@ -7,6 +7,7 @@ mod fold;
 mod nodes;
 mod openings;
 mod tables;
+mod weights;
 mod witness;
 
 use p3_field::PrimeCharacteristicRing;
