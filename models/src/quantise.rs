@@ -1,18 +1,20 @@
 //! Quantisation: from a shard in ONNX to an integer graph and its weights.
 //!
 //! - **What**: [`quantise`] lowers the shard's operators to those of the integer graph, measures every tensor's range on
-//!   sample inputs, and chooses scales and bits; [`QuantisationError`] says how far the integer answers are from the
+//!   sample inputs, and chooses scales and bits; [`QuantisationReport`] says how far the integer answers are from the
 //!   float ones.
 //! - **When**: on the owner's side, once for a plan; the shards in order, each with the scales that the one before gives
-//!   its outputs ([`Quantised::output_scales`]).
+//!   its outputs ([`Quantised::output_scales`]), as [`quantise_chain`] does for a whole chain.
 //! - **Guarantees**: the graph has passed [`Graph::check`](shardproof_integer::Graph::check), so no value can leave the
 //!   proven range unnoticed; equal shards, options and samples give equal graphs. A value may be up to four times
 //!   ([`HEADROOM_BITS`]) as large as the largest of calibration; beyond that, and beyond what interval analysis shows, a
 //!   run ends with an error. Sigmoid, Tanh and Erf have no such limit where calibration reaches their level parts: their
 //!   inputs are clamped, exactly.
 //!
-//! Constants of a single element become part of the architecture, all others are weights.
+//! Biases, and all constants of more than one element, are weights; a single number that a tensor is multiplied by, raised
+//! by or clipped at is part of the architecture.
 
+mod chain;
 mod emit;
 mod error;
 mod evaluate;
@@ -26,9 +28,10 @@ use shardproof_common::plan::CalibrationTarget;
 use shardproof_common::tensor::FloatTensor;
 use shardproof_integer::{CheckedGraph, TensorId, Weights};
 
+pub use chain::quantise_chain;
 pub use emit::HEADROOM_BITS;
 pub use error::QuantiseError;
-pub use report::{ClassAgreement, OutputError, QuantisationError};
+pub use report::{ClassAgreement, OutputError, QuantisationReport};
 
 use crate::input;
 use emit::Precision;

@@ -272,21 +272,32 @@ impl<'a> Lowered<'_, 'a> {
         Ok(self.push(RealOp::WindowSum { input, window }, shape))
     }
 
-    /// Multiplies by a constant that can be broadcast to the tensor's shape.
+    /// Multiplies by a constant of the architecture, or by a trained one; only a single number counts as the former.
     fn scaled(&mut self, input: Tensor, weight: RealTensor) -> Lowers<Tensor> {
-        if let Some(factor) = weight.uniform() {
-            return Ok(if factor == 1.0 { input } else { self.combine(vec![(input, factor)], 0.0) });
+        match weight.values[..] {
+            [1.0] => Ok(input),
+            [factor] => Ok(self.combine(vec![(input, factor)], 0.0)),
+            _ => self.scaled_by_weight(input, weight),
         }
+    }
+
+    /// Adds a constant of the architecture, or a trained one; only a single number counts as the former.
+    fn shifted(&mut self, input: Tensor, weight: RealTensor) -> Lowers<Tensor> {
+        match weight.values[..] {
+            [0.0] => Ok(input),
+            [constant] => Ok(self.combine(vec![(input, 1.0)], constant)),
+            _ => self.shifted_by_weight(input, weight),
+        }
+    }
+
+    /// Multiplies by a trained tensor that can be broadcast to the input's shape.
+    fn scaled_by_weight(&mut self, input: Tensor, weight: RealTensor) -> Lowers<Tensor> {
         let (weight, shape) = self.broadcastable(input, weight)?;
         Ok(self.push(RealOp::MulWeight { input, weight }, shape))
     }
 
-    /// Adds a constant that can be broadcast to the tensor's shape.
-    fn shifted(&mut self, input: Tensor, weight: RealTensor) -> Lowers<Tensor> {
-        if weight.values.len() == 1 {
-            let constant = weight.values[0];
-            return Ok(if constant == 0.0 { input } else { self.combine(vec![(input, 1.0)], constant) });
-        }
+    /// Adds a trained tensor that can be broadcast to the input's shape: biases, however few.
+    fn shifted_by_weight(&mut self, input: Tensor, weight: RealTensor) -> Lowers<Tensor> {
         let (weight, shape) = self.broadcastable(input, weight)?;
         Ok(self.push(RealOp::AddWeight { input, weight }, shape))
     }

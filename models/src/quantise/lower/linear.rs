@@ -39,7 +39,7 @@ impl Lowered<'_, '_> {
         match self.operand(2)? {
             None => Ok(product),
             Some(_) if beta == 0.0 => Ok(product),
-            Some(Operand::Constant(bias)) => self.shifted(product, bias.map(|value| beta * value)),
+            Some(Operand::Constant(bias)) => self.shifted_by_weight(product, bias.map(|value| beta * value)),
             Some(Operand::Tensor(added)) => self.sum_of(vec![(product, 1.0), (added, beta)]),
         }
     }
@@ -142,7 +142,7 @@ impl Lowered<'_, '_> {
         let shape = vec![from[0], weight.shape[0], height, width];
         let result = self.push(RealOp::Conv { input, weight, groups, window }, shape);
         let result = match self.constant(2)? {
-            Some(bias) => self.shifted(result, per_channel(bias, 4))?,
+            Some(bias) => self.shifted_by_weight(result, per_channel(bias, 4))?,
             None => result,
         };
         self.reshaped(result, self.output_shape())
@@ -265,8 +265,8 @@ impl Lowered<'_, '_> {
         let factor: Vec<f64> = scale.iter().zip(deviation).map(|(scale, deviation)| scale / deviation).collect();
         let added = bias.iter().zip(&mean).zip(&factor).map(|((bias, mean), factor)| bias - mean * factor).collect();
         let of_channels = |values: Vec<f64>| per_channel(RealTensor { shape: vec![channels], values }, shape.len());
-        let scaled = self.scaled(input, of_channels(factor))?;
-        self.shifted(scaled, of_channels(added))
+        let scaled = self.scaled_by_weight(input, of_channels(factor))?;
+        self.shifted_by_weight(scaled, of_channels(added))
     }
 }
 
