@@ -6,6 +6,7 @@ use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use p3_field::PrimeCharacteristicRing;
 use shardproof_gkr::field::{Base, Ext};
 use shardproof_gkr::pcs;
+use shardproof_gkr::soundness;
 use shardproof_gkr::transcript::Transcript;
 
 fn openings(criterion: &mut Criterion) {
@@ -21,7 +22,9 @@ fn openings(criterion: &mut Criterion) {
         let opening = pcs::open(&committed, &point, &mut transcript.clone()).expect("the point fits");
         pcs::verify(committed.commitment(), &point, value, &opening, &mut transcript.clone())
             .expect("an honest opening");
-        eprintln!("2^{num_vars}: {} bytes", opening.as_bytes().len());
+        let parameters = pcs::Parameters::for_size(committed.commitment().num_vars).expect("the size is supported");
+        let bits = soundness::opening(&parameters).total_bits();
+        eprintln!("2^{num_vars}: {} bytes, {bits:.2} bits", opening.as_bytes().len());
         group.bench_with_input(BenchmarkId::new("commit", num_vars), &values, |bencher, values| {
             bencher.iter_with_large_drop(|| pcs::commit(values.clone()));
         });

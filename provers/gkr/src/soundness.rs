@@ -225,6 +225,26 @@ mod tests {
     }
 
     #[test]
+    fn the_written_table_is_the_computed_one() {
+        let written = include_str!("../SOUNDNESS.md");
+        for num_vars in MIN_VARS..=MAX_VARS {
+            let parameters = parameters(num_vars);
+            let account = opening(&parameters);
+            let phase = |&Phase { fold, log_inv_rate, regime, queries, grinding }: &Phase| {
+                let regime = match regime {
+                    Regime::UniqueDecoding => "U".to_owned(),
+                    Regime::Johnson { multiplicity } => format!("J{multiplicity}"),
+                };
+                format!("{fold} / {log_inv_rate}, {regime}, {queries}, {grinding}")
+            };
+            let phases: Vec<String> = parameters.phases.iter().map(phase).collect();
+            let (bits, without) = (account.total_bits(), account.bits_without_grinding());
+            let row = format!("| {num_vars} | {} | {bits:.2} | {without:.2} |", phases.join("; "));
+            assert!(written.contains(&row), "SOUNDNESS.md lacks the row {row}");
+        }
+    }
+
+    #[test]
     fn accounts_add_up() {
         let mut account = Account::default();
         account.push("a", 2f64.powi(-101));

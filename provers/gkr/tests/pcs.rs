@@ -30,10 +30,10 @@ fn transcript() -> Transcript {
 }
 
 fn open(count: usize) -> (Committed, Vec<Ext>, Ext, Opening) {
-    let committed = pcs::commit(values(count)).unwrap();
+    let committed = pcs::commit(values(count)).expect("the size is supported");
     let point = point(committed.commitment().num_vars);
     let value = evaluate(committed.values(), &point);
-    let opening = pcs::open(&committed, &point, &mut transcript()).unwrap();
+    let opening = pcs::open(&committed, &point, &mut transcript()).expect("the point fits");
     (committed, point, value, opening)
 }
 
