@@ -15,6 +15,9 @@ use crate::constant::Constant;
 use crate::graph::Graph;
 use crate::proto::{DataType, NodeProto};
 
+/// Largest kernel, stride, dilation or padding.
+const MAX_COUNT: usize = 1 << 16;
+
 /// Lowers all nodes of `graph`.
 pub(super) fn lower(graph: &Graph) -> Result<RealGraph, QuantiseError> {
     let mut lowering = Lowering { graph, real: RealGraph::default(), tensors: HashMap::new() };
@@ -178,11 +181,12 @@ impl<'a> Lowered<'_, 'a> {
         crate::proto::int_of(self.node, name).unwrap_or(default)
     }
 
-    /// A list of non-negative integers, or `default`.
+    /// A list of integers from 0 to [`MAX_COUNT`], or `default`.
     fn counts_or(&self, name: &str, default: Vec<usize>) -> Lowers<Vec<usize>> {
         let Some(values) = crate::proto::ints_of(self.node, name) else { return Ok(default) };
-        let counts = values.iter().map(|&value| usize::try_from(value)).collect::<Result<Vec<_>, _>>();
-        let counts = counts.map_err(|_| self.unsupported(format!("attribute `{name}` has a negative value")))?;
+        let count = |&value: &i64| usize::try_from(value).ok().filter(|&count| count <= MAX_COUNT);
+        let counts: Option<Vec<usize>> = values.iter().map(count).collect();
+        let counts = counts.ok_or_else(|| self.unsupported(format!("attribute `{name}` is {values:?}")))?;
         if counts.len() == default.len() {
             return Ok(counts);
         }

@@ -1,6 +1,6 @@
 //! Matrix products, convolutions, sums, and products with constants.
 
-use shardproof_integer::Window;
+use shardproof_integer::{MAX_ELEMENTS, Window};
 
 use super::{Lowered, Lowers, Operand};
 use crate::quantise::real::{RealOp, RealTensor, Tensor};
@@ -123,7 +123,7 @@ impl Lowered<'_, '_> {
         let stride = self.counts_or("strides", vec![1; spatial])?;
         let dilation = self.counts_or("dilations", vec![1; spatial])?;
         let pads = self.counts_or("pads", vec![0; 2 * spatial])?;
-        let groups = usize::try_from(self.int_or("group", 1)).unwrap_or(0);
+        let groups = usize::try_from(self.int_or("group", 1)).unwrap_or(0).min(MAX_ELEMENTS);
         let window = window(&kernel, &stride, &dilation, &pads[..spatial], &pads[spatial..]);
         let RealTensor { shape: mut kernel_shape, values } = weight;
         if spatial == 1 {
