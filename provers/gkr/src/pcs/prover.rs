@@ -40,9 +40,8 @@ struct Oracle {
 }
 
 impl Oracle {
-    /// Encodes the columns of `message`, `[coefficients, width]`, at the given rate.
-    fn new(mut message: Vec<Base>, width: usize, log_inv_rate: usize) -> Self {
-        message.resize(message.len() << log_inv_rate, Base::ZERO);
+    /// Encodes the columns of `message`, `[rows, width]`, whose rows after the first `rows / 2^log_inv_rate` are zero.
+    fn new(message: Vec<Base>, width: usize) -> Self {
         let elements = DFT.dft_batch(RowMajorMatrix::new(message, width)).values;
         let tree = MerkleTree::new(&elements, width);
         Self { elements, width, tree }
@@ -106,10 +105,10 @@ pub fn commit_with(mut values: Vec<Base>, parameters: Parameters) -> Committed {
     values.resize(1 << num_vars, Base::ZERO);
     let first = parameters.phases[0];
     let width = 1 << first.fold;
-    let mut message = Base::zero_vec(values.len());
+    let mut message = Base::zero_vec(values.len() << first.log_inv_rate);
     let columns = RowMajorMatrixView::new(&values, values.len() / width);
-    columns.transpose_into(&mut RowMajorMatrixViewMut::new(&mut message, width));
-    let oracle = Oracle::new(message, width, first.log_inv_rate);
+    columns.transpose_into(&mut RowMajorMatrixViewMut::new(&mut message[..values.len()], width));
+    let oracle = Oracle::new(message, width);
     let root = oracle.tree.root();
     let point = ood_point(&root, num_vars);
     let ood = evaluate(&values, &point, first.fold);
@@ -179,7 +178,7 @@ impl<'a> Prover<'a> {
         for (phase, next) in (0..).zip(&parameters.phases[1..]) {
             let vars = parameters.vars(phase + 1);
             let width = DEGREE << next.fold;
-            let oracle = Oracle::new(message_of(&self.f, next.fold), width, next.log_inv_rate);
+            let oracle = Oracle::new(message_of(&self.f, next.fold, next.log_inv_rate), width);
             let root = oracle.tree.root();
             self.bytes.extend_from_slice(&root);
             self.transcript.absorb_bytes(&root);
@@ -290,19 +289,18 @@ fn bind_values(values: &[Base], weights: &[Ext]) -> Vec<PackedExt> {
     bound
 }
 
-/// The matrix to encode: `[coefficients, first variables, degree]`.
-fn message_of(f: &Table, fold: usize) -> Vec<Base> {
+/// The matrix to encode: `[coefficients, first variables, degree]` and zeros for the rate.
+fn message_of(f: &Table, fold: usize, log_inv_rate: usize) -> Vec<Base> {
     let width = 1 << fold;
     match f {
         Table::Packed(blocks) if blocks.len() >= width => {
             let length = blocks.len() / width;
-            let mut message = Base::zero_vec(blocks.len() * WIDTH * DEGREE);
-            message.par_chunks_mut(WIDTH * width * DEGREE).enumerate().for_each(|(j, rows)| {
+            let elements = blocks.len() * WIDTH * DEGREE;
+            let mut message = Base::zero_vec(elements << log_inv_rate);
+            message[..elements].par_chunks_mut(WIDTH * width * DEGREE).enumerate().for_each(|(j, rows)| {
                 for a in 0..width {
-                    let block = &blocks[a * length + j];
-                    for (d, lanes) in
-                        BasedVectorSpace::<PackedBase>::as_basis_coefficients_slice(block).iter().enumerate()
-                    {
+                    let coefficients: &[PackedBase] = blocks[a * length + j].as_basis_coefficients_slice();
+                    for (d, lanes) in coefficients.iter().enumerate() {
                         for (lane, &element) in lanes.as_slice().iter().enumerate() {
                             rows[(lane * width + a) * DEGREE + d] = element;
                         }
@@ -315,9 +313,10 @@ fn message_of(f: &Table, fold: usize) -> Vec<Base> {
             let values = f.to_vec();
             let length = values.len() / width;
             let ordered = (0..length).flat_map(|j| (0..width).map(move |a| a * length + j));
-            ordered
-                .flat_map(|index| BasedVectorSpace::<Base>::as_basis_coefficients_slice(&values[index]).to_vec())
-                .collect()
+            let coefficients = |index: usize| -> &[Base] { values[index].as_basis_coefficients_slice() };
+            let mut message: Vec<Base> = ordered.flat_map(coefficients).copied().collect();
+            message.resize(message.len() << log_inv_rate, Base::ZERO);
+            message
         }
     }
 }
