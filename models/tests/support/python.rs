@@ -19,18 +19,16 @@ pub(crate) fn finished(command: &mut Command) -> Result<Output, String> {
     Err(format!("{command:?}: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr)))
 }
 
-/// The folder with the Python packages of `zoo/requirements-check.txt`, installed on first use.
-pub(crate) fn packages() -> &'static Path {
+/// The folder with the Python packages of `zoo/requirements-check.txt`, installed under `base` on first use.
+pub(crate) fn packages(base: &Path) -> &'static Path {
     static PACKAGES: OnceLock<PathBuf> = OnceLock::new();
     PACKAGES.get_or_init(|| {
         let requirements = zoo_folder().join("requirements-check.txt");
         let wanted = Digest::of(&fs::read(&requirements).unwrap()).short();
-        // Unit tests, which share this module, have no directory of their own.
-        let base = option_env!("CARGO_TARGET_TMPDIR").map_or_else(std::env::temp_dir, PathBuf::from);
         let folder = base.join(format!("onnx-check-{wanted}"));
         if !folder.exists() {
             // Installed beside and then renamed, so that an interrupted installation is never taken for a whole one.
-            let staging = tempfile::Builder::new().prefix("onnx-check-").tempdir_in(&base).unwrap();
+            let staging = tempfile::Builder::new().prefix("onnx-check-").tempdir_in(base).unwrap();
             let site = staging.path().join("site");
             install(staging.path(), &requirements, &site);
             if let Err(cause) = fs::rename(&site, &folder) {
