@@ -14,12 +14,14 @@ use serde::Serialize;
 use shardproof_common::backend::{Backend, BackendError, Job, Registered, SetupRequest, ShardFiles};
 use shardproof_common::card::{EzklKeys, GkrKeys, ModelCard, ShardCard, ShardKeys, Srs};
 use shardproof_common::ids::ShardIndex;
-use shardproof_common::plan::{BackendOptions, EzklOptions, ParameterVisibility, Plan, ShardPlan};
+use shardproof_common::plan::{
+    BackendOptions, BoundaryMode, BoundaryPlan, EzklOptions, ParameterVisibility, Plan, ShardPlan,
+};
 use shardproof_common::tensor::{FloatTensor, Tensor, TensorSpec};
 use shardproof_coordinator::{CALIBRATION_SAMPLES, parse_dim};
 use shardproof_ezkl::{EzklBackend, EzklConfig, RecomputeRequest, Recomputed, RecomputedKeys, SampleRun, Settings};
 use shardproof_gkr_service::GkrBackend;
-use shardproof_models::FloatShard;
+use shardproof_models::{FloatShard, LoadOptions};
 
 use crate::backends::EzklChoice;
 use crate::model::ChosenModel;
@@ -256,7 +258,8 @@ fn check_gkr(index: usize, tried: Tried<'_>, card: &ModelCard, job: &Job<'_>) ->
         Err(error) => return Err(error.into()),
     };
     let scales_of = |specs: &[TensorSpec]| specs.iter().map(|spec| spec.scale).collect::<Vec<_>>();
-    let scales = |card: &ShardCard| format!("inputs {:?}, outputs {:?}", scales_of(&card.input), scales_of(&card.output));
+    let scales =
+        |card: &ShardCard| format!("inputs {:?}, outputs {:?}", scales_of(&card.input), scales_of(&card.output));
     let scales_line = match compare(&scales(shard), &scales(&made.card)) {
         Finding::Same => Finding::Holds(format!("scales: {}", scales(shard))),
         differs => differs,
@@ -271,10 +274,13 @@ fn check_gkr(index: usize, tried: Tried<'_>, card: &ModelCard, job: &Job<'_>) ->
     let words = |keys: &GkrKeys| keys.weights.map_or_else(|| "none".to_owned(), |weights| weights.to_string());
     let mut lines = vec![line("settings", scales_line), line("verifying key", key_line)];
     // The key just compared was made from the weights.
-    lines.push(line("weights", match compare(&words(stated), &words(found)) {
-        Finding::Same => compare(&stated.verifying_key, &found.verifying_key),
-        differs => differs,
-    }));
+    lines.push(line(
+        "weights",
+        match compare(&words(stated), &words(found)) {
+            Finding::Same => compare(&stated.verifying_key, &found.verifying_key),
+            differs => differs,
+        },
+    ));
     if lines.iter().all(Line::is_same) {
         let files = ShardFiles {
             shard: shard_index,

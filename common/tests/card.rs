@@ -282,7 +282,8 @@ fn boundaries_between_backends_are_public_and_modes_are_the_backends_though_sign
     ends.body.plan.boundaries[0].mode = BoundaryMode::Committed;
     assert!(parse_signed(ends.body).is_ok(), "the owner may commit to the ends");
 
-    let keys = |scenario: &mut Scenario| scenario.body.plan.shards[1].backend = BackendOptions::Gkr(GkrOptions::default());
+    let keys =
+        |scenario: &mut Scenario| scenario.body.plan.shards[1].backend = BackendOptions::Gkr(GkrOptions::default());
     assert!(matches!(refusal(BoundaryMode::Public, keys), CardError::Backend { shard: 1 }));
     let kind = |scenario: &mut Scenario| {
         native(scenario);
@@ -308,7 +309,10 @@ fn float_mode_is_all_or_nothing_though_signed() {
     let mut scenario = Scenario::float(3);
     assert!(parse_signed(scenario.body.clone()).is_ok());
     scenario.body.plan.boundaries[2].mode = BoundaryMode::Hashed;
-    assert!(matches!(parse_signed(scenario.body.clone()), Err(CardError::Mode { boundary: 2, backend: BackendKind::Float, .. })));
+    assert!(matches!(
+        parse_signed(scenario.body.clone()),
+        Err(CardError::Mode { boundary: 2, backend: BackendKind::Float, .. })
+    ));
     scenario.body.plan.boundaries[2].mode = BoundaryMode::Public;
     scenario.body.shards[2].output[0].scale = 3;
     assert!(matches!(parse_signed(scenario.body), Err(CardError::Tensor { boundary: 3, .. })));

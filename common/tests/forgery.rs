@@ -15,7 +15,9 @@ use shardproof_common::plan::{BackendKind, BoundaryMode, ParameterVisibility, We
 use shardproof_common::receipt::{Admission, Receipt};
 use shardproof_common::statement::{Binding, Boundary, BoundaryShape, Statement};
 use shardproof_common::tensor::{FloatTensor, Tensor, TensorSpec, encode_boundary};
-use support::{MockProof, MockVerifier, Scenario, assert_only, assert_verified, commit, identity, integers, verify, with_job};
+use support::{
+    MockProof, MockVerifier, Scenario, assert_only, assert_verified, commit, identity, integers, verify, with_job,
+};
 
 const MODES: [BoundaryMode; 3] = [BoundaryMode::Public, BoundaryMode::Hashed, BoundaryMode::Polycommit];
 

@@ -35,10 +35,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use args::{CoordinatorArgs, ServiceArgs};
-pub use plan_args::{Backends, PlanArgs, parse_dim};
-pub use setup::CALIBRATION_SAMPLES;
 use cluster::Cluster;
+pub use plan_args::{Backends, PlanArgs, parse_dim};
 use runs::Runs;
+pub use setup::CALIBRATION_SAMPLES;
 use setup::{Planned, Prepared};
 use store::Store;
 

@@ -88,7 +88,9 @@ impl Backends {
         match self.0.as_slice() {
             [one] => Ok(vec![*one; shards]),
             list if list.len() == shards => Ok(list.to_vec()),
-            list => bail!("--backend names {} backends, there are {shards} shards: name one, or one for each", list.len()),
+            list => {
+                bail!("--backend names {} backends, there are {shards} shards: name one, or one for each", list.len())
+            }
         }
     }
 }

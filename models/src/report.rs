@@ -163,7 +163,9 @@ impl PlanReport {
             let mut row = vec![shard.index.to_string(), shard.role.to_string(), shard.backend.to_string()];
             row.extend([shard.first_node.clone(), shard.last_node.clone()]);
             row.extend([shard.layers.to_string(), shard.parameters.to_string()]);
-            row.extend(titles.iter().map(|title| predicted(&shard.prediction, title).unwrap_or_else(|| "-".to_owned())));
+            row.extend(
+                titles.iter().map(|title| predicted(&shard.prediction, title).unwrap_or_else(|| "-".to_owned())),
+            );
             rows.push(row);
         }
         rows

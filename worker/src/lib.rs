@@ -40,9 +40,9 @@ use tokio_util::task::TaskTracker;
 use tonic::transport::Channel;
 
 pub use args::WorkerArgs;
-pub use timings::TIMINGS_HEADER;
 use shard::HeldShard;
 use spool::Spool;
+pub use timings::TIMINGS_HEADER;
 
 /// Messages that wait while the coordinator is away.
 const OUTBOX_MESSAGES: usize = 4096;

@@ -15,8 +15,8 @@ use shardproof_proto::{convert, transport};
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Worker, timings};
 use crate::spool::SpoolError;
+use crate::{Worker, timings};
 
 /// Where proof jobs wait for the proving thread.
 pub(crate) struct Queue {

@@ -15,8 +15,8 @@ use shardproof_common::card::{CardBody, EzklKeys, GkrKeys, ModelCard, ShardCard,
 use shardproof_common::chain::{self, ChainError, Check, Outcome, Report, Status, VerifyOptions};
 use shardproof_common::ids::{Digest, PROTOCOL_VERSION, RunId, ShardIndex};
 use shardproof_common::plan::{
-    BackendKind, BackendOptions, BoundaryMode, BoundaryPlan, BoundaryTensor, EzklOptions, GkrOptions, ParameterVisibility,
-    Plan, ShardPlan, WeightVisibility,
+    BackendKind, BackendOptions, BoundaryMode, BoundaryPlan, BoundaryTensor, EzklOptions, GkrOptions,
+    ParameterVisibility, Plan, ShardPlan, WeightVisibility,
 };
 use shardproof_common::receipt::{Admission, Identity, Receipt};
 use shardproof_common::statement::{BackendId, Binding, Boundary, Statement};
@@ -115,7 +115,11 @@ impl ProofVerifier for MockVerifier {
     }
 
     fn check_verifying_key(&self, _card: &ShardCard, verifying_key: &[u8]) -> Result<(), String> {
-        if verifying_key.starts_with(b"verifying key ") { Ok(()) } else { Err("the key is of another graph".to_owned()) }
+        if verifying_key.starts_with(b"verifying key ") {
+            Ok(())
+        } else {
+            Err("the key is of another graph".to_owned())
+        }
     }
 
     fn verify(&self, request: &VerifyRequest<'_>, _job: &Job<'_>) -> Result<(), VerifyError> {
@@ -262,8 +266,7 @@ impl Scenario {
     /// Makes a shard one of the native backend, and its boundaries what that can have.
     pub fn gkr(&mut self, shard: usize, weights: WeightVisibility) {
         let verifying_key = self.body.shards[shard].keys.verifying_key().unwrap();
-        self.body.plan.shards[shard].backend =
-            BackendOptions::Gkr(GkrOptions { weights, ..GkrOptions::default() });
+        self.body.plan.shards[shard].backend = BackendOptions::Gkr(GkrOptions { weights, ..GkrOptions::default() });
         self.body.shards[shard].backend = BackendId { kind: BackendKind::Gkr, version: VERSION.to_owned() };
         self.body.shards[shard].keys = ShardKeys::Gkr(GkrKeys { verifying_key, weights: Some(weights) });
     }

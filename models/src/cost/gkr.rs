@@ -46,7 +46,8 @@ pub fn boundary_work(boundaries: [Boundary; 2]) -> u64 {
 /// Size of a shard's proof, and what it needs.
 pub fn predict(operations: &Operations, parameters: u64, boundaries: [Boundary; 2]) -> GkrPrediction {
     let witness_values = witness_values(operations);
-    let committed = boundaries.iter().filter(|(_, mode)| *mode == BoundaryMode::Committed).map(|(elements, _)| *elements);
+    let committed =
+        boundaries.iter().filter(|(_, mode)| *mode == BoundaryMode::Committed).map(|(elements, _)| *elements);
     let openings = committed.chain([witness_values, parameters]).filter(|&values| values > 0);
     let proof_bytes = openings.fold(PROOF_FIXED, |sum, values| sum.saturating_add(opening_bytes(values)));
     let memory = [(witness_values, MEMORY_PER_VALUE), (parameters, MEMORY_PER_WEIGHT)];

@@ -43,10 +43,8 @@ pub(crate) fn setup(request: &SetupRequest<'_>, job: &Job<'_>) -> Result<ShardSe
 
     let verifying = key.verifying();
     let graph = verifying.graph().graph().to_bytes();
-    let weights =
-        key.weights().to_bytes(verifying.graph()).map_err(|error| failed("keys", request.shard, error))?;
-    let key_file =
-        KeyFile::encode(verifying, key.weights()).map_err(|error| failed("keys", request.shard, error))?;
+    let weights = key.weights().to_bytes(verifying.graph()).map_err(|error| failed("keys", request.shard, error))?;
+    let key_file = KeyFile::encode(verifying, key.weights()).map_err(|error| failed("keys", request.shard, error))?;
     let keys = GkrKeys { verifying_key: Digest::of(&key_file), weights: visibility_of(verifying) };
     let write = |name: &str, bytes: &[u8]| -> Result<PathBuf, BackendError> {
         let path = job.directory.join(name);
@@ -137,9 +135,10 @@ fn specs(
     found: Vec<(Option<&str>, Vec<u64>, i32)>,
 ) -> Result<Vec<TensorSpec>, BackendError> {
     let same = planned.len() == found.len()
-        && planned.iter().zip(&found).all(|(planned, (name, shape, _))| {
-            name.is_none_or(|name| name == planned.0) && *shape == planned.1
-        });
+        && planned
+            .iter()
+            .zip(&found)
+            .all(|(planned, (name, shape, _))| name.is_none_or(|name| name == planned.0) && *shape == planned.1);
     if !same {
         let shard = request.shard;
         let message = format!("shard {shard}: planned {side} {planned:?}, the integer graph has {found:?}");

@@ -81,7 +81,8 @@ pub(crate) fn keys_of(card: &ShardCard) -> Result<&GkrKeys, String> {
 pub(crate) fn check_key(card: &ShardCard, file: &KeyFile) -> Result<(), String> {
     let (registered, found) = (keys_of(card)?.weights, file.visibility());
     if registered != found {
-        let words = |visibility: Option<_>| visibility.map_or_else(|| "no".to_owned(), |visibility| format!("{visibility}"));
+        let words =
+            |visibility: Option<_>| visibility.map_or_else(|| "no".to_owned(), |visibility| format!("{visibility}"));
         return Err(format!("the card registers {} weights, the key has {} ones", words(registered), words(found)));
     }
     check_tensors(&file.key, card)
