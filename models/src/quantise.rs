@@ -1,21 +1,24 @@
 //! Quantisation: from a shard in ONNX to an integer graph and its weights.
 //!
 //! - **What**: [`quantise`] lowers the shard's operators to those of the integer graph, measures every tensor's range on
-//!   sample inputs, and chooses scales and bits; [`QuantisationError`] says how far the integer answers are from the
+//!   sample inputs, and chooses scales and bits; [`QuantisationReport`] says how far the integer answers are from the
 //!   float ones.
 //! - **When**: on the owner's side, once for a plan; the shards in order, each with the scales that the one before gives
-//!   its outputs ([`Quantised::output_scales`]).
+//!   its outputs ([`Quantised::output_scales`]), as [`quantise_chain`] does for a whole chain.
 //! - **Guarantees**: the graph has passed [`Graph::check`](shardproof_integer::Graph::check), so no value can leave the
-//!   proven range unnoticed; equal shards, options and samples give equal graphs. A value may be up to four times
+//!   proven range unnoticed; equal shards, options and samples give equal graphs, on every machine. A value may be up to four times
 //!   ([`HEADROOM_BITS`]) as large as the largest of calibration; beyond that, and beyond what interval analysis shows, a
 //!   run ends with an error. Sigmoid, Tanh and Erf have no such limit where calibration reaches their level parts: their
 //!   inputs are clamped, exactly.
 //!
-//! Constants of a single element become part of the architecture, all others are weights.
+//! Biases, and all constants of more than one element, are weights; a single number that a tensor is multiplied by, raised
+//! by or clipped at is part of the architecture.
 
+mod chain;
 mod emit;
 mod error;
 mod evaluate;
+mod exact;
 mod fold;
 mod functions;
 mod lower;
@@ -26,9 +29,10 @@ use shardproof_common::plan::CalibrationTarget;
 use shardproof_common::tensor::FloatTensor;
 use shardproof_integer::{CheckedGraph, TensorId, Weights};
 
+pub use chain::quantise_chain;
 pub use emit::HEADROOM_BITS;
 pub use error::QuantiseError;
-pub use report::{ClassAgreement, OutputError, QuantisationError};
+pub use report::{ClassAgreement, OutputError, QuantisationReport};
 
 use crate::input;
 use emit::Precision;
@@ -118,11 +122,20 @@ pub fn quantise(
     options: &QuantiseOptions,
     samples: &[Vec<FloatTensor>],
 ) -> Result<Quantised, QuantiseError> {
+    Ok(calibrated(onnx, options, samples)?.0)
+}
+
+/// A quantised shard, and what its float form makes of the samples: the next shard's samples.
+fn calibrated(
+    onnx: &[u8],
+    options: &QuantiseOptions,
+    samples: &[Vec<FloatTensor>],
+) -> Result<(Quantised, Vec<Vec<FloatTensor>>), QuantiseError> {
     let precision = options.precision()?;
     let graph = crate::import::import(onnx, &[])?;
     let mut real = lower::lower(&graph)?;
     fold::fold(&mut real);
-    let magnitudes = calibrate(&real, samples)?;
+    let Calibration { magnitudes, outputs } = calibrate(&real, samples)?;
     let input_scales = match &options.input_scales {
         Some(scales) if scales.len() != real.inputs.len() => {
             return Err(QuantiseError::InputScales { inputs: real.inputs.len(), scales: scales.len() });
@@ -139,7 +152,7 @@ pub fn quantise(
     let (graph, weights) = emit::emit(&real, &magnitudes, &input_scales, precision)?;
     let graph = graph.check()?;
     weights.check(&graph)?;
-    Ok(Quantised { graph, weights })
+    Ok((Quantised { graph, weights }, outputs))
 }
 
 fn check_scale(scale: i32) -> Result<(), QuantiseError> {
@@ -151,32 +164,47 @@ fn check_scale(scale: i32) -> Result<(), QuantiseError> {
     Err(QuantiseError::Bits { option: "input scale", found, least: -MOST, most: MOST })
 }
 
-/// The largest magnitude of every tensor over all samples.
-fn calibrate(real: &RealGraph, samples: &[Vec<FloatTensor>]) -> Result<Vec<f64>, QuantiseError> {
-    let of_input = |input: &real::RealInput| BoundaryTensor {
-        name: input.name.clone(),
-        shape: input.shape.iter().map(|&extent| extent as u64).collect(),
-    };
-    let specs: Vec<BoundaryTensor> = real.inputs.iter().map(of_input).collect();
-    let mut magnitudes = vec![0.0_f64; real.inputs.len() + real.nodes.len()];
+struct Calibration {
+    /// The largest magnitude of every tensor over all samples.
+    magnitudes: Vec<f64>,
+    /// The outputs, for each sample.
+    outputs: Vec<Vec<FloatTensor>>,
+}
+
+fn calibrate(real: &RealGraph, samples: &[Vec<FloatTensor>]) -> Result<Calibration, QuantiseError> {
     if samples.is_empty() {
         return Err(QuantiseError::NoSamples);
     }
+    let extents = |shape: &[usize]| shape.iter().map(|&extent| extent as u64).collect();
+    let specs =
+        real.inputs.iter().map(|input| BoundaryTensor { name: input.name.clone(), shape: extents(&input.shape) });
+    let specs: Vec<BoundaryTensor> = specs.collect();
+    let mut magnitudes = vec![0.0_f64; real.inputs.len() + real.nodes.len()];
+    let mut outputs = Vec::with_capacity(samples.len());
     for (sample, tensors) in samples.iter().enumerate() {
         let fitted = input::fit(tensors.clone(), &specs).map_err(|source| QuantiseError::Sample { sample, source })?;
         let inputs = fitted.iter().map(|tensor| tensor.values.iter().map(|&x| f64::from(x)).collect()).collect();
-        for (tensor, values) in evaluate::evaluate(real, inputs).into_iter().enumerate() {
-            for value in values {
-                if !value.is_finite() {
-                    let (node, operator) = real.producer(tensor).map_or_else(
-                        || (real.inputs[tensor].name.clone(), "input".to_owned()),
-                        |node| (real.nodes[node].name.clone(), real.nodes[node].operator.clone()),
-                    );
-                    return Err(QuantiseError::NonFinite { node, operator, sample, value });
-                }
-                magnitudes[tensor] = magnitudes[tensor].max(value.abs());
+        let tensors = evaluate::evaluate(real, inputs);
+        for (tensor, values) in tensors.iter().enumerate() {
+            if let Some(&value) = values.iter().find(|value| !value.is_finite()) {
+                let (node, operator) = described(real, tensor);
+                return Err(QuantiseError::NonFinite { node, operator, sample, value });
             }
+            magnitudes[tensor] = values.iter().fold(magnitudes[tensor], |most, value| most.max(value.abs()));
         }
+        let output = |&tensor: &real::Tensor| FloatTensor {
+            shape: extents(real.shape(tensor)),
+            values: tensors[tensor].iter().map(|&x| x as f32).collect(),
+        };
+        outputs.push(real.outputs.iter().map(output).collect());
     }
-    Ok(magnitudes)
+    Ok(Calibration { magnitudes, outputs })
+}
+
+/// Name and operator of what makes a tensor.
+fn described(real: &RealGraph, tensor: real::Tensor) -> (String, String) {
+    match real.producer(tensor) {
+        Some(node) => (real.nodes[node].name.clone(), real.nodes[node].operator.clone()),
+        None => (real.inputs[tensor].name.clone(), "input".to_owned()),
+    }
 }

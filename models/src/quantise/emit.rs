@@ -16,6 +16,7 @@ use shardproof_integer::{
 };
 
 use super::error::QuantiseError;
+use super::exact::{bits_of, power_of_two};
 use super::real::{Fill, RealGraph, RealNode, RealOp, RealTensor, Tensor};
 use interval::Interval;
 
@@ -217,8 +218,8 @@ impl<'a> Emitter<'a> {
         relu: bool,
     ) -> Result<Value, QuantiseError> {
         let scale = value.scale - shift as i32;
-        let expected = (magnitude * f64::from(scale).exp2()).max(1.0);
-        let calibrated = expected.log2().ceil() as u32 + HEADROOM_BITS;
+        let expected = (magnitude * power_of_two(scale)).max(1.0);
+        let calibrated = bits_of(expected) as u32 + HEADROOM_BITS;
         if calibrated > most_bits + HEADROOM_BITS {
             return Err(self.range(format!("values of {calibrated} bits where {most_bits} are possible")));
         }
@@ -271,8 +272,8 @@ impl<'a> Emitter<'a> {
 
     /// A constant of the architecture as an integer at `scale`.
     fn integer(&self, value: f64, scale: i32) -> Result<i128, QuantiseError> {
-        let scaled = (value * f64::from(scale).exp2()).round();
-        if scaled.abs() > f64::from(LINEAR_BITS).exp2() {
+        let scaled = (value * power_of_two(scale)).round();
+        if scaled.abs() > power_of_two(LINEAR_BITS) {
             return Err(self.range(format!("constant {value} at scale {scale} has more than {LINEAR_BITS} bits")));
         }
         Ok(scaled as i128)
@@ -311,7 +312,7 @@ impl<'a> Emitter<'a> {
     /// Adds a trained tensor at the finest scale at which its magnitudes are at most 2^`bits`, or at `finest`.
     fn weight(&mut self, weight: &RealTensor, bits: u32, finest: i32) -> (WeightId, i32, u32) {
         let scale = scale_for(weight.magnitude(), bits).min(finest);
-        let factor = f64::from(scale).exp2();
+        let factor = power_of_two(scale);
         let values: Vec<i32> = weight.values.iter().map(|value| (value * factor).round() as i32).collect();
         let largest = values.iter().map(|value| value.unsigned_abs()).max().unwrap_or(0);
         let bits = largest.next_power_of_two().trailing_zeros();
@@ -328,14 +329,5 @@ pub(super) fn scale_for(magnitude: f64, bits: u32) -> i32 {
     if magnitude <= 0.0 {
         return bits as i32;
     }
-    let mut scale = (f64::from(bits) - magnitude.log2()).floor() as i32;
-    // The logarithm of a power of two may come out a little too small or too large.
-    let limit = f64::from(bits).exp2();
-    while magnitude * f64::from(scale).exp2() > limit {
-        scale -= 1;
-    }
-    while magnitude * f64::from(scale + 1).exp2() <= limit {
-        scale += 1;
-    }
-    scale.clamp(SCALES.0, SCALES.1)
+    (bits as i32 - bits_of(magnitude)).clamp(SCALES.0, SCALES.1)
 }

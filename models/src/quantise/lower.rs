@@ -15,6 +15,9 @@ use crate::constant::Constant;
 use crate::graph::Graph;
 use crate::proto::{DataType, NodeProto};
 
+/// Largest kernel, stride, dilation or padding.
+const MAX_COUNT: usize = 1 << 16;
+
 /// Lowers all nodes of `graph`.
 pub(super) fn lower(graph: &Graph) -> Result<RealGraph, QuantiseError> {
     let mut lowering = Lowering { graph, real: RealGraph::default(), tensors: HashMap::new() };
@@ -178,11 +181,12 @@ impl<'a> Lowered<'_, 'a> {
         crate::proto::int_of(self.node, name).unwrap_or(default)
     }
 
-    /// A list of non-negative integers, or `default`.
+    /// A list of integers from 0 to [`MAX_COUNT`], or `default`.
     fn counts_or(&self, name: &str, default: Vec<usize>) -> Lowers<Vec<usize>> {
         let Some(values) = crate::proto::ints_of(self.node, name) else { return Ok(default) };
-        let counts = values.iter().map(|&value| usize::try_from(value)).collect::<Result<Vec<_>, _>>();
-        let counts = counts.map_err(|_| self.unsupported(format!("attribute `{name}` has a negative value")))?;
+        let count = |&value: &i64| usize::try_from(value).ok().filter(|&count| count <= MAX_COUNT);
+        let counts: Option<Vec<usize>> = values.iter().map(count).collect();
+        let counts = counts.ok_or_else(|| self.unsupported(format!("attribute `{name}` is {values:?}")))?;
         if counts.len() == default.len() {
             return Ok(counts);
         }
@@ -272,21 +276,32 @@ impl<'a> Lowered<'_, 'a> {
         Ok(self.push(RealOp::WindowSum { input, window }, shape))
     }
 
-    /// Multiplies by a constant that can be broadcast to the tensor's shape.
+    /// Multiplies by a constant of the architecture, or by a trained one; only a single number counts as the former.
     fn scaled(&mut self, input: Tensor, weight: RealTensor) -> Lowers<Tensor> {
-        if let Some(factor) = weight.uniform() {
-            return Ok(if factor == 1.0 { input } else { self.combine(vec![(input, factor)], 0.0) });
+        match weight.values[..] {
+            [1.0] => Ok(input),
+            [factor] => Ok(self.combine(vec![(input, factor)], 0.0)),
+            _ => self.scaled_by_weight(input, weight),
         }
+    }
+
+    /// Adds a constant of the architecture, or a trained one; only a single number counts as the former.
+    fn shifted(&mut self, input: Tensor, weight: RealTensor) -> Lowers<Tensor> {
+        match weight.values[..] {
+            [0.0] => Ok(input),
+            [constant] => Ok(self.combine(vec![(input, 1.0)], constant)),
+            _ => self.shifted_by_weight(input, weight),
+        }
+    }
+
+    /// Multiplies by a trained tensor that can be broadcast to the input's shape.
+    fn scaled_by_weight(&mut self, input: Tensor, weight: RealTensor) -> Lowers<Tensor> {
         let (weight, shape) = self.broadcastable(input, weight)?;
         Ok(self.push(RealOp::MulWeight { input, weight }, shape))
     }
 
-    /// Adds a constant that can be broadcast to the tensor's shape.
-    fn shifted(&mut self, input: Tensor, weight: RealTensor) -> Lowers<Tensor> {
-        if weight.values.len() == 1 {
-            let constant = weight.values[0];
-            return Ok(if constant == 0.0 { input } else { self.combine(vec![(input, 1.0)], constant) });
-        }
+    /// Adds a trained tensor that can be broadcast to the input's shape: biases, however few.
+    fn shifted_by_weight(&mut self, input: Tensor, weight: RealTensor) -> Lowers<Tensor> {
         let (weight, shape) = self.broadcastable(input, weight)?;
         Ok(self.push(RealOp::AddWeight { input, weight }, shape))
     }

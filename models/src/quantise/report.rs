@@ -9,9 +9,9 @@ use shardproof_integer::Executor;
 use super::{QuantiseError, Quantised};
 use crate::float::FloatShard;
 
-/// The error of a quantised shard over some samples.
+/// How far a quantised shard's answers are from the float ones, over some samples.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct QuantisationError {
+pub struct QuantisationReport {
     /// Number of samples.
     pub samples: usize,
     /// Of each output, in order.
@@ -60,7 +60,7 @@ impl OutputError {
     }
 }
 
-impl QuantisationError {
+impl QuantisationReport {
     /// Runs `samples` through the shard in floats and in integers.
     ///
     /// # Errors

@@ -24,6 +24,7 @@ mod proof;
 #[cfg(feature = "prover")]
 mod prover;
 mod requant;
+pub mod soundness;
 mod statement;
 mod sumcheck;
 mod timings;

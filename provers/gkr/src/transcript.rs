@@ -4,11 +4,14 @@
 //! one canonical encoding (8 bytes, little endian, below the modulus), byte strings with their length, so that two
 //! different histories never hash to the same input.
 
+use std::ops::Range;
+
 use p3_blake3::Blake3;
-use p3_challenger::{
-    CanObserve, CanSample, CanSampleBits, GrindingChallenger, HashChallenger, SerializingChallenger64,
-};
-use p3_field::{BasedVectorSpace, PrimeCharacteristicRing};
+use p3_challenger::{CanObserve, CanSample, CanSampleBits, HashChallenger, SerializingChallenger64};
+use p3_field::{BasedVectorSpace, PrimeCharacteristicRing, PrimeField64};
+use p3_symmetric::CryptographicHasher;
+#[cfg(feature = "prover")]
+use rayon::prelude::*;
 
 use crate::field::{Base, Ext};
 
@@ -72,21 +75,71 @@ impl Transcript {
         self.challenger.sample_bits(bits)
     }
 
-    /// Searches a nonce that makes `bits` bits of the next hash zero, and absorbs it.
+    /// Searches the least nonce that shows `bits` bits of work, and absorbs it.
     #[cfg(feature = "prover")]
     pub fn grind(&mut self, bits: usize) -> Base {
-        self.challenger.grind(bits)
+        let work = Work::new(self, bits);
+        let batch = |index: u64| work.search(index * Work::BATCH..(index + 1) * Work::BATCH);
+        // As many batches at a time as are likely to hold a nonce; the least is taken, so that proofs are reproducible.
+        let round = ((1 << bits) / Work::BATCH).max(1);
+        let rounds = (0..).step_by(round as usize).find_map(|first: u64| {
+            if round == 1 { batch(first) } else { (first..first + round).into_par_iter().find_map_first(batch) }
+        });
+        let nonce = Base::from_u64(rounds.expect("some nonce below 2^64 shows 63 bits of work or fewer"));
+        self.absorb_base(&[nonce]);
+        nonce
     }
 
-    /// Absorbs a nonce; whether it makes `bits` bits of the next hash zero.
+    /// Absorbs a nonce; whether it shows `bits` bits of work.
     #[must_use]
     pub fn check_nonce(&mut self, bits: usize, nonce: Base) -> bool {
-        self.challenger.check_witness(bits, nonce)
+        let work = Work::new(self, bits);
+        let number = nonce.as_canonical_u64();
+        self.absorb_base(&[nonce]);
+        work.search(number..number.saturating_add(1)) == Some(number)
     }
 
     fn absorb_length(&mut self, length: usize) {
         // A length is far below the modulus.
         self.challenger.observe(Base::from_u64(length as u64));
+    }
+}
+
+/// A nonce shows n bits of work when the hash of the history and the nonce ends in n zeros.
+///
+/// What is hashed is one block of the hash function, so that many nonces are tried at a time.
+struct Work {
+    seed: [Base; 4],
+    mask: u64,
+}
+
+impl Work {
+    /// Nonces hashed at a time.
+    const BATCH: u64 = 256;
+
+    fn new(transcript: &mut Transcript, bits: usize) -> Self {
+        let seed = std::array::from_fn(|_| transcript.challenger.sample());
+        Self { seed, mask: (1 << bits) - 1 }
+    }
+
+    /// The first of at most [`Self::BATCH`] nonces that will do.
+    fn search(&self, nonces: Range<u64>) -> Option<u64> {
+        let mut template = [0; 64];
+        for (bytes, element) in template.chunks_exact_mut(8).zip(self.seed) {
+            bytes.copy_from_slice(&element.as_canonical_u64().to_le_bytes());
+        }
+        let mut messages = Vec::with_capacity(64 * Self::BATCH as usize);
+        for nonce in nonces.clone() {
+            template[32..40].copy_from_slice(&nonce.to_le_bytes());
+            messages.extend_from_slice(&template);
+        }
+        let mut digests = vec![[0; 32]; messages.len() / 64];
+        Blake3.hash_many(&messages, &mut digests);
+        let shows_work = |digest: &[u8; 32]| {
+            let (word, _) = digest.split_first_chunk::<8>().unwrap_or((&[0xff; 8], &[]));
+            u64::from_le_bytes(*word) & self.mask == 0
+        };
+        nonces.zip(&digests).find(|(_, digest)| shows_work(digest)).map(|(nonce, _)| nonce)
     }
 }
 
@@ -137,10 +190,16 @@ mod tests {
     #[cfg(feature = "prover")]
     fn a_nonce_is_bound_and_checked() {
         let start = Transcript::new(b"test");
-        let (mut prover, mut verifier, mut other) = (start.clone(), start.clone(), start);
-        let nonce = prover.grind(10);
-        assert!(verifier.check_nonce(10, nonce));
-        assert_eq!(prover.challenge(), verifier.challenge());
-        assert!(!other.check_nonce(10, nonce + Base::ONE) || other.challenge() != prover.challenge());
+        for bits in [1, 8, 12] {
+            let (mut prover, mut verifier, mut other) = (start.clone(), start.clone(), Transcript::new(b"other"));
+            let nonce = prover.grind(bits);
+            assert!(verifier.check_nonce(bits, nonce));
+            assert_eq!(prover.challenge(), verifier.challenge());
+            let least =
+                (0..nonce.as_canonical_u64()).all(|less| !start.clone().check_nonce(bits, Base::from_u64(less)));
+            assert!(least, "a lesser nonce shows {bits} bits of work");
+            assert_ne!(other.grind(bits), nonce);
+            assert_ne!(other.challenge(), verifier.challenge());
+        }
     }
 }

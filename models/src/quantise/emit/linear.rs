@@ -5,6 +5,7 @@ use shardproof_integer::{BOUNDARY_BITS, Conv, Op, TensorId, WeightId, Window};
 use super::interval::Interval;
 use super::{Emitter, LINEAR_BITS, Value};
 use crate::quantise::error::QuantiseError;
+use crate::quantise::exact::power_of_two;
 use crate::quantise::real::{RealTensor, Tensor};
 
 /// Constants are kept this many bits finer than the values that they are added to.
@@ -65,8 +66,8 @@ impl Emitter<'_> {
             value = self.narrow(input, BOUNDARY_BITS)?;
             value = self.refined(value, fine)?;
         }
-        let room = f64::from(LINEAR_BITS - 1).exp2();
-        if weight.magnitude() * f64::from(value.scale).exp2() > room || !value.within_bits(LINEAR_BITS - 1) {
+        let room = power_of_two(LINEAR_BITS - 1);
+        if weight.magnitude() * power_of_two(value.scale) > room || !value.within_bits(LINEAR_BITS - 1) {
             value = self.narrow(input, BOUNDARY_BITS)?;
         }
         let finest = value.scale.min(fine.saturating_add(GUARD_BITS));
@@ -117,16 +118,16 @@ impl Emitter<'_> {
         let coefficients = terms.iter().map(|&(value, factor)| (value, self.coefficient(factor)));
         let coefficients: Vec<(Value, (f64, i32))> = coefficients.collect();
         let mut scale = coefficients.iter().map(|(value, (_, fraction))| value.scale + fraction).max()?;
-        let exact = |scale: i32| (constant * f64::from(scale).exp2()).fract() == 0.0;
+        let exact = |scale: i32| (constant * power_of_two(scale)).fract() == 0.0;
         if constant != 0.0 && !exact(scale) {
             scale = scale.max(self.target_scale(result));
         }
-        let limit = f64::from(LINEAR_BITS).exp2();
-        let constant = (constant * f64::from(scale).exp2()).round();
+        let limit = power_of_two(LINEAR_BITS);
+        let constant = (constant * power_of_two(scale)).round();
         let mut integers = Vec::with_capacity(terms.len());
         let mut total = constant.abs();
         for (value, (factor, _)) in coefficients {
-            let coefficient = (factor * f64::from(scale - value.scale).exp2()).round();
+            let coefficient = (factor * power_of_two(scale - value.scale)).round();
             total += coefficient.abs() * (value.magnitude() as f64).max(1.0);
             integers.push((value, coefficient as i64));
         }
@@ -153,15 +154,15 @@ impl Emitter<'_> {
         }
         let bits = self.precision.weight_bits + COEFFICIENT_BITS;
         let mut fraction = super::scale_for(factor.abs(), bits);
-        let mut integer = (factor * f64::from(fraction).exp2()).round();
+        let mut integer = (factor * power_of_two(fraction)).round();
         while integer % 2.0 == 0.0 {
             (integer, fraction) = (integer / 2.0, fraction - 1);
         }
-        (integer * f64::from(-fraction).exp2(), fraction)
+        (integer * power_of_two(-fraction), fraction)
     }
 }
 
 fn exact_at(weight: &RealTensor, scale: i32) -> bool {
-    let factor = f64::from(scale).exp2();
+    let factor = power_of_two(scale);
     weight.values.iter().all(|value| (value * factor).fract() == 0.0)
 }

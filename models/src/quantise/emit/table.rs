@@ -5,6 +5,7 @@ use shardproof_integer::{BOUNDARY_BITS, MAX_REQUANT_BITS, MAX_TABLE_BITS, Op, Ta
 use super::interval::Interval;
 use super::{Emitter, HEADROOM_BITS, Value, scale_for};
 use crate::quantise::error::QuantiseError;
+use crate::quantise::exact::{bits_of, power_of_two};
 use crate::quantise::functions::Function;
 use crate::quantise::real::Tensor;
 
@@ -48,16 +49,16 @@ impl Emitter<'_> {
     /// A function that grows steeply gets less headroom where its values could not have the bits of activations otherwise.
     fn domain(&self, value: Value, [input, result]: [f64; 2], function: Function) -> Domain {
         let bits = self.precision.table_bits;
-        let possible = value.tight.magnitude() as f64 * f64::from(-value.scale).exp2();
+        let possible = value.tight.magnitude() as f64 * power_of_two(-value.scale);
         let wanted = scale_for(result, self.precision.activation_bits);
         let holds = |limit: f64| {
-            let end = f64::from(bits - 1).exp2() * f64::from(-scale_for(limit, bits - 1)).exp2();
+            let end = power_of_two(bits - 1) * power_of_two(-scale_for(limit, bits - 1));
             let largest = function.apply(end).abs().max(function.apply(-end).abs());
             largest.is_finite() && scale_for(largest, BOUNDARY_BITS) >= wanted
         };
         let reaches = HEADROOMS.map(|headroom| (input * headroom).min(possible));
         let reach = reaches.into_iter().find(|&reach| holds(reach)).unwrap_or(reaches[HEADROOMS.len() - 1]);
-        let level = function.saturation(f64::from(-(bits as i32)).exp2());
+        let level = function.saturation(power_of_two(-(bits as i32)));
         let (limit, clamped) = match level.filter(|&level| level < reach) {
             Some(level) => (level, true),
             None => (reach, false),
@@ -68,7 +69,7 @@ impl Emitter<'_> {
             scale = scale.min(scale_for(input + limit, MAX_REQUANT_BITS - HEADROOM_BITS));
         }
         // A coarse input needs no fine table.
-        let needed = (limit * f64::from(scale).exp2()).max(1.0).log2().ceil() as u32 + 1;
+        let needed = bits_of((limit * power_of_two(scale)).max(1.0)) as u32 + 1;
         Domain { bits: needed.clamp(2, MAX_TABLE_BITS), scale, clamped }
     }
 
@@ -77,7 +78,7 @@ impl Emitter<'_> {
         if shift == 0 && value.bounds.bits() <= bits {
             return Ok(value);
         }
-        let half = f64::from(domain.bits - 1).exp2() * f64::from(-domain.scale).exp2();
+        let half = power_of_two(domain.bits - 1) * power_of_two(-domain.scale);
         // The requantisation refuses what the table does not cover.
         self.rescaled(value, half, domain.scale, bits, false)
     }
@@ -90,7 +91,7 @@ impl Emitter<'_> {
         let exactly = |value: i128| Interval { low: value, high: value };
         let op = Op::Combine { terms: vec![(value.id, 1)], constant: raised as i64 };
         let above = self.push(op, value.scale, |of| of(value).plus(exactly(raised)));
-        let reach = magnitude + half as f64 * f64::from(-domain.scale).exp2();
+        let reach = magnitude + half as f64 * power_of_two(-domain.scale);
         let above = self.rescaled(above, reach, domain.scale, MAX_REQUANT_BITS, true)?;
         let mirrored = 2 * half - 1;
         let op = Op::Combine { terms: vec![(above.id, -1)], constant: mirrored as i64 };
@@ -107,7 +108,7 @@ impl Emitter<'_> {
     /// The table of `function` and the scale of its values; the same one for the same values.
     fn table(&mut self, function: Function, domain: Domain, magnitude: f64) -> Result<(TableId, i32), QuantiseError> {
         let half = 1_i32 << (domain.bits - 1);
-        let unit = f64::from(-domain.scale).exp2();
+        let unit = power_of_two(-domain.scale);
         let reals: Vec<f64> = (-half..half).map(|q| function.apply(f64::from(q) * unit)).collect();
         let largest = reals.iter().fold(0.0, |most: f64, value| most.max(value.abs()));
         if !largest.is_finite() {
@@ -115,7 +116,7 @@ impl Emitter<'_> {
         }
         let fitting = scale_for(largest, BOUNDARY_BITS);
         let scale = scale_for(magnitude, self.precision.activation_bits).min(fitting);
-        let factor = f64::from(scale).exp2();
+        let factor = power_of_two(scale);
         let values: Vec<i32> = reals.iter().map(|value| (value * factor).round() as i32).collect();
         let known = self.graph.tables.iter().position(|table| table.bits == domain.bits && table.values == values);
         let index = known.unwrap_or_else(|| {

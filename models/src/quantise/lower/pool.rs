@@ -171,7 +171,8 @@ impl Lowered<'_, '_> {
                 extents[index + 2] = counts.len();
                 all.zip(&RealTensor { shape: extents, values: counts }, |a, b| a * b)
             });
-        self.scaled(sums, divisors.map(|count| 1.0 / count))
+        let factor = divisors.uniform().map_or(divisors, RealTensor::scalar).map(|count| 1.0 / count);
+        self.scaled(sums, factor)
     }
 
     /// Sums over the windows of up to three axes; the integer operator knows windows over the last two.

@@ -1,8 +1,10 @@
 //! The bytes of an opening: fixed-width elements one after the other, without lengths. The reader knows from the
 //! parameters and the queries drawn what comes next, so that there is nothing to trust.
 
+use p3_field::BasedVectorSpace;
+#[cfg(feature = "prover")]
+use p3_field::PrimeField64;
 use p3_field::integers::QuotientMap;
-use p3_field::{BasedVectorSpace, PrimeField64};
 
 use super::PcsError;
 use super::merkle::Digest;

@@ -31,8 +31,13 @@ use thiserror::Error;
 
 pub use self::parameters::{MAX_VARS, MIN_VARS, Parameters, Phase, Regime};
 #[cfg(feature = "prover")]
+#[doc(hidden)]
+pub use self::prover::commit_with;
+#[cfg(feature = "prover")]
 pub use self::prover::{Committed, commit, open};
 pub use self::verifier::verify;
+#[doc(hidden)]
+pub use self::verifier::verify_with;
 use crate::field::Ext;
 use crate::transcript::Transcript;
 

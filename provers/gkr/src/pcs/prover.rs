@@ -40,9 +40,8 @@ struct Oracle {
 }
 
 impl Oracle {
-    /// Encodes the columns of `message`, `[coefficients, width]`, at the given rate.
-    fn new(mut message: Vec<Base>, width: usize, log_inv_rate: usize) -> Self {
-        message.resize(message.len() << log_inv_rate, Base::ZERO);
+    /// Encodes the columns of `message`, `[rows, width]`, whose rows after the first `rows / 2^log_inv_rate` are zero.
+    fn new(message: Vec<Base>, width: usize) -> Self {
         let elements = DFT.dft_batch(RowMajorMatrix::new(message, width)).values;
         let tree = MerkleTree::new(&elements, width);
         Self { elements, width, tree }
@@ -69,6 +68,20 @@ impl Committed {
         &self.values
     }
 
+    /// The committed polynomial's value at `point`.
+    ///
+    /// # Errors
+    /// When the point's dimension is not the polynomial's.
+    pub fn evaluate(&self, point: &[Ext]) -> Result<Ext, PcsError> {
+        self.check_dimension(point)?;
+        Ok(evaluate(&self.values, point, self.parameters.phases[0].fold))
+    }
+
+    fn check_dimension(&self, point: &[Ext]) -> Result<(), PcsError> {
+        let expected = self.commitment.num_vars;
+        if point.len() == expected { Ok(()) } else { Err(PcsError::PointDimension { expected, found: point.len() }) }
+    }
+
     /// Bytes that the commitment's data takes up.
     pub fn bytes(&self) -> usize {
         (self.values.len() + self.oracle.elements.len()) * size_of::<Base>()
@@ -80,22 +93,26 @@ impl Committed {
 ///
 /// # Errors
 /// When there are more than `2^MAX_VARS` values.
-pub fn commit(mut values: Vec<Base>) -> Result<Committed, PcsError> {
+pub fn commit(values: Vec<Base>) -> Result<Committed, PcsError> {
     let num_vars = (values.len().next_power_of_two().trailing_zeros() as usize).max(super::MIN_VARS);
-    let parameters = Parameters::for_size(num_vars)?;
+    Ok(commit_with(values, Parameters::for_size(num_vars)?))
+}
+
+/// Commits with any parameters, which only a verifier with the same ones accepts: for measurements and tests.
+#[doc(hidden)]
+pub fn commit_with(mut values: Vec<Base>, parameters: Parameters) -> Committed {
+    let num_vars = parameters.num_vars;
     values.resize(1 << num_vars, Base::ZERO);
     let first = parameters.phases[0];
     let width = 1 << first.fold;
-    let mut message = Base::zero_vec(values.len());
+    let mut message = Base::zero_vec(values.len() << first.log_inv_rate);
     let columns = RowMajorMatrixView::new(&values, values.len() / width);
-    columns.transpose_into(&mut RowMajorMatrixViewMut::new(&mut message, width));
-    let oracle = Oracle::new(message, width, first.log_inv_rate);
+    columns.transpose_into(&mut RowMajorMatrixViewMut::new(&mut message[..values.len()], width));
+    let oracle = Oracle::new(message, width);
     let root = oracle.tree.root();
     let point = ood_point(&root, num_vars);
-    let (high, low) = point.split_at(first.fold);
-    let sums = partial_sums(&values, &[eq_blocks(low, Ext::ONE)]);
-    let ood = sums[0].iter().zip(eq_scalar(high, Ext::ONE)).map(|(&sum, weight)| sum * weight).sum();
-    Ok(Committed { parameters, commitment: Commitment { root, ood, num_vars }, values, oracle })
+    let ood = evaluate(&values, &point, first.fold);
+    Committed { parameters, commitment: Commitment { root, ood, num_vars }, values, oracle }
 }
 
 /// Proves the committed polynomial's value at `point`.
@@ -105,12 +122,9 @@ pub fn commit(mut values: Vec<Base>) -> Result<Committed, PcsError> {
 /// # Errors
 /// When the point's dimension is not the polynomial's.
 pub fn open(committed: &Committed, point: &[Ext], transcript: &mut Transcript) -> Result<Opening, PcsError> {
-    let num_vars = committed.commitment.num_vars;
-    if point.len() != num_vars {
-        return Err(PcsError::PointDimension { expected: num_vars, found: point.len() });
-    }
+    committed.check_dimension(point)?;
     // Inside the pool, so that small parallel steps don't each cross into it.
-    Ok(rayon::scope(|_| Prover::new(committed, point, transcript).run()))
+    Ok(rayon::scope(|_| Prover::new(committed, point, None, transcript).run()))
 }
 
 struct Prover<'a> {
@@ -126,7 +140,9 @@ struct Prover<'a> {
 impl<'a> Prover<'a> {
     /// Plays the first phase's sumcheck. The claims' weights are products, so all that it needs of the values is, for each
     /// claim and each index over this phase's variables, their sum weighted over the other variables.
-    fn new(committed: &'a Committed, point: &[Ext], transcript: &'a mut Transcript) -> Self {
+    ///
+    /// What is claimed is the value at `point`, or `claim` for a test that lies.
+    fn new(committed: &'a Committed, point: &[Ext], claim: Option<Ext>, transcript: &'a mut Transcript) -> Self {
         let parameters = &committed.parameters;
         let first = parameters.phases[0];
         let points = [point.to_vec(), committed.commitment.ood_point()];
@@ -134,6 +150,7 @@ impl<'a> Prover<'a> {
         let mut sums = partial_sums(&committed.values, &lows);
         let mut highs = points.each_ref().map(|point| eq_scalar(&point[..first.fold], Ext::ONE));
         let value = sums[0].iter().zip(&highs[0]).map(|(&sum, &weight)| sum * weight).sum();
+        let value = claim.unwrap_or(value);
         start_opening(parameters, &committed.commitment, point, value, transcript);
         let challenge = transcript.challenge();
         highs[1].iter_mut().for_each(|weight| *weight *= challenge);
@@ -161,7 +178,7 @@ impl<'a> Prover<'a> {
         for (phase, next) in (0..).zip(&parameters.phases[1..]) {
             let vars = parameters.vars(phase + 1);
             let width = DEGREE << next.fold;
-            let oracle = Oracle::new(message_of(&self.f, next.fold), width, next.log_inv_rate);
+            let oracle = Oracle::new(message_of(&self.f, next.fold, next.log_inv_rate), width);
             let root = oracle.tree.root();
             self.bytes.extend_from_slice(&root);
             self.transcript.absorb_bytes(&root);
@@ -249,6 +266,13 @@ fn partial_sums<const N: usize>(values: &[Base], weights: &[Vec<PackedExt>; N]) 
     std::array::from_fn(|claim| sums.iter().map(|sums| lanes_sum(sums[claim])).collect())
 }
 
+/// The value at `point`, its first `split` coordinates apart from the others.
+fn evaluate(values: &[Base], point: &[Ext], split: usize) -> Ext {
+    let (high, low) = point.split_at(split);
+    let [sums] = partial_sums(values, &[eq_blocks(low, Ext::ONE)]);
+    sums.iter().zip(eq_scalar(high, Ext::ONE)).map(|(&sum, weight)| sum * weight).sum()
+}
+
 /// The values with their first variables bound: `sum_a weights[a] values[a, j]` for every j.
 fn bind_values(values: &[Base], weights: &[Ext]) -> Vec<PackedExt> {
     let length = values.len() / weights.len();
@@ -265,19 +289,18 @@ fn bind_values(values: &[Base], weights: &[Ext]) -> Vec<PackedExt> {
     bound
 }
 
-/// The matrix to encode: `[coefficients, first variables, degree]`.
-fn message_of(f: &Table, fold: usize) -> Vec<Base> {
+/// The matrix to encode: `[coefficients, first variables, degree]` and zeros for the rate.
+fn message_of(f: &Table, fold: usize, log_inv_rate: usize) -> Vec<Base> {
     let width = 1 << fold;
     match f {
         Table::Packed(blocks) if blocks.len() >= width => {
             let length = blocks.len() / width;
-            let mut message = Base::zero_vec(blocks.len() * WIDTH * DEGREE);
-            message.par_chunks_mut(WIDTH * width * DEGREE).enumerate().for_each(|(j, rows)| {
+            let elements = blocks.len() * WIDTH * DEGREE;
+            let mut message = Base::zero_vec(elements << log_inv_rate);
+            message[..elements].par_chunks_mut(WIDTH * width * DEGREE).enumerate().for_each(|(j, rows)| {
                 for a in 0..width {
-                    let block = &blocks[a * length + j];
-                    for (d, lanes) in
-                        BasedVectorSpace::<PackedBase>::as_basis_coefficients_slice(block).iter().enumerate()
-                    {
+                    let coefficients: &[PackedBase] = blocks[a * length + j].as_basis_coefficients_slice();
+                    for (d, lanes) in coefficients.iter().enumerate() {
                         for (lane, &element) in lanes.as_slice().iter().enumerate() {
                             rows[(lane * width + a) * DEGREE + d] = element;
                         }
@@ -290,9 +313,81 @@ fn message_of(f: &Table, fold: usize) -> Vec<Base> {
             let values = f.to_vec();
             let length = values.len() / width;
             let ordered = (0..length).flat_map(|j| (0..width).map(move |a| a * length + j));
-            ordered
-                .flat_map(|index| BasedVectorSpace::<Base>::as_basis_coefficients_slice(&values[index]).to_vec())
-                .collect()
+            let coefficients = |index: usize| -> &[Base] { values[index].as_basis_coefficients_slice() };
+            let mut message: Vec<Base> = ordered.flat_map(coefficients).copied().collect();
+            message.resize(message.len() << log_inv_rate, Base::ZERO);
+            message
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Provers that lie in one place and go on honestly.
+    use super::*;
+    use crate::pcs::verify;
+
+    fn committed(num_vars: usize) -> Committed {
+        commit((0..1u64 << num_vars).map(|i| Base::from_u64(i * i + 5)).collect()).unwrap()
+    }
+
+    fn point(num_vars: usize) -> Vec<Ext> {
+        (0..num_vars as u64).map(|i| Ext::from_u64(i * 3 + 2)).collect()
+    }
+
+    fn check(committed: &Committed, claim: Option<Ext>) -> Result<(), PcsError> {
+        let point = point(committed.commitment.num_vars);
+        let transcript = Transcript::new(b"test");
+        let value = claim.unwrap_or(committed.evaluate(&point)?);
+        let opening = Prover::new(committed, &point, claim, &mut transcript.clone()).run();
+        verify(committed.commitment(), &point, value, &opening, &mut transcript.clone())
+    }
+
+    const SIZES: [usize; 3] = [6, 12, 18];
+
+    #[test]
+    fn a_wrong_value_is_refused() {
+        for num_vars in SIZES {
+            let committed = committed(num_vars);
+            let wrong = committed.evaluate(&point(num_vars)).unwrap() + Ext::ONE;
+            assert_eq!(check(&committed, None), Ok(()));
+            assert_eq!(check(&committed, Some(wrong)), Err(PcsError::Claim));
+        }
+    }
+
+    #[test]
+    fn a_wrong_out_of_domain_value_is_refused() {
+        for num_vars in SIZES {
+            let mut committed = committed(num_vars);
+            committed.commitment.ood += Ext::ONE;
+            assert_eq!(check(&committed, None), Err(PcsError::Claim));
+        }
+    }
+
+    /// The prover opens other values than those behind the root; its out-of-domain value is theirs.
+    #[test]
+    fn other_values_than_the_committed_ones_are_refused() {
+        for num_vars in SIZES {
+            let mut committed = committed(num_vars);
+            committed.values[3] += Base::ONE;
+            committed.commitment.ood = committed.evaluate(&committed.commitment.ood_point()).unwrap();
+            let error = check(&committed, None).unwrap_err();
+            // With one phase the rows meet the final polynomial directly, otherwise they are claims about it.
+            match committed.parameters.phases.len() {
+                1 => assert!(matches!(error, PcsError::FinalPolynomial { .. }), "{error}"),
+                _ => assert_eq!(error, PcsError::Claim),
+            }
+        }
+    }
+
+    /// The prover answers queries from another tree than the one it sent the root of.
+    #[test]
+    fn rows_of_another_tree_are_refused() {
+        for num_vars in SIZES {
+            let mut committed = committed(num_vars);
+            let width = committed.oracle.width;
+            committed.oracle.elements.iter_mut().step_by(width).for_each(|element| *element += Base::ONE);
+            assert_eq!(check(&committed, None), Err(PcsError::Rows { phase: 0 }));
         }
     }
 }

@@ -41,7 +41,22 @@ pub fn verify(
     opening: &Opening,
     transcript: &mut Transcript,
 ) -> Result<(), PcsError> {
-    let parameters = Parameters::for_size(commitment.num_vars)?;
+    verify_with(Parameters::for_size(commitment.num_vars)?, commitment, point, value, opening, transcript)
+}
+
+/// Checks an opening under any parameters: for measurements and tests.
+///
+/// # Errors
+/// The reason why the opening is refused.
+#[doc(hidden)]
+pub fn verify_with(
+    parameters: Parameters,
+    commitment: &Commitment,
+    point: &[Ext],
+    value: Ext,
+    opening: &Opening,
+    transcript: &mut Transcript,
+) -> Result<(), PcsError> {
     if point.len() != commitment.num_vars {
         return Err(PcsError::PointDimension { expected: commitment.num_vars, found: point.len() });
     }
