@@ -5,7 +5,9 @@
 //! different histories never hash to the same input.
 
 use p3_blake3::Blake3;
-use p3_challenger::{CanObserve, CanSample, CanSampleBits, GrindingChallenger, HashChallenger, SerializingChallenger64};
+use p3_challenger::{
+    CanObserve, CanSample, CanSampleBits, GrindingChallenger, HashChallenger, SerializingChallenger64,
+};
 use p3_field::{BasedVectorSpace, PrimeCharacteristicRing};
 
 use crate::field::{Base, Ext};

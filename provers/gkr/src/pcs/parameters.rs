@@ -61,7 +61,13 @@ impl Parameters {
         }
         let phases = schedule(num_vars)
             .into_iter()
-            .map(|(fold, log_inv_rate, regime, queries, grinding)| Phase { fold, log_inv_rate, regime, queries, grinding })
+            .map(|(fold, log_inv_rate, regime, queries, grinding)| Phase {
+                fold,
+                log_inv_rate,
+                regime,
+                queries,
+                grinding,
+            })
             .collect();
         Ok(Self { num_vars, phases })
     }
@@ -101,6 +107,11 @@ fn schedule(num_vars: usize) -> Vec<Row> {
         10..=13 => vec![(4, 3, UNIQUE, 111, 12), (num_vars - 8, 4, UNIQUE, 101, 12)],
         14..=17 => vec![(4, 2, UNIQUE, 130, 16), (5, 4, UNIQUE, 97, 16), (num_vars - 13, 5, UNIQUE, 92, 16)],
         18..=19 => vec![(5, 2, UNIQUE, 130, 16), (5, 4, UNIQUE, 97, 16), (num_vars - 14, 5, UNIQUE, 92, 16)],
-        _ => vec![(6, 1, UNIQUE, 212, 16), (5, 3, UNIQUE, 106, 16), (4, 5, UNIQUE, 94, 16), (num_vars - 19, 6, UNIQUE, 92, 16)],
+        _ => vec![
+            (6, 1, UNIQUE, 212, 16),
+            (5, 3, UNIQUE, 106, 16),
+            (4, 5, UNIQUE, 94, 16),
+            (num_vars - 19, 6, UNIQUE, 92, 16),
+        ],
     }
 }

@@ -9,9 +9,7 @@ use rayon::prelude::*;
 
 use super::encoding::{write_base, write_ext};
 use super::merkle::MerkleTree;
-use super::table::{
-    PackedBase, PackedExt, Table, WIDTH, bind_scalar, eq_blocks, eq_scalar, lanes_sum, message_scalar,
-};
+use super::table::{PackedBase, PackedExt, Table, WIDTH, bind_scalar, eq_blocks, eq_scalar, lanes_sum, message_scalar};
 use super::weight::Weight;
 use super::{Commitment, Opening, Parameters, PcsError, draw_rows, ood_point, start_opening};
 use crate::field::{Base, Ext};
@@ -277,7 +275,9 @@ fn message_of(f: &Table, fold: usize) -> Vec<Base> {
             message.par_chunks_mut(WIDTH * width * DEGREE).enumerate().for_each(|(j, rows)| {
                 for a in 0..width {
                     let block = &blocks[a * length + j];
-                    for (d, lanes) in BasedVectorSpace::<PackedBase>::as_basis_coefficients_slice(block).iter().enumerate() {
+                    for (d, lanes) in
+                        BasedVectorSpace::<PackedBase>::as_basis_coefficients_slice(block).iter().enumerate()
+                    {
                         for (lane, &element) in lanes.as_slice().iter().enumerate() {
                             rows[(lane * width + a) * DEGREE + d] = element;
                         }
@@ -290,7 +290,9 @@ fn message_of(f: &Table, fold: usize) -> Vec<Base> {
             let values = f.to_vec();
             let length = values.len() / width;
             let ordered = (0..length).flat_map(|j| (0..width).map(move |a| a * length + j));
-            ordered.flat_map(|index| BasedVectorSpace::<Base>::as_basis_coefficients_slice(&values[index]).to_vec()).collect()
+            ordered
+                .flat_map(|index| BasedVectorSpace::<Base>::as_basis_coefficients_slice(&values[index]).to_vec())
+                .collect()
         }
     }
 }

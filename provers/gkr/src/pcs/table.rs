@@ -44,7 +44,9 @@ impl Table {
 
     pub(super) fn to_vec(&self) -> Vec<Ext> {
         match self {
-            Self::Packed(blocks) => blocks.iter().flat_map(|block| (0..WIDTH).map(|lane| extract(block, lane))).collect(),
+            Self::Packed(blocks) => {
+                blocks.iter().flat_map(|block| (0..WIDTH).map(|lane| extract(block, lane))).collect()
+            }
             Self::Scalar(values) => values.clone(),
         }
     }
@@ -91,7 +93,8 @@ impl Table {
         match self {
             Self::Packed(blocks) => {
                 let weights = eq_blocks(point, Ext::ONE);
-                let sum = |(a, b): (&[PackedExt], &[PackedExt])| a.iter().zip(b).map(|(&a, &b)| a * b).sum::<PackedExt>();
+                let sum =
+                    |(a, b): (&[PackedExt], &[PackedExt])| a.iter().zip(b).map(|(&a, &b)| a * b).sum::<PackedExt>();
                 let total = if blocks.len() <= TASK {
                     sum((blocks, &weights))
                 } else {

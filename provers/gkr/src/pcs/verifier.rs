@@ -49,10 +49,8 @@ pub fn verify(
     let reader = Reader::new(&opening.bytes);
     let mut verifier =
         Verifier { parameters, reader, transcript, claims: Vec::new(), sum: Ext::ZERO, bound: Vec::new() };
-    verifier.claim(vec![
-        (Weight::Point(point.to_vec()), value),
-        (Weight::Point(commitment.ood_point()), commitment.ood),
-    ]);
+    verifier
+        .claim(vec![(Weight::Point(point.to_vec()), value), (Weight::Point(commitment.ood_point()), commitment.ood)]);
     verifier.run(commitment.root)
 }
 
