@@ -44,11 +44,11 @@ pub struct Samples {
 /// When the samples that ship with the model do not fit it.
 pub fn samples(source: &ModelSource, model: &OnnxModel, count: usize, seed: u64) -> Result<Samples, InputError> {
     match source {
-        ModelSource::Zoo(zoo) => {
+        ModelSource::Zoo(zoo) if !zoo.samples.is_empty() => {
             let inputs = unstack(npy::read(zoo.samples)?, model.inputs(), count)?;
             Ok(Samples { origin: SampleOrigin::Zoo, inputs })
         }
-        ModelSource::File(_) => {
+        ModelSource::Zoo(_) | ModelSource::File(_) => {
             let mut rng = ChaCha20Rng::seed_from_u64(seed);
             let one = |spec: &BoundaryTensor, rng: &mut ChaCha20Rng| FloatTensor {
                 shape: spec.shape.clone(),

@@ -38,7 +38,10 @@ impl ModelSource {
         if path.is_file() {
             return Ok(Self::File(path));
         }
-        Err(ModelError::UnknownModel { name: name_or_path.to_owned(), zoo: zoo::names().collect() })
+        Err(ModelError::UnknownModel {
+            name: name_or_path.to_owned(),
+            zoo: zoo::names().chain(zoo::benchmark_names()).collect(),
+        })
     }
 
     /// The model's name, for people: the zoo's, or the file's without its extension.

@@ -1,4 +1,10 @@
-//! The models that ship with shardproof, each with a few real samples.
+//! The models that ship with shardproof, each with a few real samples, and the benchmark models, made when they are asked
+//! for.
+
+mod generated;
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
 
 /// One model of the zoo.
 #[derive(Debug)]
@@ -9,7 +15,7 @@ pub struct ZooModel {
     pub about: &'static str,
     /// Bytes of the ONNX file.
     pub onnx: &'static [u8],
-    /// Bytes of a `.npy` file, f32, `[count, *input shape]`.
+    /// Bytes of a `.npy` file, f32, `[count, *input shape]`; empty for benchmark models, which have no real samples.
     pub samples: &'static [u8],
 }
 
@@ -32,17 +38,34 @@ zoo! {
     "attention": "twelve transformer blocks on sequences of 32, 1191936 parameters",
 }
 
-/// The model of this name.
+/// The model of this name: one that ships with shardproof, or a benchmark model, which is made on first use and kept.
 pub fn find(name: &str) -> Option<&'static ZooModel> {
-    MODELS.iter().find(|model| model.name == name)
+    static MADE: Mutex<Option<HashMap<String, &'static ZooModel>>> = Mutex::new(None);
+    if let Some(model) = MODELS.iter().find(|model| model.name == name) {
+        return Some(model);
+    }
+    let recipe = generated::Recipe::named(name)?;
+    let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+    let kept = made.get_or_insert_default();
+    let make = || {
+        let (name, about) = (String::leak(name.to_owned()), String::leak(recipe.about()));
+        // Kept for the life of the program, as the models that are part of it are.
+        &*Box::leak(Box::new(ZooModel { name, about, onnx: Vec::leak(recipe.onnx()), samples: &[] }))
+    };
+    Some(kept.entry(name.to_owned()).or_insert_with(make))
 }
 
-/// All models.
+/// The models that ship with shardproof.
 pub fn models() -> &'static [ZooModel] {
     MODELS
 }
 
-/// The names of all models.
+/// The names of the models that ship with shardproof.
 pub fn names() -> impl Iterator<Item = &'static str> {
     MODELS.iter().map(|model| model.name)
+}
+
+/// The names of the benchmark models, whose weights are drawn from a seed; `mlp:DEPTH,WIDTH` stands for a family.
+pub fn benchmark_names() -> impl Iterator<Item = &'static str> {
+    generated::NAMES.into_iter()
 }

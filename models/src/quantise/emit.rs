@@ -5,6 +5,7 @@
 //! already. The bits of a requantisation are those of the calibrated range and [`HEADROOM_BITS`] more, or those of the
 //! interval where that is tighter: then no input can leave it.
 
+mod interval;
 mod linear;
 mod table;
 
@@ -15,7 +16,8 @@ use shardproof_integer::{
 };
 
 use super::error::QuantiseError;
-use super::real::{Fill, RealGraph, RealNode, RealOp, RealTensor, Rounding, Tensor};
+use super::real::{Fill, RealGraph, RealNode, RealOp, RealTensor, Tensor};
+use interval::Interval;
 
 /// Values may be four times those of calibration before a run ends with an error.
 pub const HEADROOM_BITS: u32 = 2;
@@ -42,13 +44,15 @@ pub(super) struct Precision {
 struct Value {
     id: TensorId,
     scale: i32,
-    low: i128,
-    high: i128,
+    /// By the checker's interval analysis.
+    bounds: Interval,
+    /// In truth: the checker can't know that a maximum, made of a difference and a sum, is within its operands' range.
+    tight: Interval,
 }
 
 impl Value {
     fn magnitude(self) -> i128 {
-        self.low.abs().max(self.high.abs())
+        self.bounds.magnitude()
     }
 
     fn within_bits(self, bits: u32) -> bool {
@@ -76,8 +80,8 @@ pub(super) fn emit(
     };
     for (input, &scale) in real.inputs.iter().zip(input_scales) {
         let id = TensorId(emitter.values.len() as u32);
-        let bound = 1 << BOUNDARY_BITS;
-        emitter.values.push(Some(Value { id, scale, low: -bound, high: bound }));
+        let bounds = Interval::symmetric(1 << BOUNDARY_BITS);
+        emitter.values.push(Some(Value { id, scale, bounds, tight: bounds }));
         emitter.graph.inputs.push(Input { name: input.name.clone(), shape: input.shape.clone(), scale });
     }
     let used = used(real);
@@ -146,7 +150,8 @@ impl<'a> Emitter<'a> {
             }
             RealOp::Pad { input, before, after, fill } => self.pad(*input, before, after, *fill),
             RealOp::Concat { inputs, axis } => self.concat(inputs, *axis, result),
-            RealOp::Relu { input, rounding } => self.relu(*input, *rounding, result),
+            RealOp::Relu { input } => self.relu(*input),
+            RealOp::Larger { inputs } => self.larger(*inputs),
             RealOp::Narrow { input } => self.narrow(*input, COMPARED_BITS),
             RealOp::Function { input, function } => self.function(*input, *function, result),
         }
@@ -164,17 +169,18 @@ impl<'a> Emitter<'a> {
         QuantiseError::Range { node, operator, reason }
     }
 
-    fn push(&mut self, op: Op, scale: i32, low: i128, high: i128) -> Value {
+    /// Adds a node; `interval` gives the bounds of its result from those of its operands, whichever kind they are.
+    fn push(&mut self, op: Op, scale: i32, interval: impl Fn(fn(Value) -> Interval) -> Interval) -> Value {
         let id = TensorId((self.graph.inputs.len() + self.graph.nodes.len()) as u32);
         let name = self.node.map_or_else(String::new, |node| node.name.clone());
         self.graph.nodes.push(Node { name, op, scale });
-        Value { id, scale, low, high }
+        Value { id, scale, bounds: interval(|value| value.bounds), tight: interval(|value| value.tight) }
     }
 
     /// A shape operator: scale and bounds stay.
     fn moved(&mut self, input: Tensor, op: impl FnOnce(TensorId) -> Op) -> Value {
         let value = self.value(input);
-        self.push(op(value.id), value.scale, value.low, value.high)
+        self.push(op(value.id), value.scale, |of| of(value))
     }
 
     /// The finest scale at which the calibrated values of `tensor` have the bits of activations, headroom left free.
@@ -228,41 +234,51 @@ impl<'a> Emitter<'a> {
         if calibrated > most_bits + HEADROOM_BITS {
             return Err(self.range(format!("values of {calibrated} bits where {most_bits} are possible")));
         }
-        let (low, high) = shifted(value, shift);
-        let bits = calibrated.min(interval_bits(low, high)).clamp(1, most_bits);
-        let (mut low, mut high) = (low.max(-(1 << bits)), high.min((1 << bits) - 1));
-        if relu {
-            (low, high) = (low.max(0), high.max(0));
-        }
-        Ok(self.push(Op::Requant { input: value.id, shift, bits, relu }, scale, low, high))
+        let bits = calibrated.min(value.tight.shifted(shift).bits()).clamp(1, most_bits);
+        Ok(self.requantised(value, shift, bits, relu))
     }
 
-    fn relu(&mut self, input: Tensor, rounding: Rounding, result: Tensor) -> Result<Value, QuantiseError> {
+    fn requantised(&mut self, value: Value, shift: u32, bits: u32, relu: bool) -> Value {
+        let op = Op::Requant { input: value.id, shift, bits, relu };
+        self.push(op, value.scale - shift as i32, |of| {
+            let rescaled = of(value).shifted(shift).within(bits);
+            if relu { rescaled.positive() } else { rescaled }
+        })
+    }
+
+    fn relu(&mut self, input: Tensor) -> Result<Value, QuantiseError> {
         let value = self.value(input);
-        if value.low >= 0 {
+        if value.tight.low >= 0 {
             return Ok(value);
         }
-        if rounding == Rounding::Exact {
-            let bits = interval_bits(value.low, value.high);
-            if bits > MAX_REQUANT_BITS {
-                return Err(self.range(format!("differences of {bits} bits cannot be compared")));
-            }
-            let op = Op::Requant { input: value.id, shift: 0, bits: bits.max(1), relu: true };
-            return Ok(self.push(op, value.scale, 0, value.high.max(0)));
+        self.rescaled(value, self.magnitudes[input], self.target_scale(input), MAX_REQUANT_BITS, true)
+    }
+
+    /// `y + relu(x - y)`, exactly.
+    fn larger(&mut self, [x, y]: [Tensor; 2]) -> Result<Value, QuantiseError> {
+        let (x, y) = (self.value(x), self.value(y));
+        let scale = x.scale.max(y.scale);
+        let (x, y) = (self.refined(x, scale)?, self.refined(y, scale)?);
+        let op = Op::Combine { terms: vec![(x.id, 1), (y.id, -1)], constant: 0 };
+        let difference = self.push(op, scale, |of| of(x).plus(of(y).times(-1)));
+        let bits = difference.tight.bits().max(1);
+        if bits > MAX_REQUANT_BITS {
+            return Err(self.range(format!("differences of {bits} bits cannot be compared")));
         }
-        // Where the positive part is much smaller than the whole, it still keeps most of its bits.
-        let wanted = self.target_scale(result).min(self.target_scale(input) + 3);
-        self.rescaled(value, self.magnitudes[input], wanted, MAX_REQUANT_BITS, true)
+        let positive = self.requantised(difference, 0, bits, true);
+        let op = Op::Combine { terms: vec![(y.id, 1), (positive.id, 1)], constant: 0 };
+        let larger = self.push(op, scale, |of| of(y).plus(of(positive)));
+        Ok(Value { tight: x.tight.larger(y.tight), ..larger })
     }
 
     fn pad(&mut self, input: Tensor, before: &[usize], after: &[usize], fill: Fill) -> Result<Value, QuantiseError> {
         let source = self.value(input);
         let value = match fill {
-            Fill::Lowest => source.low,
+            Fill::Lowest => source.tight.low,
             Fill::Value(value) => self.integer(value, source.scale)?,
         };
         let op = Op::Pad { input: source.id, before: before.to_vec(), after: after.to_vec(), value: value as i64 };
-        Ok(self.push(op, source.scale, source.low.min(value), source.high.max(value)))
+        Ok(self.push(op, source.scale, |of| of(source).with(value)))
     }
 
     /// A constant of the architecture as an integer at `scale`.
@@ -289,10 +305,9 @@ impl<'a> Emitter<'a> {
                 *part = self.refined(*part, finest)?;
             }
         }
-        let low = parts.iter().map(|part| part.low).min().unwrap_or(0);
-        let high = parts.iter().map(|part| part.high).max().unwrap_or(0);
         let op = Op::Concat { inputs: parts.iter().map(|part| part.id).collect(), axis };
-        Ok(self.push(op, parts[0].scale, low, high))
+        let joined = |of: fn(Value) -> Interval| parts.iter().map(|&part| of(part)).reduce(Interval::joined);
+        Ok(self.push(op, parts[0].scale, |of| joined(of).expect("a concatenation has parts")))
     }
 
     /// The same values at a finer scale.
@@ -302,7 +317,7 @@ impl<'a> Emitter<'a> {
             return Err(self.range(format!("its inputs have scales {} and {scale}, too far apart", value.scale)));
         }
         let op = Op::Combine { terms: vec![(value.id, 1 << bits)], constant: 0 };
-        Ok(self.push(op, scale, value.low << bits, value.high << bits))
+        Ok(self.push(op, scale, |of| of(value).times(1 << bits)))
     }
 
     /// Adds a trained tensor at the finest scale at which its magnitudes are at most 2^`bits`, or at `finest`.
@@ -335,16 +350,4 @@ pub(super) fn scale_for(magnitude: f64, bits: u32) -> i32 {
         scale += 1;
     }
     scale.clamp(SCALES.0, SCALES.1)
-}
-
-/// Bounds after a requantisation by `shift`.
-fn shifted(value: Value, shift: u32) -> (i128, i128) {
-    let half = if shift == 0 { 0 } else { 1_i128 << (shift - 1) };
-    ((value.low + half) >> shift, (value.high + half) >> shift)
-}
-
-/// The least b such that both ends are in `-2^b .. 2^b`.
-fn interval_bits(low: i128, high: i128) -> u32 {
-    let needed = |magnitude: i128| i128::BITS - magnitude.leading_zeros();
-    needed(high.max(0)).max(needed(-low.min(0) - i128::from(low < 0)))
 }

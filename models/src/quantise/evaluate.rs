@@ -62,7 +62,8 @@ fn apply(graph: &RealGraph, op: &RealOp, shape: &[usize], tensors: &[Vec<f64>]) 
             }
             joined
         }
-        RealOp::Relu { input, .. } => tensors[*input].iter().map(|x| x.max(0.0)).collect(),
+        RealOp::Larger { inputs: [x, y] } => tensors[*x].iter().zip(&tensors[*y]).map(|(x, y)| x.max(*y)).collect(),
+        RealOp::Relu { input } => tensors[*input].iter().map(|x| x.max(0.0)).collect(),
         RealOp::Function { input, function } => tensors[*input].iter().map(|&x| function.apply(x)).collect(),
     }
 }

@@ -8,11 +8,10 @@ use super::real::{RealGraph, RealOp, RealTensor, Tensor};
 pub(super) fn fold(graph: &mut RealGraph) {
     for index in 0..graph.nodes.len() {
         let uses = graph.uses();
-        if let Some((input, factor)) = factor_of(graph, index) {
-            if absorbs(graph, &uses, input, &factor) {
-                absorb(graph, input, &factor);
-                graph.nodes[index].op = RealOp::Reshape { input };
-            }
+        let foldable = factor_of(graph, index).filter(|(input, factor)| absorbs(graph, &uses, *input, factor));
+        if let Some((input, factor)) = foldable {
+            absorb(graph, input, &factor);
+            graph.nodes[index].op = RealOp::Reshape { input };
         }
         if let Some((input, sum)) = merged_sum(graph, &uses, index) {
             graph.nodes[index].op = RealOp::AddWeight { input, weight: sum };

@@ -33,8 +33,10 @@ pub(super) enum Function {
     Gelu,
     /// With its approximation by tanh.
     GeluTanh,
-    /// The square, for powers of 2.
-    Square,
+    /// To a whole power, at least the second.
+    Power {
+        exponent: u32,
+    },
     /// `x sigmoid(x)`.
     Silu,
 }
@@ -68,7 +70,7 @@ impl Function {
             Self::Selu { alpha, gamma } => gamma * elu(x, alpha),
             Self::Gelu => 0.5 * x * (1.0 + erf(x * FRAC_1_SQRT_2)),
             Self::GeluTanh => 0.5 * x * (1.0 + (FRAC_2_PI.sqrt() * (x + 0.044_715 * x * x * x)).tanh()),
-            Self::Square => x * x,
+            Self::Power { exponent } => x.powi(exponent as i32),
             Self::Silu => x * sigmoid(x),
         }
     }

@@ -291,9 +291,10 @@ fn numbers<const N: usize, T>(raw: &[u8], read: impl Fn([u8; N]) -> T) -> Vec<T>
     raw.chunks_exact(N).map(|chunk| read(chunk.try_into().expect("chunks of this length"))).collect()
 }
 
-/// The values of a float constant.
+/// The values of a constant of numbers.
 fn reals(constant: &Constant) -> Option<Vec<f64>> {
     Some(match constant.data_type {
+        DataType::Int32 | DataType::Int64 => integers(constant)?.into_iter().map(|value| value as f64).collect(),
         DataType::Float => numbers(&constant.raw, |bytes| f64::from(f32::from_le_bytes(bytes))),
         DataType::Double => numbers(&constant.raw, f64::from_le_bytes),
         _ => return None,

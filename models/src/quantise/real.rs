@@ -94,7 +94,10 @@ pub(super) enum RealOp {
     },
     Relu {
         input: Tensor,
-        rounding: Rounding,
+    },
+    /// The larger of two tensors, element by element.
+    Larger {
+        inputs: [Tensor; 2],
     },
     /// The same values, few enough bits in the integer graph that differences of them can be requantised exactly.
     Narrow {
@@ -112,14 +115,6 @@ pub(super) enum Fill {
     Value(f64),
     /// Something that is at most every value of the tensor, so that no maximum picks it over one of them.
     Lowest,
-}
-
-/// Whether a ReLU may bring its result to a coarser scale on the way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Rounding {
-    Allowed,
-    /// The result is added to what it was subtracted from, and must cancel exactly.
-    Exact,
 }
 
 impl RealTensor {
@@ -199,6 +194,7 @@ impl RealOp {
         match self {
             Self::Combine { terms, .. } => terms.iter().map(|&(tensor, _)| tensor).collect(),
             Self::Concat { inputs, .. } => inputs.clone(),
+            Self::Larger { inputs } => inputs.to_vec(),
             Self::MatMul { input, .. }
             | Self::Conv { input, .. }
             | Self::MulWeight { input, .. }
@@ -208,7 +204,7 @@ impl RealOp {
             | Self::Transpose { input, .. }
             | Self::Slice { input, .. }
             | Self::Pad { input, .. }
-            | Self::Relu { input, .. }
+            | Self::Relu { input }
             | Self::Narrow { input }
             | Self::Function { input, .. } => vec![*input],
         }

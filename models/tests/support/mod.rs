@@ -3,6 +3,8 @@
 #![allow(dead_code, reason = "each test uses its part of the builder")]
 #![allow(clippy::unwrap_used, reason = "for tests only")]
 
+pub(crate) mod python;
+
 use prost::Message;
 use tract_onnx::pb::attribute_proto::AttributeType;
 use tract_onnx::pb::tensor_shape_proto::{Dimension, dimension};

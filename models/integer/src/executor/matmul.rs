@@ -11,8 +11,10 @@ use crate::check::Bounds;
 const LANES: usize = 16;
 /// Fewest products that are summed in 32 bits before the sum is widened; below it 64 bits are as fast from the start.
 const LEAST_SPAN: usize = 96;
-/// Rows of each factor in one tile.
+/// Rows of the second factor in one tile.
 const TILE: usize = 4;
+/// Rows of the first factor in one tile: all the tile's sums are to fit into registers.
+const ROWS: usize = if cfg!(target_feature = "avx512f") { 4 } else { 2 };
 /// Rows of the first factor that one task takes.
 const BLOCK: usize = 16;
 /// Multiplications below which a product is not worth dividing among threads.
@@ -247,12 +249,12 @@ fn multiply_columns<E: Element, const B: usize>(
 ) {
     let rows = a.rows();
     let mut row = 0;
-    while row + TILE <= rows {
-        let tile: [&[E]; TILE] = std::array::from_fn(|offset| a.row(row + offset));
+    while row + ROWS <= rows {
+        let tile: [&[E]; ROWS] = std::array::from_fn(|offset| a.row(row + offset));
         for (offset, sums) in dot_products(tile, b, span).iter().enumerate() {
             product[(row + offset) * columns + column..][..B].copy_from_slice(sums);
         }
-        row += TILE;
+        row += ROWS;
     }
     while row < rows {
         let [sums] = dot_products([a.row(row)], b, span);

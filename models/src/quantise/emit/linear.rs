@@ -2,6 +2,7 @@
 
 use shardproof_integer::{BOUNDARY_BITS, Conv, Op, TensorId, WeightId, Window};
 
+use super::interval::Interval;
 use super::{Emitter, LINEAR_BITS, Value};
 use crate::quantise::error::QuantiseError;
 use crate::quantise::real::{RealTensor, Tensor};
@@ -47,7 +48,8 @@ impl Emitter<'_> {
         if largest > 1 << LINEAR_BITS {
             return Err(self.range(format!("sums of {depth} products of {bits} bits exceed {LINEAR_BITS} bits")));
         }
-        Ok(self.push(op(value.id, id), value.scale + scale, -largest, largest))
+        let sums = move |interval: Interval| Interval::symmetric((interval.magnitude() << bits) * depth as i128);
+        Ok(self.push(op(value.id, id), value.scale + scale, |of| sums(of(value))))
     }
 
     pub(super) fn add_weight(
@@ -76,7 +78,7 @@ impl Emitter<'_> {
         };
         let largest = 1_i128 << (bits + apart);
         let op = Op::AddWeight { input: value.id, weight: id, multiplier: 1 << apart };
-        Ok(self.push(op, value.scale, value.low - largest, value.high + largest))
+        Ok(self.push(op, value.scale, |of| of(value).plus(Interval::symmetric(largest))))
     }
 
     pub(super) fn window_sum(&mut self, input: Tensor, window: &Window) -> Result<Value, QuantiseError> {
@@ -88,8 +90,8 @@ impl Emitter<'_> {
         if value.magnitude() * count > 1 << LINEAR_BITS {
             return Err(self.range(format!("sums of {count} values exceed {LINEAR_BITS} bits")));
         }
-        let (low, high) = (value.low.min(0) * count, value.high.max(0) * count);
-        Ok(self.push(Op::WindowSum { input: value.id, window: window.clone() }, value.scale, low, high))
+        let op = Op::WindowSum { input: value.id, window: window.clone() };
+        Ok(self.push(op, value.scale, |of| of(value).with(0).times(count)))
     }
 
     /// `constant + sum_t c_t x_t`, first on the tensors as they are, then on narrowed ones if sums grow too wide.
@@ -120,33 +122,28 @@ impl Emitter<'_> {
             scale = scale.max(self.target_scale(result));
         }
         let limit = f64::from(LINEAR_BITS).exp2();
-        let mut sum = (constant * f64::from(scale).exp2()).round();
-        if sum.abs() > limit {
-            return None;
-        }
-        let constant = sum as i64;
-        let (mut low, mut high) = (i128::from(constant), i128::from(constant));
+        let constant = (constant * f64::from(scale).exp2()).round();
         let mut integers = Vec::with_capacity(terms.len());
+        let mut total = constant.abs();
         for (value, (factor, _)) in coefficients {
             let coefficient = (factor * f64::from(scale - value.scale).exp2()).round();
-            sum = coefficient.abs() * value.magnitude() as f64;
-            if sum > limit || coefficient.abs() > limit {
-                return None;
-            }
-            let coefficient = coefficient as i64;
-            let ends = [value.low, value.high].map(|end| end * i128::from(coefficient));
-            (low, high) = (low + ends[0].min(ends[1]), high + ends[0].max(ends[1]));
-            integers.push((value.id, coefficient));
+            total += coefficient.abs() * (value.magnitude() as f64).max(1.0);
+            integers.push((value, coefficient as i64));
         }
-        if low.abs().max(high.abs()) > 1 << LINEAR_BITS {
+        if total > limit {
             return None;
         }
-        if let ([(value, _)], [(_, 1)], 0) = (terms, &integers[..], constant)
+        let constant = constant as i64;
+        if let ([(value, 1)], 0) = (&integers[..], constant)
             && value.scale == scale
         {
             return Some(*value);
         }
-        Some(self.push(Op::Combine { terms: integers, constant }, scale, low, high))
+        let start = Interval { low: constant.into(), high: constant.into() };
+        let terms = integers.iter().map(|&(value, coefficient)| (value.id, coefficient)).collect();
+        Some(self.push(Op::Combine { terms, constant }, scale, |of| {
+            integers.iter().fold(start, |sum, &(value, factor)| sum.plus(of(value).times(factor.into())))
+        }))
     }
 
     /// A factor as it is used, and the least f such that it is an integer over 2^f.

@@ -2,10 +2,14 @@
 
 use shardproof_integer::{BOUNDARY_BITS, MAX_REQUANT_BITS, MAX_TABLE_BITS, Op, Table, TableId};
 
-use super::{Emitter, HEADROOM_BITS, Value, interval_bits, scale_for, shifted};
+use super::interval::Interval;
+use super::{Emitter, HEADROOM_BITS, Value, scale_for};
 use crate::quantise::error::QuantiseError;
 use crate::quantise::functions::Function;
 use crate::quantise::real::Tensor;
+
+/// How far beyond the calibrated range a table goes, best first.
+const HEADROOMS: [f64; 3] = [(1 << HEADROOM_BITS) as f64, 2.0, 1.25];
 
 /// Which integers a table is made for.
 #[derive(Clone, Copy)]
@@ -26,7 +30,7 @@ impl Emitter<'_> {
         result: Tensor,
     ) -> Result<Value, QuantiseError> {
         let value = self.value(input);
-        let domain = self.domain(value, self.magnitudes[input], function);
+        let domain = self.domain(value, [self.magnitudes[input], self.magnitudes[result]], function);
         let entering = if domain.clamped {
             self.clamped(value, self.magnitudes[input], domain)?
         } else {
@@ -35,14 +39,24 @@ impl Emitter<'_> {
         let (table, scale) = self.table(function, domain, self.magnitudes[result])?;
         let values = &self.graph.tables[table.0 as usize].values;
         let (low, high) = values.iter().fold((i32::MAX, i32::MIN), |(low, high), &v| (low.min(v), high.max(v)));
-        Ok(self.push(Op::Table { input: entering.id, table }, scale, low.into(), high.into()))
+        let interval = Interval { low: low.into(), high: high.into() };
+        Ok(self.push(Op::Table { input: entering.id, table }, scale, |_| interval))
     }
 
     /// The domain covers the calibrated range with its headroom, or what is left of it where the function is not level.
-    fn domain(&self, value: Value, magnitude: f64, function: Function) -> Domain {
+    ///
+    /// A function that grows steeply gets less headroom where its values could not have the bits of activations otherwise.
+    fn domain(&self, value: Value, [input, result]: [f64; 2], function: Function) -> Domain {
         let bits = self.precision.table_bits;
-        let possible = value.magnitude() as f64 * f64::from(-value.scale).exp2();
-        let reach = (magnitude * f64::from(1 << HEADROOM_BITS)).min(possible);
+        let possible = value.tight.magnitude() as f64 * f64::from(-value.scale).exp2();
+        let wanted = scale_for(result, self.precision.activation_bits);
+        let holds = |limit: f64| {
+            let end = f64::from(bits - 1).exp2() * f64::from(-scale_for(limit, bits - 1)).exp2();
+            let largest = function.apply(end).abs().max(function.apply(-end).abs());
+            largest.is_finite() && scale_for(largest, BOUNDARY_BITS) >= wanted
+        };
+        let reaches = HEADROOMS.map(|headroom| (input * headroom).min(possible));
+        let reach = reaches.into_iter().find(|&reach| holds(reach)).unwrap_or(reaches[HEADROOMS.len() - 1]);
         let level = function.saturation(f64::from(-(bits as i32)).exp2());
         let (limit, clamped) = match level.filter(|&level| level < reach) {
             Some(level) => (level, true),
@@ -56,8 +70,7 @@ impl Emitter<'_> {
 
     fn within_domain(&mut self, value: Value, domain: Domain) -> Result<Value, QuantiseError> {
         let (shift, bits) = ((value.scale - domain.scale) as u32, domain.bits - 1);
-        let (low, high) = shifted(value, shift);
-        if shift == 0 && interval_bits(low, high) <= bits {
+        if shift == 0 && value.bounds.bits() <= bits {
             return Ok(value);
         }
         let half = f64::from(domain.bits - 1).exp2() * f64::from(-domain.scale).exp2();
@@ -70,23 +83,21 @@ impl Emitter<'_> {
         let half = 1_i128 << (domain.bits - 1);
         let shift = (value.scale - domain.scale) as u32;
         let raised = half << shift;
-        let terms = vec![(value.id, 1)];
-        let (low, high) = (value.low + raised, value.high + raised);
-        let above = self.push(Op::Combine { terms, constant: raised as i64 }, value.scale, low, high);
+        let exactly = |value: i128| Interval { low: value, high: value };
+        let op = Op::Combine { terms: vec![(value.id, 1)], constant: raised as i64 };
+        let above = self.push(op, value.scale, |of| of(value).plus(exactly(raised)));
         let reach = magnitude + half as f64 * f64::from(-domain.scale).exp2();
         let above = self.rescaled(above, reach, domain.scale, MAX_REQUANT_BITS, true)?;
         let mirrored = 2 * half - 1;
-        let (low, high) = (mirrored - above.high, mirrored - above.low);
         let op = Op::Combine { terms: vec![(above.id, -1)], constant: mirrored as i64 };
-        let below = self.push(op, domain.scale, low, high);
-        let bits = interval_bits(below.low, below.high).max(1);
+        let below = self.push(op, domain.scale, |of| exactly(mirrored).plus(of(above).times(-1)));
+        let bits = below.tight.bits().max(1);
         if bits > MAX_REQUANT_BITS {
             return Err(self.range(format!("values of {bits} bits cannot be clamped")));
         }
-        let op = Op::Requant { input: below.id, shift: 0, bits, relu: true };
-        let below = self.push(op, domain.scale, 0, below.high.max(0));
+        let below = self.requantised(below, 0, bits, true);
         let op = Op::Combine { terms: vec![(below.id, -1)], constant: (half - 1) as i64 };
-        Ok(self.push(op, domain.scale, half - 1 - below.high, half - 1))
+        Ok(self.push(op, domain.scale, |of| exactly(half - 1).plus(of(below).times(-1))))
     }
 
     /// The table of `function` and the scale of its values; the same one for the same values.

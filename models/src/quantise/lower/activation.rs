@@ -2,12 +2,15 @@
 
 use super::{Lowered, Lowers};
 use crate::quantise::functions::Function;
-use crate::quantise::real::{RealOp, RealTensor, Rounding, Tensor};
+use crate::quantise::real::{RealOp, RealTensor, Tensor};
+
+/// Largest exponent of a power.
+const MAX_EXPONENT: f64 = 8.0;
 
 impl Lowered<'_, '_> {
-    pub(super) fn relu(&mut self, input: Tensor, rounding: Rounding) -> Tensor {
+    pub(super) fn relu(&mut self, input: Tensor) -> Tensor {
         let shape = self.shape_of(input);
-        self.push(RealOp::Relu { input, rounding }, shape)
+        self.push(RealOp::Relu { input }, shape)
     }
 
     /// Everything that has not been handled: functions of one variable, or an error.
@@ -15,7 +18,7 @@ impl Lowered<'_, '_> {
         match self.node.op_type.as_str() {
             "Relu" => {
                 let input = self.tensor(0)?;
-                Ok(self.relu(input, Rounding::Allowed))
+                Ok(self.relu(input))
             }
             "LeakyRelu" => self.leaky(RealTensor::scalar(self.float_or("alpha", 0.01))),
             "PRelu" => {
@@ -72,8 +75,14 @@ impl Lowered<'_, '_> {
                 Some(other) => return Err(self.unsupported(format!("approximation `{other}`"))),
             },
             "Pow" => match self.constant(1)?.and_then(|exponent| exponent.uniform()) {
-                Some(2.0) => Function::Square,
-                _ => return Err(self.unsupported("only 2 is possible as an exponent")),
+                Some(exponent) if (2.0..=MAX_EXPONENT).contains(&exponent) && exponent.fract() == 0.0 => {
+                    Function::Power { exponent: exponent as u32 }
+                }
+                _ => {
+                    return Err(
+                        self.unsupported(format!("its exponent is not one whole number from 2 to {MAX_EXPONENT}"))
+                    );
+                }
             },
             _ => return Err(self.unsupported("the operator has no counterpart in integers")),
         })
@@ -82,7 +91,7 @@ impl Lowered<'_, '_> {
     /// `slope x` where x is negative: `slope x + (1 - slope) relu(x)`.
     fn leaky(&mut self, slope: RealTensor) -> Lowers<Tensor> {
         let input = self.tensor(0)?;
-        let positive = self.relu(input, Rounding::Allowed);
+        let positive = self.relu(input);
         if let Some(slope) = slope.uniform() {
             return Ok(self.combine(vec![(input, slope), (positive, 1.0 - slope)], 0.0));
         }
@@ -102,9 +111,6 @@ impl Lowered<'_, '_> {
             Ok(given.filter(|limit| limit.abs() < f64::from(f32::MAX)))
         };
         let (low, high) = (limit(1, "min")?, limit(2, "max")?);
-        if low.zip(high).is_some_and(|(low, high)| low > high) {
-            return Err(self.unsupported("its least value exceeds its greatest"));
-        }
         Ok(self.clipped(input, low, high))
     }
 
@@ -113,12 +119,12 @@ impl Lowered<'_, '_> {
         let mut result = input;
         if let Some(low) = low {
             let above = if low == 0.0 { result } else { self.combine(vec![(result, 1.0)], -low) };
-            let above = self.relu(above, Rounding::Allowed);
+            let above = self.relu(above);
             result = if low == 0.0 { above } else { self.combine(vec![(above, 1.0)], low) };
         }
         if let Some(high) = high {
             let below = self.combine(vec![(result, -1.0)], high);
-            let below = self.relu(below, Rounding::Allowed);
+            let below = self.relu(below);
             result = self.combine(vec![(below, -1.0)], high);
         }
         result

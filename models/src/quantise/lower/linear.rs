@@ -3,7 +3,10 @@
 use shardproof_integer::Window;
 
 use super::{Lowered, Lowers, Operand};
-use crate::quantise::real::{RealOp, RealTensor, Rounding, Tensor};
+use crate::quantise::real::{RealOp, RealTensor, Tensor};
+
+/// Most constant matrices of one product.
+const MAX_MATRICES: usize = 256;
 
 impl Lowered<'_, '_> {
     /// `alpha A' B' + beta C`, where one of A and B is constant.
@@ -50,36 +53,51 @@ impl Lowered<'_, '_> {
     pub(super) fn matmul(&mut self) -> Lowers<Tensor> {
         match (self.needed(0)?, self.needed(1)?) {
             (Operand::Tensor(a), Operand::Constant(b)) => {
-                let weight = match self.matrix(b)? {
-                    matrix if matrix.shape.len() == 1 => matrix.with_rank(2),
-                    matrix => matrix.transposed(&[1, 0]),
+                let b = match b.shape.len() {
+                    1 => RealTensor { shape: vec![b.values.len(), 1], values: b.values },
+                    _ => b,
                 };
-                self.times(a, weight)
+                self.times_matrices(a, last_two_swapped(&b))
             }
             (Operand::Constant(a), Operand::Tensor(b)) => {
-                let weight = self.matrix(a)?.with_rank(2);
-                let rank = self.shape_of(b).len();
-                let mut swapped: Vec<usize> = (0..rank).collect();
-                if rank >= 2 {
-                    swapped.swap(rank - 2, rank - 1);
-                }
-                let turned = self.transposed(b, swapped.clone());
-                let product = self.times(turned, weight)?;
-                Ok(self.transposed(product, swapped))
+                let b = match self.shape_of(b)[..] {
+                    [depth] => self.reshaped(b, vec![depth, 1])?,
+                    _ => b,
+                };
+                let turned = self.transposed(b, swapped(self.shape_of(b).len()));
+                let product = self.times_matrices(turned, a.with_rank(2))?;
+                Ok(self.transposed(product, swapped(self.shape_of(product).len())))
             }
             _ => Err(self.unsupported("a product of two computed tensors is no linear operator")),
         }
     }
 
-    /// A constant factor of a matrix product without its batch axes.
-    fn matrix(&self, mut constant: RealTensor) -> Lowers<RealTensor> {
-        while constant.shape.len() > 2 && constant.shape[0] == 1 {
-            constant.shape.remove(0);
+    /// Products with a matrix `[.., N, K]`, or with one for each matrix of the tensor.
+    fn times_matrices(&mut self, input: Tensor, weight: RealTensor) -> Lowers<Tensor> {
+        let rank = weight.shape.len();
+        let (batch, matrix) = (weight.shape[..rank - 2].to_vec(), weight.shape[rank - 2..].to_vec());
+        let count: usize = batch.iter().product();
+        if count == 1 {
+            return self.times(input, RealTensor { shape: matrix, values: weight.values });
         }
-        match constant.shape.len() {
-            1 | 2 => Ok(constant),
-            _ => Err(self.unsupported(format!("a batch of constant matrices, of shape {:?}", constant.shape))),
+        let shape = self.shape_of(input);
+        let outer = &shape[..shape.len().saturating_sub(2)];
+        if outer != batch || count > MAX_MATRICES {
+            let reason = format!("{count} constant matrices {batch:?} for a tensor of shape {shape:?}");
+            return Err(self.unsupported(reason));
         }
+        let stacked = self.reshaped(input, [&[count], &shape[shape.len() - 2..]].concat())?;
+        let size = matrix.iter().product();
+        let mut products = Vec::with_capacity(count);
+        for (index, values) in weight.values.chunks_exact(size).enumerate() {
+            let part = self.sliced_axis(stacked, 0, [index, 1, 1]);
+            products.push(self.times(part, RealTensor { shape: matrix.clone(), values: values.to_vec() })?);
+        }
+        let joined = self.joined(products, 0);
+        let [.., rows, columns] = self.shape_of(joined)[..] else {
+            return Err(self.unsupported("its result is no matrix"));
+        };
+        self.reshaped(joined, [&batch[..], &[rows, columns]].concat())
     }
 
     /// Convolutions of one axis are convolutions of two with a height of 1.
@@ -105,7 +123,7 @@ impl Lowered<'_, '_> {
         }
         let weight = RealTensor { shape: kernel_shape, values };
         let channels = (from[1], weight.shape[0]);
-        if groups == 0 || channels.0 != weight.shape[1] * groups || channels.1 % groups != 0 {
+        if groups == 0 || channels.0 != weight.shape[1] * groups || !channels.1.is_multiple_of(groups) {
             let shape = &weight.shape;
             return Err(self.unsupported(format!("weights {shape:?} in {groups} groups for an input {from:?}")));
         }
@@ -202,7 +220,7 @@ impl Lowered<'_, '_> {
                 None => tensor,
                 Some(other) => {
                     let difference = self.sum_of(vec![(tensor, sign), (other, -sign)])?;
-                    let positive = self.relu(difference, Rounding::Allowed);
+                    let positive = self.relu(difference);
                     self.sum_of(vec![(other, 1.0), (positive, sign)])?
                 }
             });
@@ -212,7 +230,7 @@ impl Lowered<'_, '_> {
             // max(x, c) = c + relu(x - c)
             let difference = self.shifted(result, constant.clone().map(|value| -value))?;
             let difference = if sign > 0.0 { difference } else { self.combine(vec![(difference, -1.0)], 0.0) };
-            let positive = self.relu(difference, Rounding::Allowed);
+            let positive = self.relu(difference);
             let positive = if sign > 0.0 { positive } else { self.combine(vec![(positive, -1.0)], 0.0) };
             result = self.shifted(positive, constant)?;
         }
@@ -241,6 +259,17 @@ impl Lowered<'_, '_> {
         let scaled = self.scaled(input, of_channels(factor))?;
         self.shifted(scaled, of_channels(added))
     }
+}
+
+/// The axes of a tensor with the last two swapped.
+fn swapped(rank: usize) -> Vec<usize> {
+    let mut axes: Vec<usize> = (0..rank).collect();
+    axes.swap(rank - 2, rank - 1);
+    axes
+}
+
+fn last_two_swapped(matrices: &RealTensor) -> RealTensor {
+    matrices.transposed(&swapped(matrices.shape.len()))
 }
 
 /// `[C]` as `[1, C, 1, ..]`.

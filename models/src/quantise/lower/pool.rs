@@ -4,7 +4,7 @@
 use shardproof_integer::Window;
 
 use super::{Lowered, Lowers};
-use crate::quantise::real::{Fill, RealOp, RealTensor, Rounding, Tensor};
+use crate::quantise::real::{Fill, RealOp, RealTensor, Tensor};
 
 /// The windows of one axis.
 #[derive(Clone, Copy, Debug)]
@@ -128,18 +128,16 @@ impl Lowered<'_, '_> {
         let first = self.sliced_axis(input, axis, [0, 1, half]);
         let second = self.sliced_axis(input, axis, [half, 1, half]);
         let larger = self.larger(first, second);
-        if extent % 2 == 0 {
+        if extent.is_multiple_of(2) {
             return larger;
         }
         let rest = self.sliced_axis(input, axis, [extent - 1, 1, 1]);
         self.joined(vec![larger, rest], axis)
     }
 
-    /// `y + relu(x - y)`, exactly.
     fn larger(&mut self, x: Tensor, y: Tensor) -> Tensor {
-        let difference = self.combine(vec![(x, 1.0), (y, -1.0)], 0.0);
-        let positive = self.relu(difference, Rounding::Exact);
-        self.combine(vec![(y, 1.0), (positive, 1.0)], 0.0)
+        let shape = self.shape_of(x);
+        self.push(RealOp::Larger { inputs: [x, y] }, shape)
     }
 
     pub(super) fn average_pool(&mut self) -> Lowers<Tensor> {
