@@ -25,7 +25,9 @@ pub(crate) fn packages() -> &'static Path {
     PACKAGES.get_or_init(|| {
         let requirements = zoo_folder().join("requirements-check.txt");
         let wanted = Digest::of(&fs::read(&requirements).unwrap()).short();
-        let base = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        // Unit tests share this file, and are compiled without such a folder.
+        let base = option_env!("CARGO_TARGET_TMPDIR").expect("cargo gives integration tests a folder");
+        let base = Path::new(base);
         let folder = base.join(format!("onnx-check-{wanted}"));
         if !folder.exists() {
             // Installed beside and then renamed, so that an interrupted installation is never taken for a whole one.
