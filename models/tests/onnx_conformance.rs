@@ -30,7 +30,10 @@ const COMPARED_SAMPLES: usize = 2;
 /// Runs `check_shards.py` and gives the largest error that it reports.
 fn check(arguments: &[&Path]) -> f64 {
     let mut command = Command::new("python3");
-    command.env("PYTHONPATH", packages()).arg(zoo_folder().join("check_shards.py")).args(arguments);
+    command
+        .env("PYTHONPATH", packages(Path::new(env!("CARGO_TARGET_TMPDIR"))))
+        .arg(zoo_folder().join("check_shards.py"))
+        .args(arguments);
     let output = finished(&mut command).unwrap();
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(report["ok"], true, "{report}");

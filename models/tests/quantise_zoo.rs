@@ -51,8 +51,20 @@ fn whole_models_keep_to_the_accuracy_of_their_target() {
 }
 
 #[test]
+fn benchmark_models_are_quantised() {
+    for name in ["mlp784", "cnn264k", "mlp:4,64"] {
+        let (model, samples) = load(name);
+        let quantised =
+            quantise(&model.to_onnx(), &QuantiseOptions::new(CalibrationTarget::Accuracy), &samples).unwrap();
+        let error = QuantisationError::measure(&model.to_onnx(), &quantised, &samples).unwrap();
+        println!("{name}: rmse/range {:.2e}", error.outputs[0].relative());
+        assert!(error.outputs[0].relative() <= ACCURACY, "{name}: {error:?}");
+    }
+}
+
+#[test]
 fn shards_in_sequence_take_the_scales_and_integers_of_the_one_before() {
-    for name in ["mlp", "cnn", "testing"] {
+    for name in ["mlp", "cnn", "mlp2", "testing"] {
         let (model, samples) = load(name);
         let whole = FloatShard::load(&model.to_onnx()).unwrap();
         for shards in 1..=6 {

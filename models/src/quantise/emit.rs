@@ -84,10 +84,10 @@ pub(super) fn emit(
         emitter.values.push(Some(Value { id, scale, bounds, tight: bounds }));
         emitter.graph.inputs.push(Input { name: input.name.clone(), shape: input.shape.clone(), scale });
     }
-    let used = used(real);
+    let uses = real.uses();
     for (index, node) in real.nodes.iter().enumerate() {
         emitter.node = Some(node);
-        let value = if used[real.inputs.len() + index] { Some(emitter.node(node, index)?) } else { None };
+        let value = if uses[real.inputs.len() + index] > 0 { Some(emitter.node(node, index)?) } else { None };
         emitter.values.push(value);
     }
     for &output in &real.outputs {
@@ -96,18 +96,6 @@ pub(super) fn emit(
         emitter.graph.outputs.push(value.id);
     }
     Ok((emitter.graph, Weights(emitter.weights)))
-}
-
-/// Which tensors an output depends on.
-fn used(real: &RealGraph) -> Vec<bool> {
-    let mut used = vec![false; real.inputs.len() + real.nodes.len()];
-    real.outputs.iter().for_each(|&output| used[output] = true);
-    for (index, node) in real.nodes.iter().enumerate().rev() {
-        if used[real.inputs.len() + index] {
-            node.op.inputs().iter().for_each(|&input| used[input] = true);
-        }
-    }
-    used
 }
 
 struct Emitter<'a> {

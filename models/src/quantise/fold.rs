@@ -7,16 +7,28 @@ use super::real::{RealGraph, RealOp, RealTensor, Tensor};
 /// Folds wherever a tensor has no other use. The graph computes the same; nodes that nothing uses any more stay.
 pub(super) fn fold(graph: &mut RealGraph) {
     for index in 0..graph.nodes.len() {
+        let result = graph.inputs.len() + index;
         let uses = graph.uses();
         let foldable = factor_of(graph, index).filter(|(input, factor)| absorbs(graph, &uses, *input, factor));
         if let Some((input, factor)) = foldable {
             absorb(graph, input, &factor);
             graph.nodes[index].op = RealOp::Reshape { input };
         }
+        match graph.nodes[index].op {
+            RealOp::Reshape { input } if graph.shape(input) == graph.shape(result) => replace(graph, result, input),
+            _ => {}
+        }
         if let Some((input, sum)) = merged_sum(graph, &uses, index) {
             graph.nodes[index].op = RealOp::AddWeight { input, weight: sum };
         }
     }
+}
+
+/// Lets everything that reads `tensor` read `other` instead.
+fn replace(graph: &mut RealGraph, tensor: Tensor, other: Tensor) {
+    let first = tensor - graph.inputs.len();
+    let operands = graph.nodes[first..].iter_mut().flat_map(|node| node.op.inputs_mut());
+    operands.chain(&mut graph.outputs).filter(|operand| **operand == tensor).for_each(|operand| *operand = other);
 }
 
 /// What a node multiplies its input by, at the input's rank.

@@ -7,7 +7,7 @@ mod shape;
 
 use std::collections::HashMap;
 
-use shardproof_integer::Window;
+use shardproof_integer::{MAX_ELEMENTS, MAX_RANK, Window};
 
 use super::error::QuantiseError;
 use super::real::{RealGraph, RealInput, RealNode, RealOp, RealTensor, Tensor};
@@ -55,6 +55,7 @@ type Lowers<T> = Result<T, QuantiseError>;
 
 impl<'a> Lowered<'_, 'a> {
     fn lower(mut self) -> Lowers<()> {
+        self.check_outputs()?;
         let result = match self.node.op_type.as_str() {
             "Split" => return self.split(),
             "Gemm" => self.gemm(),
@@ -67,7 +68,7 @@ impl<'a> Lowered<'_, 'a> {
             "MaxPool" | "GlobalMaxPool" => self.max_pool(),
             "AveragePool" => self.average_pool(),
             "GlobalAveragePool" | "ReduceMean" | "ReduceSum" => self.reduce(),
-            "Identity" | "Dropout" | "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" => self.reshape(),
+            "Identity" | "Dropout" | "Cast" | "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" => self.reshape(),
             "Transpose" => self.transpose(),
             "Concat" => self.concat(),
             "Slice" => self.slice(),
@@ -75,6 +76,25 @@ impl<'a> Lowered<'_, 'a> {
             _ => self.activation(),
         }?;
         self.define(0, result)
+    }
+
+    /// What the rest relies on: a first output, floats, and sizes that integer graphs can have.
+    fn check_outputs(&self) -> Lowers<()> {
+        if self.node.output.first().is_none_or(String::is_empty) {
+            return Err(self.unsupported("its first output is left out"));
+        }
+        let tensors = self.node.output.iter().chain(&self.node.input).filter(|name| !name.is_empty());
+        for (name, fact) in tensors.filter_map(|name| Some((name, self.lowering.graph.facts.get(name)?))) {
+            if fact.data_type != DataType::Float {
+                return Err(self.unsupported(format!("tensor `{name}` is of type {}", fact.data_type.as_str_name())));
+            }
+            if !(1..=MAX_ELEMENTS as u64).contains(&fact.elements()) || fact.shape.len() > MAX_RANK {
+                return Err(
+                    self.unsupported(format!("tensor `{name}` of shape {:?} is too large or empty", fact.shape))
+                );
+            }
+        }
+        Ok(())
     }
 
     /// Names `tensor` as the node's output `index`.

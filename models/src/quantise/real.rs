@@ -141,7 +141,10 @@ impl RealTensor {
     }
 
     /// Axis `a` of the result is axis `axes[a]` of this tensor.
-    pub(super) fn transposed(&self, axes: &[usize]) -> Self {
+    pub(super) fn transposed(self, axes: &[usize]) -> Self {
+        if axes.iter().copied().eq(0..axes.len()) {
+            return self;
+        }
         let own = strides(&self.shape);
         let shape: Vec<usize> = axes.iter().map(|&axis| self.shape[axis]).collect();
         let turned: Vec<usize> = axes.iter().map(|&axis| own[axis]).collect();
@@ -177,13 +180,15 @@ impl RealGraph {
         tensor.checked_sub(self.inputs.len())
     }
 
-    /// How many nodes and outputs read each tensor.
+    /// How many outputs, and nodes that an output depends on, read each tensor.
     pub(super) fn uses(&self) -> Vec<usize> {
         let mut uses = vec![0; self.inputs.len() + self.nodes.len()];
-        for node in &self.nodes {
-            node.op.inputs().iter().for_each(|&tensor| uses[tensor] += 1);
-        }
         self.outputs.iter().for_each(|&tensor| uses[tensor] += 1);
+        for (index, node) in self.nodes.iter().enumerate().rev() {
+            if uses[self.inputs.len() + index] > 0 {
+                node.op.inputs().iter().for_each(|&tensor| uses[tensor] += 1);
+            }
+        }
         uses
     }
 }
@@ -207,6 +212,29 @@ impl RealOp {
             | Self::Relu { input }
             | Self::Narrow { input }
             | Self::Function { input, .. } => vec![*input],
+        }
+    }
+}
+
+impl RealOp {
+    /// The tensors that it reads, to be replaced.
+    pub(super) fn inputs_mut(&mut self) -> Vec<&mut Tensor> {
+        match self {
+            Self::Combine { terms, .. } => terms.iter_mut().map(|(tensor, _)| tensor).collect(),
+            Self::Concat { inputs, .. } => inputs.iter_mut().collect(),
+            Self::Larger { inputs } => inputs.iter_mut().collect(),
+            Self::MatMul { input, .. }
+            | Self::Conv { input, .. }
+            | Self::MulWeight { input, .. }
+            | Self::AddWeight { input, .. }
+            | Self::WindowSum { input, .. }
+            | Self::Reshape { input }
+            | Self::Transpose { input, .. }
+            | Self::Slice { input, .. }
+            | Self::Pad { input, .. }
+            | Self::Relu { input }
+            | Self::Narrow { input }
+            | Self::Function { input, .. } => vec![input],
         }
     }
 }

@@ -19,15 +19,12 @@ pub(crate) fn finished(command: &mut Command) -> Result<Output, String> {
     Err(format!("{command:?}: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr)))
 }
 
-/// The folder with the Python packages of `zoo/requirements-check.txt`, installed on first use.
-pub(crate) fn packages() -> &'static Path {
+/// The folder with the Python packages of `zoo/requirements-check.txt`, installed under `base` on first use.
+pub(crate) fn packages(base: &Path) -> &'static Path {
     static PACKAGES: OnceLock<PathBuf> = OnceLock::new();
     PACKAGES.get_or_init(|| {
         let requirements = zoo_folder().join("requirements-check.txt");
         let wanted = Digest::of(&fs::read(&requirements).unwrap()).short();
-        // Unit tests share this file, and are compiled without such a folder.
-        let base = option_env!("CARGO_TARGET_TMPDIR").expect("cargo gives integration tests a folder");
-        let base = Path::new(base);
         let folder = base.join(format!("onnx-check-{wanted}"));
         if !folder.exists() {
             // Installed beside and then renamed, so that an interrupted installation is never taken for a whole one.

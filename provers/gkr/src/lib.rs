@@ -7,6 +7,8 @@
 //! Use it through [`ProvingKey::new`], [`ProvingKey::prove`] and [`verify`]; [`shardproof_integer`] makes the graph and the
 //! trace. Without the feature `prover` the verifier is built alone.
 
+#[cfg(all(test, feature = "prover"))]
+mod adversary;
 mod channel;
 mod claims;
 mod error;

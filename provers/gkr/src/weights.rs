@@ -1,14 +1,16 @@
 //! Where the weights lie in the one vector that is committed to.
 //!
-//! A weight is a matrix of its first axis by all others. Rows are padded to a power of two and packed without gaps, so that
+//! A weight is a matrix of its first axis by all others, or of one column where claims on it are not products of a vector
+//! over rows and one over columns: in grouped convolutions. Rows are padded to a power of two and packed without gaps, so that
 //! a claim that is a product of a vector over rows and one over columns is evaluated anywhere in time linear in both. Each
 //! weight is stored as it is or transposed, whichever is smaller; weights with longer rows come first, so that every row is
 //! aligned to its own length.
 
-use shardproof_integer::{CheckedGraph, WeightId};
+use shardproof_integer::{CheckedGraph, Op, WeightId};
 
 use crate::claims::WeightClaim;
 use crate::field::Ext;
+use crate::functional::Term;
 use crate::mle::{bits_for, dot, eq_prefix, eq_range};
 use crate::pcs;
 
@@ -55,9 +57,13 @@ impl Place {
 impl WeightLayout {
     /// The layout for a graph's weights.
     pub(crate) fn new(graph: &CheckedGraph) -> Self {
-        let matrices = graph.graph().weights.iter().map(|weight| {
-            let rows = weight.shape.first().copied().unwrap_or(1);
-            [rows, weight.shape.iter().skip(1).product()]
+        let grouped = |id: usize| {
+            let weight_of = |op: &Op| matches!(op, Op::Conv(conv) if conv.groups > 1 && conv.weight.0 as usize == id);
+            graph.graph().nodes.iter().any(|node| weight_of(&node.op))
+        };
+        let matrices = graph.graph().weights.iter().enumerate().map(|(id, weight)| {
+            let rows = if grouped(id) { weight.shape.len() } else { 1 };
+            [weight.shape.iter().take(rows).product(), weight.shape.iter().skip(rows).product()]
         });
         let mut places: Vec<Place> = matrices.map(Place::new).collect();
         let mut order: Vec<usize> = (0..places.len()).collect();
@@ -68,6 +74,11 @@ impl WeightLayout {
             next += places[index].cells();
         }
         Self { places, variables: bits_for(next).max(pcs::MIN_VARS) }
+    }
+
+    /// Cells in use.
+    pub(crate) fn cells(&self) -> usize {
+        self.places.iter().map(|place| place.offset + place.cells()).max().unwrap_or(0)
     }
 
     /// The place of a weight.
@@ -84,13 +95,10 @@ impl WeightLayout {
         let column_weights = eq_prefix(low, columns);
         let (first, second) =
             if place.transposed { (&column_weights, &row_weights) } else { (&row_weights, &column_weights) };
-        let at = |term: &crate::functional::Term| match term.per_axis(&place.matrix) {
-            Some(factors) => dot(&factors[0], first) * dot(&factors[1], second),
-            None => {
-                let dense = term.dense();
-                let rows = dense.chunks_exact(place.matrix[1]);
-                rows.zip(first).map(|(row, &weight)| weight * dot(row, second)).sum()
-            }
+        let at = |term: &Term| {
+            let factors =
+                term.per_axis(&place.matrix).expect("claims on weights have a factor for rows and one for columns");
+            dot(&factors[0], first) * dot(&factors[1], second)
         };
         claim.functional.terms.iter().map(at).sum()
     }

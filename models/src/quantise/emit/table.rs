@@ -62,7 +62,11 @@ impl Emitter<'_> {
             Some(level) => (level, true),
             None => (reach, false),
         };
-        let scale = scale_for(limit, bits - 1).min(value.scale);
+        let mut scale = scale_for(limit, bits - 1).min(value.scale);
+        if clamped {
+            // What is far beyond the domain must still be held until it is clamped.
+            scale = scale.min(scale_for(input + limit, MAX_REQUANT_BITS - HEADROOM_BITS));
+        }
         // A coarse input needs no fine table.
         let needed = (limit * f64::from(scale).exp2()).max(1.0).log2().ceil() as u32 + 1;
         Domain { bits: needed.clamp(2, MAX_TABLE_BITS), scale, clamped }

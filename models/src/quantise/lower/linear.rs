@@ -12,18 +12,25 @@ impl Lowered<'_, '_> {
     /// `alpha A' B' + beta C`, where one of A and B is constant.
     pub(super) fn gemm(&mut self) -> Lowers<Tensor> {
         let alpha = self.float_or("alpha", 1.0);
-        let turned = |flag: i64| if flag == 0 { vec![0, 1] } else { vec![1, 0] };
-        let (turn_a, turn_b) = (turned(self.int_or("transA", 0)), turned(self.int_or("transB", 0)));
-        let product = match (self.needed(0)?, self.needed(1)?) {
+        let turned = |flag: bool| if flag { vec![1, 0] } else { vec![0, 1] };
+        let (turn_a, turn_b) = (self.int_or("transA", 0) != 0, self.int_or("transB", 0) != 0);
+        let factors = (self.needed(0)?, self.needed(1)?);
+        let rank = |factor: &Operand| match factor {
+            Operand::Tensor(tensor) => self.lowering.real.shape(*tensor).len(),
+            Operand::Constant(constant) => constant.shape.len(),
+        };
+        if (rank(&factors.0), rank(&factors.1)) != (2, 2) {
+            return Err(self.unsupported("its factors are no matrices"));
+        }
+        let product = match factors {
             (Operand::Tensor(a), Operand::Constant(b)) => {
-                let a = self.transposed(a, turn_a);
-                self.times(a, b.transposed(&turn_b).transposed(&[1, 0]).map(|value| alpha * value))?
+                let a = self.transposed(a, turned(turn_a));
+                self.times(a, b.transposed(&turned(!turn_b)).map(|value| alpha * value))?
             }
             (Operand::Constant(a), Operand::Tensor(b)) => {
                 // The transpose of the product is B'^T times A'^T.
-                let b = self.transposed(b, turn_b);
-                let b = self.transposed(b, vec![1, 0]);
-                let product = self.times(b, a.transposed(&turn_a).map(|value| alpha * value))?;
+                let b = self.transposed(b, turned(!turn_b));
+                let product = self.times(b, a.transposed(&turned(turn_a)).map(|value| alpha * value))?;
                 self.transposed(product, vec![1, 0])
             }
             _ => return Err(self.unsupported("a product of two computed tensors is no linear operator")),
@@ -54,13 +61,15 @@ impl Lowered<'_, '_> {
         match (self.needed(0)?, self.needed(1)?) {
             (Operand::Tensor(a), Operand::Constant(b)) => {
                 let b = match b.shape.len() {
+                    0 => return Err(self.unsupported("a factor without axes")),
                     1 => RealTensor { shape: vec![b.values.len(), 1], values: b.values },
                     _ => b,
                 };
-                self.times_matrices(a, last_two_swapped(&b))
+                self.times_matrices(a, last_two_swapped(b))
             }
             (Operand::Constant(a), Operand::Tensor(b)) => {
                 let b = match self.shape_of(b)[..] {
+                    [] => return Err(self.unsupported("a factor without axes")),
                     [depth] => self.reshaped(b, vec![depth, 1])?,
                     _ => b,
                 };
@@ -268,8 +277,9 @@ fn swapped(rank: usize) -> Vec<usize> {
     axes
 }
 
-fn last_two_swapped(matrices: &RealTensor) -> RealTensor {
-    matrices.transposed(&swapped(matrices.shape.len()))
+fn last_two_swapped(matrices: RealTensor) -> RealTensor {
+    let axes = swapped(matrices.shape.len());
+    matrices.transposed(&axes)
 }
 
 /// `[C]` as `[1, C, 1, ..]`.

@@ -63,24 +63,35 @@ impl Lowered<'_, '_> {
             after: pads[axis + spatial],
             windows: output[axis + 2],
         };
-        Ok((0..spatial).map(axis).collect())
+        let axes: Vec<Axis> = (0..spatial).map(axis).collect();
+        if axes.iter().any(|axis| axis.counts(false).contains(&0.0)) {
+            return Err(self.unsupported("a window that covers padding alone"));
+        }
+        Ok(axes)
     }
 
     /// MaxPool and GlobalMaxPool.
     pub(super) fn max_pool(&mut self) -> Lowers<Tensor> {
-        let input = self.tensor(0)?;
+        let mut input = self.tensor(0)?;
         let shape = self.shape_of(input);
+        if self.node.output.len() > 1 {
+            return Err(self.unsupported("indices of maxima"));
+        }
+        if self.only_relu_follows() {
+            // The two commute, and a ReLU before the maximum is part of the requantisation that the maximum needs.
+            input = self.relu(input);
+        }
         let narrow = self.push(RealOp::Narrow { input }, shape.clone());
         if self.node.op_type == "GlobalMaxPool" {
-            let rest = shape[2..].iter().product();
+            let rest = shape.iter().skip(2).product();
+            if shape.len() < 2 {
+                return Err(self.unsupported(format!("an input of {} axes", shape.len())));
+            }
             let mut flat = self.reshaped(narrow, vec![shape[0], shape[1], rest])?;
             while self.shape_of(flat)[2] > 1 {
                 flat = self.halved(flat, 2);
             }
             return Ok(flat);
-        }
-        if self.int_or("storage_order", 0) != 0 && self.node.output.len() > 1 {
-            return Err(self.unsupported("indices of maxima"));
         }
         let axes = self.axes(&shape)?;
         let pad = |pick: fn(&Axis) -> usize| [0, 0].into_iter().chain(axes.iter().map(pick)).collect::<Vec<_>>();
@@ -97,6 +108,13 @@ impl Lowered<'_, '_> {
             result = self.largest_of_windows(result, index + 2, axis);
         }
         Ok(result)
+    }
+
+    /// Whether every use of the result is a ReLU.
+    fn only_relu_follows(&self) -> bool {
+        let (graph, result) = (self.lowering.graph, &self.node.output[0]);
+        let mut readers = graph.nodes.iter().filter(|node| node.input.contains(result));
+        !graph.outputs.contains(result) && readers.all(|node| node.op_type == "Relu")
     }
 
     /// Maxima over the windows of one axis of a padded tensor.
@@ -153,9 +171,6 @@ impl Lowered<'_, '_> {
                 extents[index + 2] = counts.len();
                 all.zip(&RealTensor { shape: extents, values: counts }, |a, b| a * b)
             });
-        if divisors.values.contains(&0.0) {
-            return Err(self.unsupported("a window that covers padding alone"));
-        }
         self.scaled(sums, divisors.map(|count| 1.0 / count))
     }
 

@@ -40,6 +40,15 @@ impl Lowered<'_, '_> {
                     (start, gap) = (start + extent, 0);
                 }
                 Operand::Constant(RealTensor { shape: own, values }) => {
+                    let others = |shape: &[usize]| {
+                        shape.iter().enumerate().filter(|(a, _)| *a != axis).map(|(_, &d)| d).collect()
+                    };
+                    let (mine, expected): (Vec<usize>, Vec<usize>) = (others(&own), others(&shape));
+                    if own.len() != shape.len() || mine != expected {
+                        return Err(
+                            self.unsupported(format!("a constant of shape {own:?} in a result of shape {shape:?}"))
+                        );
+                    }
                     let length = own[axis] * inner;
                     for (outer, chunk) in values.chunks_exact(length.max(1)).enumerate() {
                         let at = outer * row + start * inner;

@@ -11,51 +11,92 @@ const DEGREE: usize = <Ext as BasedVectorSpace<Base>>::DIMENSION;
 const HALF: u32 = 32;
 
 /// `sum_n challenges[n] values[n, k]` for every k; every value has a magnitude of at most `2^bits`.
-///
-/// Values are made non-negative and multiplied by the upper and lower halves of the challenges' coefficients in 64 bits
-/// without reduction, which vector units do eight at a time; one reduction follows for each k.
 pub(super) fn fold_rows(values: &[i32], bits: u32, challenges: &[Ext]) -> Vec<Ext> {
     let columns = values.len() / challenges.len();
-    // A shifted value has at most bits + 1 bits, and 2^bits itself is reached: so many products fit in 64 bits.
-    let rows_per_sum = 1usize << (63 - HALF).saturating_sub(bits + 1).min(20);
-    let rows_per_task = challenges.len().div_ceil(rayon::current_num_threads()).clamp(1, rows_per_sum);
+    let rows_per_task = challenges.len().div_ceil(rayon::current_num_threads()).clamp(1, terms_per_sum(bits));
     let tasks = values.par_chunks(rows_per_task * columns).zip(challenges.par_chunks(rows_per_task));
-    let mut folded = tasks.map(|(values, challenges)| fold_task(values, bits, challenges, columns)).reduce(
-        || vec![Ext::ZERO; columns],
-        |mut a, b| {
-            a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
-            a
-        },
-    );
-    // Every value was shifted by 2^bits.
-    let shift = challenges.iter().copied().sum::<Ext>() * Base::from_u64(1 << bits);
+    let add = |mut a: Vec<Ext>, b: Vec<Ext>| {
+        a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
+        a
+    };
+    let tasks = tasks.map(|(values, challenges)| fold_row_chunk(values, bits, challenges, columns));
+    let mut folded = tasks.reduce(|| vec![Ext::ZERO; columns], add);
+    let shift = total_shift(bits, challenges);
     folded.iter_mut().for_each(|value| *value -= shift);
     folded
 }
 
-/// The sums over few enough rows, of values plus `2^bits`.
-fn fold_task(values: &[i32], bits: u32, challenges: &[Ext], columns: usize) -> Vec<Ext> {
-    let shift = 1u32 << bits;
-    let mut halves: Vec<Vec<u64>> = vec![vec![0; columns]; 2 * DEGREE];
-    for (row, challenge) in values.chunks_exact(columns).zip(challenges) {
-        let coefficients: &[Base] = challenge.as_basis_coefficients_slice();
-        for (pair, coefficient) in halves.chunks_exact_mut(2).zip(coefficients) {
-            let coefficient = coefficient.as_canonical_u64();
-            let (low, high) = (u64::from(coefficient as u32), coefficient >> HALF);
-            let [lows, highs] = pair else { unreachable!("chunks of two") };
-            for ((low_sum, high_sum), &value) in lows.iter_mut().zip(highs.iter_mut()).zip(row) {
-                let value = u64::from((value as u32).wrapping_add(shift));
-                *low_sum += value * low;
-                *high_sum += value * high;
-            }
+/// `sum_k challenges[k] values[n, k]` for every n; every value has a magnitude of at most `2^bits`.
+pub(super) fn fold_columns(values: &[i32], bits: u32, challenges: &[Ext]) -> Vec<Ext> {
+    let halves = halves_of(challenges);
+    let shift = total_shift(bits, challenges);
+    let rows_per_task = (PARALLEL / challenges.len()).max(1);
+    let row = |row: &[i32]| fold_row(row, bits, &halves) - shift;
+    values.par_chunks_exact(challenges.len()).with_min_len(rows_per_task).map(row).collect()
+}
+
+/// Values per task below which handing out work costs more than it saves.
+const PARALLEL: usize = 1 << 14;
+
+/// So many products of a shifted value and half a coefficient fit in 64 bits: a shifted value is at most `2^(bits+1)`.
+fn terms_per_sum(bits: u32) -> usize {
+    1 << (63 - HALF).saturating_sub(bits + 1).min(20)
+}
+
+/// What the shift of all values by `2^bits` adds to a fold.
+fn total_shift(bits: u32, challenges: &[Ext]) -> Ext {
+    challenges.iter().copied().sum::<Ext>() * Base::from_u64(1 << bits)
+}
+
+/// A value plus `2^bits`, which is not negative and has 32 bits.
+fn shifted(value: i32, shift: u32) -> u64 {
+    u64::from((value as u32).wrapping_add(shift))
+}
+
+/// Lower and upper halves of each coefficient of the challenges, `[2 DEGREE][challenges]`.
+fn halves_of(challenges: &[Ext]) -> [Vec<u32>; 2 * DEGREE] {
+    std::array::from_fn(|half| {
+        let coefficients = challenges.iter().map(|challenge| {
+            let coefficients: &[Base] = challenge.as_basis_coefficients_slice();
+            coefficients[half / 2].as_canonical_u64()
+        });
+        coefficients
+            .map(|coefficient| if half % 2 == 0 { coefficient as u32 } else { (coefficient >> HALF) as u32 })
+            .collect()
+    })
+}
+
+/// The element whose coefficients have the given sums of lower and upper halves.
+fn assemble(halves: [u64; 2 * DEGREE]) -> Ext {
+    Ext::from_basis_coefficients_fn(|d| {
+        Base::from_u64(halves[2 * d]) + Base::from_u64(halves[2 * d + 1]) * Base::from_u64(1 << HALF)
+    })
+}
+
+/// The fold of rows few enough for one sum, of values plus `2^bits`.
+fn fold_row_chunk(values: &[i32], bits: u32, challenges: &[Ext], columns: usize) -> Vec<Ext> {
+    let halves = halves_of(challenges);
+    let mut sums: [Vec<u64>; 2 * DEGREE] = std::array::from_fn(|_| vec![0; columns]);
+    for (n, row) in values.chunks_exact(columns).enumerate() {
+        for (sums, halves) in sums.iter_mut().zip(&halves) {
+            let half = u64::from(halves[n]);
+            sums.iter_mut().zip(row).for_each(|(sum, &value)| *sum += shifted(value, 1 << bits) * half);
         }
     }
-    let column = |k: usize| {
-        Ext::from_basis_coefficients_fn(|d| {
-            Base::from_u64(halves[2 * d][k]) + Base::from_u64(halves[2 * d + 1][k]) * Base::from_u64(1 << HALF)
-        })
-    };
-    (0..columns).map(column).collect()
+    (0..columns).map(|k| assemble(std::array::from_fn(|half| sums[half][k]))).collect()
+}
+
+/// The fold of one row of values plus `2^bits`.
+fn fold_row(row: &[i32], bits: u32, halves: &[Vec<u32>; 2 * DEGREE]) -> Ext {
+    let mut folded = Ext::ZERO;
+    let length = terms_per_sum(bits);
+    for (chunk, values) in row.chunks(length).enumerate() {
+        folded += assemble(std::array::from_fn(|half| {
+            let halves = &halves[half][chunk * length..];
+            values.iter().zip(halves).map(|(&value, &half)| shifted(value, 1 << bits) * u64::from(half)).sum()
+        }));
+    }
+    folded
 }
 
 #[cfg(test)]
@@ -73,6 +114,10 @@ mod tests {
                 .map(|k| (0..100).map(|n| challenges[n] * Base::from_i64(values[3 * n + k].into())).sum())
                 .collect();
             assert_eq!(fold_rows(&values, bits, &challenges), expected, "{bits} bits");
+            let expected: Vec<Ext> = (0..3)
+                .map(|n| (0..100).map(|k| challenges[k] * Base::from_i64(values[100 * n + k].into())).sum())
+                .collect();
+            assert_eq!(fold_columns(&values, bits, &challenges), expected, "{bits} bits");
         }
     }
 }

@@ -42,14 +42,11 @@ impl Prover<'_> {
     fn rectify(&mut self, node: usize, claims: Vec<Claim>, columns: &Requant<'_>) {
         let extents = extents(self.graph, self.graph.graph().result(node), self.layout.runs);
         let combined = combine(claims, self.sender.challenge());
-        let accumulators = self.trace.tensor(columns.input);
-        let sign = |accumulator: i64| Ext::from(Base::from_u64(columns.split(accumulator).2));
-        let high = |accumulator: i64| Ext::from(Base::from_u64(columns.split(accumulator).1));
-        let coefficients = combined.functional.dense();
+        let elements = extents.iter().product();
         let tables = [
-            pad(&coefficients, &extents, |value| value),
-            pad(accumulators, &extents, sign),
-            pad(accumulators, &extents, high),
+            pad(&combined.functional.dense(), &extents, |value| value),
+            pad(&self.column(columns.sign.as_slice(), elements), &extents, Ext::from),
+            pad(&self.column(columns.high, elements), &extents, Ext::from),
         ];
         let (reduced, [_, sign, high]) = prove_triple(&mut self.sender, combined.value, tables);
         self.sender.send(&[sign, high]);
@@ -64,7 +61,7 @@ impl Prover<'_> {
             self.witness_claims.push(digits_claim(columns.high, claim.functional, value));
         }
         let at = evaluation(&extents, &self.sender.challenges(variables(&extents)));
-        let high = self.digits(columns, &at, |(_, high, _)| high);
+        let high = at.apply(&self.column(columns.high, extents.iter().product()));
         self.sender.send(&[high]);
         self.accumulator(columns, &extents, at, Ext::ZERO, high);
     }
@@ -73,7 +70,7 @@ impl Prover<'_> {
         let low = if columns.low.is_empty() {
             Ext::ZERO
         } else {
-            let low = self.digits(columns, &at, |(low, _, _)| low);
+            let low = at.apply(&self.column(columns.low, extents.iter().product()));
             self.sender.send(&[low]);
             self.witness_claims.push(digits_claim(columns.low, at.clone(), low));
             low
@@ -86,11 +83,15 @@ impl Prover<'_> {
         self.add_claim(columns.input, at, columns.accumulator(low, high, sign, ones));
     }
 
-    /// The value of one part of the accumulators under a functional.
-    fn digits(&self, columns: &Requant<'_>, at: &Functional, part: impl Fn((u64, u64, u64)) -> u64) -> Ext {
-        let accumulators = self.trace.tensor(columns.input).iter();
-        let parts: Vec<Base> = accumulators.map(|&value| Base::from_u64(part(columns.split(value)))).collect();
-        at.apply(&parts)
+    /// The numbers that columns of digits write, as they stand in the committed witness.
+    fn column(&self, digits: &[Digit], elements: usize) -> Vec<Base> {
+        let mut numbers = vec![Base::ZERO; elements];
+        for digit in digits {
+            let weight = Base::from_u64(1 << digit.position);
+            let cells = &self.witness[digit.offset..digit.offset + elements];
+            numbers.iter_mut().zip(cells).for_each(|(number, &cell)| *number += weight * cell);
+        }
+        numbers
     }
 
     fn table(&mut self, op: &Op, claims: Vec<Claim>, argument: usize, result: usize) {
@@ -102,7 +103,7 @@ impl Prover<'_> {
         }
         let extents = extents(self.graph, input, self.layout.runs);
         let at = evaluation(&extents, &self.sender.challenges(variables(&extents)));
-        let value = at.apply(&super::tables::to_base(self.trace.tensor(input)));
+        let value = at.apply(&self.witness[argument..argument + extents.iter().product::<usize>()]);
         self.sender.send(&[value]);
         self.witness_claims.push(WitnessClaim { functional: at.clone(), columns: vec![(argument, Ext::ONE)], value });
         self.add_claim(input, at, value);

@@ -1,11 +1,10 @@
 //! The end of a proof: all claims on one commitment become one, which is opened.
 
 use p3_field::PrimeCharacteristicRing;
-use rayon::prelude::*;
 use shardproof_integer::{CheckedGraph, WeightId, Weights};
 
-use super::Prover;
-use crate::claims::{WeightClaim, WitnessClaim};
+use super::{Prover, weights};
+use crate::claims::WitnessClaim;
 use crate::field::{Base, Ext};
 use crate::layout::Layout;
 use crate::lookup::LookupClaims;
@@ -40,20 +39,16 @@ impl Prover<'_> {
     /// When a commitment has no parameters, which making it would have shown.
     pub(super) fn finish(
         mut self,
-        weights: Option<&pcs::Committed>,
+        committed_weights: Option<&pcs::Committed>,
         lookups: Option<LookupClaims>,
         witness: &pcs::Committed,
         timings: &mut Timings,
     ) -> Result<(Vec<Ext>, Vec<Opening>), PcsError> {
         let mut due = Vec::new();
-        if let Some(committed) = weights {
+        if let Some(committed) = committed_weights {
             let claims = std::mem::take(&mut self.weight_claims);
-            let values = claims.iter().map(|claim| claim.value).collect();
-            let layout = WeightLayout::new(self.graph);
-            let add = |powers: Vec<Ext>, target: &mut [Ext]| {
-                claims.iter().zip(powers).for_each(|(claim, power)| add_weight(&layout, claim, power, target));
-            };
-            let point = timings.time("batch", "weights", || self.batch(committed, values, add));
+            let point = timings
+                .time("batch", "weights", || weights::batch(&mut self.sender, self.graph, self.weights, &claims));
             due.push(("weights", committed, point));
         }
         if let Some(lookups) = lookups {
@@ -99,32 +94,6 @@ impl Prover<'_> {
         let (reduced, [value, _]) = prove_product_of_base(&mut self.sender, claim, committed.values(), coefficients);
         self.sender.send(&[value]);
         reduced.point
-    }
-}
-
-/// Adds `power` times a claim's coefficients.
-fn add_weight(layout: &WeightLayout, claim: &WeightClaim, power: Ext, target: &mut [Ext]) {
-    let place = layout.place(claim.weight);
-    let [rows, columns] = place.stored();
-    let stride = 1 << place.stride_bits;
-    let target = &mut target[place.offset..place.offset + rows * stride];
-    for term in &claim.functional.terms {
-        if let Some(factors) = term.per_axis(&place.matrix) {
-            let (row_factor, column_factor) =
-                if place.transposed { (&factors[1], &factors[0]) } else { (&factors[0], &factors[1]) };
-            let lines =
-                target.par_chunks_mut(stride).with_min_len((1usize << 12).div_ceil(stride)).zip(&row_factor[..]);
-            lines.for_each(|(line, &row)| {
-                let row = row * power;
-                line.iter_mut().zip(&column_factor[..columns]).for_each(|(cell, &column)| *cell += row * column);
-            });
-        } else {
-            for (i, value) in term.dense().into_iter().enumerate() {
-                let (row, column) = (i / place.matrix[1], i % place.matrix[1]);
-                let (row, column) = if place.transposed { (column, row) } else { (row, column) };
-                target[row * stride + column] += power * value;
-            }
-        }
     }
 }
 

@@ -8,7 +8,7 @@ use crate::layout::{Columns, Digit, Layout, TableKind};
 use crate::requant::Requant;
 
 /// The committed vector of `trace`, padded with zeros.
-pub(super) fn stack(graph: &CheckedGraph, layout: &Layout, trace: &Trace) -> Vec<Base> {
+pub(crate) fn stack(graph: &CheckedGraph, layout: &Layout, trace: &Trace) -> Vec<Base> {
     let mut cells = vec![0u64; layout.leaves()];
     let mut stack = vec![Base::ZERO; 1 << layout.variables];
     for (node, columns) in graph.graph().nodes.iter().zip(&layout.nodes) {

@@ -85,7 +85,8 @@ pub(crate) fn prove_triple(sender: &mut Sender<'_>, claim: Ext, mut tables: [Vec
     (reduced, ends)
 }
 
-fn round(sender: &mut Sender<'_>, reduced: &mut Reduced, at_zero: Ext, leading: Ext) -> Ext {
+/// Sends a round of a product of two and binds the variable.
+pub(crate) fn round(sender: &mut Sender<'_>, reduced: &mut Reduced, at_zero: Ext, leading: Ext) -> Ext {
     sender.send(&[at_zero, leading]);
     let x = sender.challenge();
     reduced.value = super::quadratic(at_zero, reduced.value - at_zero, leading, x);
@@ -139,4 +140,24 @@ pub(crate) fn fold_eq(table: &mut Vec<Ext>) {
     let (low, high) = table.split_at_mut(half);
     low.iter_mut().zip(&*high).for_each(|(low, &high)| *low += high);
     table.truncate(half);
+}
+
+/// The round polynomial of a product when the least significant variable is bound: `h(0)` and the leading coefficient. An
+/// odd last entry stands before a zero.
+pub(crate) fn low_pairs(f: &[Ext], g: &[Ext]) -> [Ext; 2] {
+    let at = |table: &[Ext], i: usize| table.get(i).copied().unwrap_or(Ext::ZERO);
+    sum_pairs(f.len().div_ceil(2), |i| {
+        let (f0, g0) = (f[2 * i], g[2 * i]);
+        [f0 * g0, (at(f, 2 * i + 1) - f0) * (at(g, 2 * i + 1) - g0)]
+    })
+}
+
+/// Binds the least significant variable to `x`.
+pub(crate) fn fold_low(table: &mut Vec<Ext>, x: Ext) {
+    let pairs = table.len().div_ceil(2);
+    for i in 0..pairs {
+        let (low, high) = (table[2 * i], table.get(2 * i + 1).copied().unwrap_or(Ext::ZERO));
+        table[i] = low + x * (high - low);
+    }
+    table.truncate(pairs);
 }

@@ -25,6 +25,15 @@ struct Due {
     value: Ext,
 }
 
+/// In which order a sumcheck binds the variables.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Order {
+    /// From the most significant bit of an index.
+    FirstFirst,
+    /// From the least significant bit.
+    LastFirst,
+}
+
 impl Verifier<'_> {
     /// Settles the claims on weights, witness and committed boundaries.
     pub(super) fn finish(
@@ -36,7 +45,7 @@ impl Verifier<'_> {
     ) -> Result<(), VerifyError> {
         let mut due = Vec::new();
         due.extend(self.weights(key, weights)?);
-        due.extend(self.witness(lookups, proof.witness.clone())?);
+        due.extend(self.witness(lookups, &proof.witness)?);
         self.boundaries(&mut due)?;
         if due.len() != proof.openings.len() {
             return Err(VerifyError::Openings { expected: due.len(), found: proof.openings.len() });
@@ -63,12 +72,12 @@ impl Verifier<'_> {
                 let values = claims.iter().map(|claim| claim.value);
                 let coefficients =
                     |point: &[Ext]| claims.iter().map(|claim| layout.coefficient_at(claim, point)).collect();
-                self.batch(Committed::Weights, commitment.clone(), values.collect(), coefficients).map(Some)
+                self.batch(Committed::Weights, Order::LastFirst, commitment, values.collect(), coefficients).map(Some)
             }
         }
     }
 
-    fn witness(&mut self, lookups: Option<LookupClaims>, commitment: Commitment) -> Result<Option<Due>, VerifyError> {
+    fn witness(&mut self, lookups: Option<LookupClaims>, commitment: &Commitment) -> Result<Option<Due>, VerifyError> {
         let Some(lookups) = lookups else { return Ok(None) };
         let claims = std::mem::take(&mut self.witness);
         let values = claims.iter().map(|claim| claim.value);
@@ -78,7 +87,7 @@ impl Verifier<'_> {
             let columns = claims.iter().map(|claim| column_coefficient(claim, point));
             columns.chain(lookup_coefficients(layout, &lookups, point)).collect()
         };
-        self.batch(Committed::Witness, commitment, values.collect(), coefficients).map(Some)
+        self.batch(Committed::Witness, Order::FirstFirst, commitment, values.collect(), coefficients).map(Some)
     }
 
     fn boundaries(&mut self, due: &mut Vec<Due>) -> Result<(), VerifyError> {
@@ -87,7 +96,7 @@ impl Verifier<'_> {
             let coefficients = |point: &[Ext]| {
                 tensor.claims.iter().map(|claim| tensor_coefficient(&claim.functional, point)).collect()
             };
-            due.push(self.batch(tensor.what, tensor.commitment, values, coefficients)?);
+            due.push(self.batch(tensor.what, Order::FirstFirst, &tensor.commitment, values, coefficients)?);
         }
         Ok(())
     }
@@ -96,20 +105,24 @@ impl Verifier<'_> {
     fn batch(
         &mut self,
         what: Committed,
-        commitment: Commitment,
+        order: Order,
+        commitment: &Commitment,
         values: Vec<Ext>,
         coefficients: impl FnOnce(&[Ext]) -> Vec<Ext>,
     ) -> Result<Due, VerifyError> {
         let powers = self.receiver.challenge().powers();
         let claim = powers.clone().zip(&values).map(|(power, &value)| power * value).sum();
-        let Reduced { point, value: product } = verify_product(&mut self.receiver, claim, commitment.num_vars)?;
+        let Reduced { mut point, value: product } = verify_product(&mut self.receiver, claim, commitment.num_vars)?;
+        if order == Order::LastFirst {
+            point.reverse();
+        }
         let coefficients =
             powers.zip(coefficients(&point)).map(|(power, coefficient)| power * coefficient).sum::<Ext>();
         let [value] = self.receiver.receive()?;
         if coefficients * value != product {
             return Err(VerifyError::Batch(what));
         }
-        Ok(Due { what, commitment, point, value })
+        Ok(Due { what, commitment: commitment.clone(), point, value })
     }
 }
 
