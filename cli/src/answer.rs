@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use shardproof_common::bundle::read_capped;
+use shardproof_common::files;
 
 /// Largest answer file that is read, bytes.
 const MAX_BYTES: u64 = 1 << 30;
@@ -22,7 +23,7 @@ pub(crate) fn read(path: &Path) -> Result<Vec<f64>> {
 /// The answer as a file that [`read`] takes; floats are written with all their digits.
 pub(crate) fn write(path: &Path, outputs: &[f64]) -> Result<()> {
     let text = serde_json::json!({ "outputs": outputs }).to_string() + "\n";
-    std::fs::write(path, text).with_context(|| format!("{}: cannot write the answer", path.display()))
+    files::write_whole(path, text.as_bytes()).with_context(|| format!("{}: cannot write the answer", path.display()))
 }
 
 fn parse(bytes: &[u8]) -> Result<Vec<f64>> {

@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use shardproof_common::bundle::{BundleError, read_capped};
 use shardproof_common::card::{MAX_CARD_BYTES, ModelCard, ShardKeys};
+use shardproof_common::files;
 use shardproof_common::ids::{Role, ShardIndex};
 use shardproof_common::plan::{BackendOptions, BoundaryPlan, ParameterVisibility};
 
@@ -106,7 +107,7 @@ async fn fetch(args: &FetchArgs, output: Output) -> Result<Outcome> {
     let client = Client::connect(&args.coordinator).await?;
     let bytes = client.card().await?;
     let card = ModelCard::parse(&bytes).context("the coordinator's card")?;
-    std::fs::write(&args.out, &bytes).with_context(|| format!("{}: cannot write the card", args.out.display()))?;
+    files::write_whole(&args.out, &bytes).with_context(|| format!("{}: cannot write the card", args.out.display()))?;
     output.say(&format!("wrote {}", args.out.display()));
     output.data(&CardView::of(&card), CardView::render)?;
     Ok(Outcome::Success)

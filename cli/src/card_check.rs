@@ -13,10 +13,10 @@ use clap::Args;
 use serde::Serialize;
 use shardproof_common::backend::{Job, Registered};
 use shardproof_common::card::{EzklKeys, ModelCard, ShardKeys, Srs};
-use shardproof_common::plan::{BackendOptions, EzklOptions, ParameterVisibility, Plan};
+use shardproof_common::plan::{BackendOptions, EzklOptions, ParameterVisibility, Plan, ShardPlan};
 use shardproof_common::tensor::{FloatTensor, Tensor};
 use shardproof_ezkl::{EzklBackend, EzklConfig, RecomputeRequest, Recomputed, RecomputedKeys, SampleRun, Settings};
-use shardproof_models::{BoundaryModes, FloatShard, Split, SplitRequest, Strategy};
+use shardproof_models::FloatShard;
 
 use crate::backends::EzklChoice;
 use crate::model::ChosenModel;
@@ -110,22 +110,24 @@ fn check(
         same("model file", &plan.model, &chosen.model.digest()),
         same("architecture", &plan.architecture, &chosen.model.architecture()),
     ];
-    let split = split_as(chosen, plan).filter(|_| lines.iter().all(Line::is_same));
-    match split {
-        None => lines.push(Line {
-            what: "plan".to_owned(),
-            finding: Finding::Differs("no way of cutting this model gives the card's plan".to_owned()),
-        }),
-        Some(split) => {
-            lines.push(same("plan", &plan.digest(), &split.plan.digest()));
-            for index in 0..plan.shards.len() {
-                (job.progress)(&format!("shard {} of {}", index + 1, plan.shards.len()));
-                let float = FloatShard::load(&split.shards[index].onnx)?;
-                let run = |sample: &Vec<FloatTensor>| float.run(sample);
-                let answers = samples.iter().map(run).collect::<Result<Vec<_>, _>>()?;
-                let tried = Tried { samples: &samples, answers: &answers };
-                lines.extend(check_shard(index, tried, &split, card, config, job)?);
-                samples = answers;
+    let differs = |reason: String| Line { what: "plan".to_owned(), finding: Finding::Differs(reason) };
+    if !lines.iter().all(Line::is_same) {
+        lines.push(differs("the card's plan is for another model".to_owned()));
+    } else {
+        match chosen.model.split_as(plan) {
+            Err(reason) => lines.push(differs(reason.to_string())),
+            Ok((found, _)) if found != *plan => lines.push(differs(difference(plan, &found))),
+            Ok((found, shards)) => {
+                lines.push(same("plan", &plan.digest(), &found.digest()));
+                for (index, shard) in shards.iter().enumerate() {
+                    (job.progress)(&format!("shard {} of {}", index + 1, shards.len()));
+                    let float = FloatShard::load(&shard.onnx)?;
+                    let run = |sample: &Vec<FloatTensor>| float.run(sample);
+                    let answers = samples.iter().map(run).collect::<Result<Vec<_>, _>>()?;
+                    let tried = Tried { onnx: &shard.onnx, samples: &samples, answers: &answers };
+                    lines.extend(check_shard(index, tried, card, config, job)?);
+                    samples = answers;
+                }
             }
         }
     }
@@ -137,24 +139,30 @@ fn check(
     })
 }
 
-/// Cuts the model as the plan says, by whichever strategy the owner used.
-fn split_as(chosen: &ChosenModel, plan: &Plan) -> Option<Split> {
-    let first = plan.boundaries.first()?.mode;
-    let last = plan.boundaries.last()?.mode;
-    let inner = plan.boundaries.get(1).filter(|_| plan.shards.len() > 1).map_or(last, |boundary| boundary.mode);
-    let modes = BoundaryModes { input: first, inner, output: last };
-    [Strategy::Balanced, Strategy::Layers].into_iter().find_map(|strategy| {
-        let backend = |shard: shardproof_common::ids::ShardIndex| {
-            plan.shard(shard).map_or(BackendOptions::Float, |shard| shard.backend.clone())
+/// The first part of a card's plan that is not what the model, cut in the same places, gives.
+fn difference(stated: &Plan, found: &Plan) -> String {
+    let shard = stated.shards.iter().zip(&found.shards).position(|(stated, found)| stated != found);
+    if let Some(index) = shard {
+        let (stated, found) = (&stated.shards[index], &found.shards[index]);
+        let what = |shard: &ShardPlan| {
+            format!("the file {} of {} layers and {} parameters", shard.model, shard.layers, shard.parameters)
         };
-        let request = SplitRequest { shards: plan.shards.len(), strategy, backend: &backend, modes };
-        chosen.model.split(&request).ok().filter(|split| split.plan == *plan)
-    })
+        return format!("shard {index}: the card states {}, the model gives {}", what(stated), what(found));
+    }
+    let boundary = stated.boundaries.iter().zip(&found.boundaries).position(|(stated, found)| stated != found);
+    match boundary {
+        Some(index) => {
+            let what = |plan: &Plan| card::describe(&plan.boundaries[index]);
+            format!("boundary {index}: the card states {}, the model gives {}", what(stated), what(found))
+        }
+        None => format!("the card states protocol {}, this program has {}", stated.protocol, found.protocol),
+    }
 }
 
-/// A shard's inputs and outputs in floats.
+/// A shard's file, and its inputs and outputs in floats.
 #[derive(Clone, Copy)]
 struct Tried<'a> {
+    onnx: &'a [u8],
     samples: &'a [Vec<FloatTensor>],
     answers: &'a [Vec<FloatTensor>],
 }
@@ -162,7 +170,6 @@ struct Tried<'a> {
 fn check_shard(
     index: usize,
     tried: Tried<'_>,
-    split: &Split,
     card: &ModelCard,
     config: &EzklConfig,
     job: &Job<'_>,
@@ -179,8 +186,7 @@ fn check_shard(
     let asked = asked.map(|verifier| verifier.check_settings(shard, &registered)).collect::<Result<Vec<()>, _>>();
 
     let model = job.directory.join(format!("shard-{index}.onnx"));
-    std::fs::write(&model, &split.shards[index].onnx)
-        .with_context(|| format!("{}: cannot write the shard", model.display()))?;
+    std::fs::write(&model, tried.onnx).with_context(|| format!("{}: cannot write the shard", model.display()))?;
     let previous = index.checked_sub(1).map(|before| card.body.shards[before].output.as_slice());
     let request = RecomputeRequest { model: &model, card: shard, registered, previous, samples: tried.samples };
     let recomputed = EzklBackend::new(config.clone()).recompute(&request, job)?;

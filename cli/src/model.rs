@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use shardproof_common::files;
 use shardproof_common::tensor::FloatTensor;
 use shardproof_models::{FloatShard, LoadOptions, ModelSource, OnnxModel, input};
 
@@ -91,5 +92,6 @@ pub(crate) fn write_input(path: &Path, tensors: &[FloatTensor]) -> Result<()> {
     let data: Vec<&[f32]> = tensors.iter().map(|tensor| tensor.values.as_slice()).collect();
     let text =
         serde_json::to_string(&serde_json::json!({ "input_data": data })).context("the input has no JSON form")?;
-    std::fs::write(path, text + "\n").with_context(|| format!("{}: cannot write the input", path.display()))
+    files::write_whole(path, (text + "\n").as_bytes())
+        .with_context(|| format!("{}: cannot write the input", path.display()))
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::Args;
+use shardproof_common::files;
 use shardproof_models::{BoundaryModes, Split, SplitRequest};
 
 use crate::model::ChosenModel;
@@ -47,7 +48,8 @@ fn write_shards(split: &Split, directory: &Path, output: Output) -> Result<()> {
         .with_context(|| format!("{}: cannot make the directory", directory.display()))?;
     for shard in &split.shards {
         let path = directory.join(format!("shard-{}.onnx", shard.index));
-        std::fs::write(&path, &shard.onnx).with_context(|| format!("{}: cannot write the shard", path.display()))?;
+        files::write_whole(&path, &shard.onnx)
+            .with_context(|| format!("{}: cannot write the shard", path.display()))?;
     }
     output.say(&format!("wrote {} shards to {}", split.shards.len(), directory.display()));
     Ok(())

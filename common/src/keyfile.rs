@@ -1,10 +1,10 @@
 //! Secret keys on disk: one file each, readable by its owner only.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
+use std::io;
 use std::path::Path;
 
+use crate::files;
 use crate::receipt::Identity;
 
 /// Reads the key in `path`, or makes one there.
@@ -27,9 +27,7 @@ fn create(path: &Path) -> io::Result<Identity> {
         fs::create_dir_all(parent)?;
     }
     let identity = Identity::generate();
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    writeln!(file, "{}", hex::encode(identity.to_secret()))?;
-    file.sync_all()?;
+    files::create_secret(path, (hex::encode(identity.to_secret()) + "\n").as_bytes())?;
     Ok(identity)
 }
 

@@ -106,7 +106,7 @@ pub async fn run(args: CoordinatorArgs) -> anyhow::Result<()> {
 
     let planning = args.clone();
     let planned = tokio::task::spawn_blocking(move || setup::plan(&planning)).await??;
-    let store = Store::open(&data.join("state.sqlite")).await?;
+    let store = Store::open(&data.join("state.sqlite")).await.context("state.sqlite in the data directory")?;
     let plan = planned.plan.digest();
     let runs = Runs::new(store.clone());
     runs.restore().await?;
@@ -114,7 +114,8 @@ pub async fn run(args: CoordinatorArgs) -> anyhow::Result<()> {
         settings: settings(&args.service)?,
         cluster: Cluster::new(planned.plan.shards.len(), advertised, store.holders(plan).await?),
         planned,
-        owner: keyfile::load_or_create(&data.join("owner.key"))?,
+        owner: keyfile::load_or_create(&data.join("owner.key"))
+            .context("the owner's key owner.key in the data directory")?,
         artifacts: ArtifactStore::open(data.join("artifacts"))?,
         runs,
         store,

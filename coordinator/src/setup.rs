@@ -14,10 +14,11 @@ use serde::{Deserialize, Serialize};
 use shardproof_common::artifacts::{Artifact, ArtifactStore};
 use shardproof_common::backend::{Backend, Job, Limits, ProofVerifier, SetupRequest, ShardSetup};
 use shardproof_common::card::{CardBody, ModelCard, ShardCard, ShardKeys};
+use shardproof_common::files;
 use shardproof_common::ids::{Digest, PROTOCOL_VERSION, ShardIndex};
 use shardproof_common::plan::{BackendKind, BoundaryMode, BoundaryTensor, Plan};
 use shardproof_common::tensor::{FloatTensor, Tensor, TensorSpec, boundary_digest, encoded_bytes};
-use shardproof_ezkl::{EzklBackend, EzklConfig, EzklVerifier, RunnerKind};
+use shardproof_ezkl::{EzklBackend, EzklConfig, EzklVerifier, KeepWarm, RunnerKind};
 use shardproof_models::{
     BoundaryModes, FloatBackend, FloatShard, LoadOptions, ModelSource, OnnxModel, SampleOrigin, SplitRequest,
 };
@@ -127,7 +128,7 @@ fn backend(kind: BackendKind, args: &ServiceArgs) -> Box<dyn Backend> {
 
 /// The verifiers of this side.
 pub(crate) fn verifiers(args: &ServiceArgs) -> Vec<Box<dyn ProofVerifier>> {
-    vec![Box::new(EzklVerifier::new(ezkl_config(args)))]
+    vec![Box::new(EzklVerifier::new(EzklConfig { keep_warm: Some(KeepWarm::SERVICE), ..ezkl_config(args) }))]
 }
 
 fn ezkl_config(args: &ServiceArgs) -> EzklConfig {
@@ -293,7 +294,7 @@ impl Coordinator {
         progress("starting");
         let job_directory = tempfile::tempdir_in(directory)?;
         let model = job_directory.path().join("shard.onnx");
-        std::fs::write(&model, &self.planned.models[index])?;
+        std::fs::write(&model, &self.planned.models[index]).with_context(|| model.display().to_string())?;
         let (input_names, output_names) = (names(&input.tensors), names(&output.tensors));
         let request = SetupRequest {
             shard: ShardIndex(index as u32),
@@ -316,7 +317,8 @@ impl Coordinator {
         let started = Instant::now();
         let setup = backend.setup(&request, &job)?;
         let prepared = self.keep(setup, &model, started.elapsed())?;
-        std::fs::write(&kept, serde_json::to_vec_pretty(&prepared)?).with_context(|| kept.display().to_string())?;
+        files::write_whole(&kept, &serde_json::to_vec_pretty(&prepared)?)
+            .with_context(|| kept.display().to_string())?;
         tracing::info!(shard = index, ms = prepared.setup_ms, "shard set up");
         Ok(prepared)
     }

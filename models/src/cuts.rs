@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use shardproof_common::tensor::MAX_TENSORS;
+use shardproof_common::tensor::{MAX_ELEMENTS, MAX_TENSORS};
 
 use crate::graph::Graph;
 use crate::import::crossing_allowed;
@@ -72,6 +72,22 @@ pub(crate) fn find(graph: &Graph, layers: &[usize]) -> Cuts {
         });
     }
     Cuts { tensors, legal }
+}
+
+/// Why there is no legal cut at `position`, for people.
+pub(crate) fn objection(graph: &Graph, cuts: &Cuts, position: usize) -> String {
+    let crossing: Vec<&Life> = cuts.tensors.iter().filter(|life| life.crosses(position)).collect();
+    if let Some(life) = crossing.iter().find(|life| !may_cross(graph, &life.name)) {
+        let fact = graph.fact(&life.name);
+        return format!(
+            "tensor `{}` ({:?}, {:?}) would cross, and only f32 tensors of 1 to {MAX_ELEMENTS} elements may",
+            life.name, fact.data_type, fact.shape
+        );
+    }
+    match crossing.len() {
+        0 => "no tensor would cross".to_owned(),
+        count => format!("{count} tensors would cross, more than {MAX_TENSORS}"),
+    }
 }
 
 fn may_cross(graph: &Graph, tensor: &str) -> bool {

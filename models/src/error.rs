@@ -287,6 +287,48 @@ pub enum ModelError {
         /// Whether the limit is that of cuts between layers.
         layers: bool,
     },
+    /// A plan to be followed has no shards, or another number of boundaries than belongs to them.
+    #[error("the plan has {shards} shards and {boundaries} boundaries, which do not belong together")]
+    PlanShape {
+        /// Shards of the plan.
+        shards: usize,
+        /// Its boundaries.
+        boundaries: usize,
+    },
+    /// A plan to be followed leaves nodes out, or has them twice.
+    #[error("shard {shard} of the plan has to begin with node `{expected}`, but it begins with `{found}`")]
+    ShardBegin {
+        /// Which shard.
+        shard: usize,
+        /// The node behind the shard before.
+        expected: String,
+        /// The plan's.
+        found: String,
+    },
+    /// A plan to be followed ends a shard with a node that is not behind its first one.
+    #[error("shard {shard} of the plan cannot end with `{found}`: no node of this name follows its first one")]
+    ShardEnd {
+        /// Which shard.
+        shard: usize,
+        /// The plan's.
+        found: String,
+    },
+    /// A plan to be followed ends before the model does.
+    #[error("the plan ends with node `{found}`, but the model with `{expected}`")]
+    PlanEnd {
+        /// The model's last node.
+        expected: String,
+        /// The plan's.
+        found: String,
+    },
+    /// A plan to be followed cuts where the model cannot be cut.
+    #[error("the model cannot be cut behind node `{node}`: {reason}")]
+    IllegalCut {
+        /// The last node before the cut.
+        node: String,
+        /// What stands in the way.
+        reason: String,
+    },
     /// The boundaries or backends that were asked for do not belong together.
     #[error("a {mode} boundary needs the ezkl backend on both sides, but shard {shard} runs on {backend}")]
     BoundaryMode {

@@ -10,6 +10,7 @@ use shardproof_common::plan::{
 };
 
 use crate::cost::{self, Load, Operations, Prediction};
+use crate::cuts;
 use crate::error::ModelError;
 use crate::model::OnnxModel;
 use crate::planner::{self, Problem};
@@ -149,17 +150,76 @@ impl OnnxModel {
             Strategy::Balanced => self.balanced_stops(kind, modes, shards),
             Strategy::Layers => self.layer_stops(shards),
         };
-        Ok(self.cut_at(&stops, backends, modes, request.strategy))
+        let (plan, shards) = self.cut_at(&stops, backends, modes);
+        let report = PlanReport::new(self, request.strategy, &plan, &shards);
+        Ok(Split { plan, shards, report })
+    }
+
+    /// Cuts the model where `plan` does, whoever chose its cuts, with its backends and modes. Nothing else of the plan is
+    /// looked at: compare it with the one that is returned, which tells what this model's shards are.
+    ///
+    /// # Errors
+    /// When the plan's shards are not this model's nodes in order, each once, or the model cannot be cut there.
+    pub fn split_as(&self, plan: &Plan) -> Result<(Plan, Vec<Shard>), ModelError> {
+        let shards = plan.shards.len();
+        if shards == 0 || plan.boundaries.len() != shards + 1 {
+            return Err(ModelError::PlanShape { shards, boundaries: plan.boundaries.len() });
+        }
+        let mode = |index: usize| plan.boundaries[index].mode;
+        // Where there is no inner boundary, its mode means nothing.
+        let inner = mode(if shards > 1 { 1 } else { 0 });
+        let modes = BoundaryModes { input: mode(0), inner, output: mode(shards) };
+        let backends: Vec<BackendOptions> = plan.shards.iter().map(|shard| shard.backend.clone()).collect();
+        let modes = effective_modes(modes, &backends)?;
+        let stops = self.stops_of(plan)?;
+        Ok(self.cut_at(&stops, backends, modes))
+    }
+
+    /// The stops at which a plan cuts, both ends included.
+    fn stops_of(&self, plan: &Plan) -> Result<Vec<usize>, ModelError> {
+        let nodes = &self.graph.nodes;
+        let mut stops = vec![0];
+        let mut position = 0;
+        for (index, shard) in plan.shards.iter().enumerate() {
+            match nodes.get(position) {
+                Some(node) if node.name == shard.first_node => {}
+                other => {
+                    let expected = other.map_or_else(|| "none".to_owned(), |node| node.name.clone());
+                    return Err(ModelError::ShardBegin { shard: index, expected, found: shard.first_node.clone() });
+                }
+            }
+            let length = nodes[position..].iter().position(|node| node.name == shard.last_node);
+            let missing = || ModelError::ShardEnd { shard: index, found: shard.last_node.clone() };
+            position += length.ok_or_else(missing)? + 1;
+            if index + 1 < plan.shards.len() {
+                stops.push(self.stop_at(position)?);
+            }
+        }
+        match (nodes.last(), plan.shards.last()) {
+            (Some(last), Some(shard)) if last.name != shard.last_node => {
+                Err(ModelError::PlanEnd { expected: last.name.clone(), found: shard.last_node.clone() })
+            }
+            _ => {
+                stops.push(self.last_stop());
+                Ok(stops)
+            }
+        }
+    }
+
+    /// The stop with this many nodes before it.
+    fn stop_at(&self, position: usize) -> Result<usize, ModelError> {
+        if position == self.graph.nodes.len() {
+            return Ok(self.last_stop());
+        }
+        let found = self.cuts.legal.binary_search_by_key(&position, |cut| cut.position);
+        found.map(|index| index + 1).map_err(|_| ModelError::IllegalCut {
+            node: self.graph.nodes[position - 1].name.clone(),
+            reason: cuts::objection(&self.graph, &self.cuts, position),
+        })
     }
 
     /// Writes the shards between these stops, both ends included, and the plan that describes them.
-    fn cut_at(
-        &self,
-        stops: &[usize],
-        backends: Vec<BackendOptions>,
-        modes: BoundaryModes,
-        strategy: Strategy,
-    ) -> Split {
+    fn cut_at(&self, stops: &[usize], backends: Vec<BackendOptions>, modes: BoundaryModes) -> (Plan, Vec<Shard>) {
         let shards = backends.len();
         let positions: Vec<usize> = stops.iter().map(|&stop| self.position(stop)).collect();
         let named = Boundaries::name(&self.graph, &self.cuts, &positions);
@@ -196,8 +256,7 @@ impl OnnxModel {
             shards: planned,
             boundaries,
         };
-        let report = PlanReport::new(self, strategy, &plan, &written);
-        Split { plan, shards: written, report }
+        (plan, written)
     }
 
     fn check_count(&self, request: &SplitRequest<'_>) -> Result<(), ModelError> {
@@ -407,24 +466,27 @@ mod tests {
             let model = random_model(&steps, second_output);
             let inner = (1..model.last_stop()).filter(|&stop| chosen[stop % chosen.len()]);
             let stops: Vec<usize> = std::iter::once(0).chain(inner).chain([model.last_stop()]).collect();
-            let split = model.cut_at(&stops, ezkl(stops.len() - 1), BoundaryModes::default(), Strategy::Balanced);
+            let (plan, shards) = model.cut_at(&stops, ezkl(stops.len() - 1), BoundaryModes::default());
 
             let whole = FloatShard::load(&model.to_onnx()).unwrap();
-            let loaded: Vec<_> = split.shards.iter().map(|shard| FloatShard::load(&shard.onnx).unwrap()).collect();
+            let loaded: Vec<_> = shards.iter().map(|shard| FloatShard::load(&shard.onnx).unwrap()).collect();
             let input = inputs(&model);
             prop_assert!(close(&run_chain(&loaded, &input).unwrap(), &whole.run(&input).unwrap()));
 
             // Every node is in exactly one shard, in order, and none is empty.
-            let inside = split.shards.iter().map(|shard| shard.nodes);
+            let inside = shards.iter().map(|shard| shard.nodes);
             prop_assert!(inside.clone().all(|nodes| nodes > 0));
             prop_assert_eq!(inside.sum::<usize>(), model.nodes());
             // Neighbours agree on names, shapes and order, and no name is used at two boundaries.
             for pair in loaded.windows(2) {
                 prop_assert_eq!(pair[0].outputs(), pair[1].inputs());
             }
-            let names = split.plan.boundaries.iter().flat_map(|boundary| &boundary.tensors).map(|tensor| &tensor.name);
+            let names = plan.boundaries.iter().flat_map(|boundary| &boundary.tensors).map(|tensor| &tensor.name);
             let distinct: std::collections::HashSet<_> = names.clone().collect();
             prop_assert_eq!(distinct.len(), names.count());
+            // Whoever has the plan can cut the same way, whatever the planner would have chosen.
+            let (again, same) = model.split_as(&plan).unwrap();
+            prop_assert!(again == plan && same.iter().zip(&shards).all(|(a, b)| a.onnx == b.onnx));
         }
 
         #[test]

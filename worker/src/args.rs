@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use shardproof_common::ids::Role;
+use shardproof_ezkl::KeepWarm;
 
 /// What a worker is told when it starts.
 #[derive(Args, Clone, Debug)]
@@ -36,6 +37,9 @@ pub struct WorkerArgs {
     /// Use this `ezkl` program instead of the Python wheel
     #[arg(long, value_name = "PATH")]
     pub ezkl_cli: Option<PathBuf>,
+    /// How long a process with ezkl loaded waits for the next job after one has ended (40 to 134 MB); 0 starts one per job
+    #[arg(long, value_name = "N", default_value_t = KeepWarm::SERVICE.idle.as_secs())]
+    pub warm_seconds: u64,
     /// Log lines for people (text) or programs (json)
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub log_format: shardproof_common::telemetry::LogFormat,

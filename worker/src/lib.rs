@@ -16,6 +16,7 @@ mod spool;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use shardproof_common::artifacts::ArtifactStore;
@@ -25,7 +26,7 @@ use shardproof_common::plan::BackendKind;
 use shardproof_common::process::{self, DataDir};
 use shardproof_common::receipt::{Identity, PublicKey};
 use shardproof_common::{keyfile, machine, telemetry};
-use shardproof_ezkl::{EzklBackend, EzklConfig, RunnerKind};
+use shardproof_ezkl::{EzklBackend, EzklConfig, KeepWarm, RunnerKind};
 use shardproof_models::FloatBackend;
 use shardproof_proto::transport;
 use shardproof_proto::v1::{WorkerMessage, worker_message};
@@ -109,7 +110,8 @@ pub async fn run(args: WorkerArgs) -> anyhow::Result<()> {
     let (outbox, pending) = mpsc::channel(OUTBOX_MESSAGES);
     let (proving, jobs) = proving::queue();
     let worker = Arc::new(Worker {
-        identity: keyfile::load_or_create(&data.join("worker.key"))?,
+        identity: keyfile::load_or_create(&data.join("worker.key"))
+            .context("the key worker.key in the data directory")?,
         role: args.role,
         address,
         coordinator: channel,
@@ -166,7 +168,9 @@ async fn serve(
 
 fn backends(args: &WorkerArgs) -> HashMap<BackendKind, Arc<dyn Backend>> {
     let float: Arc<dyn Backend> = Arc::new(FloatBackend::new());
-    let mut config = EzklConfig::from_env();
+    let warm = KeepWarm { idle: Duration::from_secs(args.warm_seconds), ..KeepWarm::SERVICE };
+    let keep_warm = (args.warm_seconds > 0).then_some(warm);
+    let mut config = EzklConfig { keep_warm, ..EzklConfig::from_env() };
     if let Some(program) = &args.ezkl_cli {
         config.runner = RunnerKind::Program(program.clone());
     }

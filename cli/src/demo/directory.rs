@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use shardproof_common::artifacts::digest_of_file;
 use shardproof_common::card::ModelCard;
+use shardproof_common::files;
 use shardproof_common::ids::Digest;
 use shardproof_common::keyfile;
 use shardproof_common::receipt::PublicKey;
@@ -80,7 +81,8 @@ impl DemoDirectory {
     /// Writes a copy of the model's file.
     pub(super) fn write_model(&self, source: &ModelSource) -> Result<()> {
         let path = self.model();
-        fs::write(&path, source.read()?).with_context(|| format!("{}: cannot write the model", path.display()))
+        files::write_whole(&path, &source.read()?)
+            .with_context(|| format!("{}: cannot write the model", path.display()))
     }
 
     /// Digest of the model's file.

@@ -15,6 +15,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use shardproof_common::card::ModelCard;
 use shardproof_common::chain::Report;
+use shardproof_common::files;
 use shardproof_common::ids::{Role, ShardIndex};
 use shardproof_common::plan::BackendKind;
 use shardproof_common::tensor::Tensor;
@@ -123,10 +124,12 @@ async fn body(
     output: Output,
 ) -> Result<Outcome> {
     announce_first_use(args, output);
-    let served = serve(args, directory, services, output).await?;
     directory.write_model(&model.source)?;
     model::write_input(&directory.input(), &input.tensors)?;
-    std::fs::write(directory.card(), served.card.to_json())?;
+    let served = serve(args, directory, services, output).await?;
+    let card = directory.card();
+    files::write_whole(&card, served.card.to_json().as_bytes())
+        .with_context(|| format!("{}: cannot write the card", card.display()))?;
 
     let run = infer_and_prove(args, &served, input, services, output).await?;
     if let Some(outputs) = &run.outputs {

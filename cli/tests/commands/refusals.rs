@@ -3,7 +3,12 @@
 use std::path::Path;
 
 use shardproof_common::bundle::Bundle;
+use shardproof_common::card::ModelCard;
 use shardproof_common::ids::{Digest, RunId};
+use shardproof_common::plan::{BackendOptions, Plan};
+use shardproof_common::receipt::Identity;
+use shardproof_common::tensor::TensorSpec;
+use shardproof_models::{BoundaryModes, LoadOptions, ModelSource, OnnxModel, SplitRequest, Strategy};
 
 use crate::{fails, shardproof};
 
@@ -165,6 +170,54 @@ fn a_card_is_shown_and_compared_with_its_model() {
     let other = shardproof(&["card", "check", "testing", "--card", text(&card)]).output().unwrap();
     assert_eq!(other.status.code(), Some(3));
     assert!(String::from_utf8(other.stdout).unwrap().contains("model file               DIFFERS"));
+}
+
+/// A card, signed again, whose plan cuts mlp elsewhere than the planner does.
+#[test]
+fn a_card_is_checked_at_its_own_cuts() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("card.json");
+    let check = |card: &ModelCard| {
+        std::fs::write(&path, ModelCard::sign(card.body.clone(), &Identity::generate()).to_json()).unwrap();
+        let output = shardproof(&["card", "check", "mlp", "--card", text(&path)]).output().unwrap();
+        (output.status.code(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
+    };
+    let out = text(directory.path());
+    let demo = shardproof(&["demo", "mlp", "--shards", "2", "--backend", "float", "--out", out]).output().unwrap();
+    assert!(demo.status.success());
+    let mut card = ModelCard::parse(&std::fs::read(&path).unwrap()).unwrap();
+    assert_eq!(check(&card).0, Some(0), "signed again without a change");
+
+    let model = OnnxModel::load(&ModelSource::resolve("mlp").unwrap(), &LoadOptions::default()).unwrap();
+    card.body.plan.shards[0].last_node = "flatten".to_owned();
+    card.body.plan.shards[1].first_node = "fc1".to_owned();
+    let (plan, _) = model.split_as(&card.body.plan).unwrap();
+    for strategy in [Strategy::Balanced, Strategy::Layers] {
+        let backend = |_| BackendOptions::Float;
+        let request = SplitRequest { shards: 2, strategy, backend: &backend, modes: BoundaryModes::default() };
+        assert_ne!(model.split(&request).unwrap().plan, plan);
+    }
+    card.body.plan = plan;
+    let crossing = &card.body.plan.boundaries[1].tensors[0];
+    let spec = TensorSpec { name: crossing.name.clone(), shape: crossing.shape.clone(), scale: 0 };
+    card.body.shards[0].output = vec![spec.clone()];
+    card.body.shards[1].input = vec![spec];
+    let (code, said) = check(&card);
+    assert_eq!(code, Some(0), "{said}");
+
+    let refused = |change: &dyn Fn(&mut Plan), reason: &str| {
+        let mut lie = card.clone();
+        change(&mut lie.body.plan);
+        let (code, said) = check(&lie);
+        assert_eq!(code, Some(3), "{said}");
+        assert!(said.contains(&format!("plan                     DIFFERS  {reason}")), "{reason} in {said}");
+    };
+    let cut = |last: &'static str| move |plan: &mut Plan| plan.shards[0].last_node = last.to_owned();
+    refused(&cut("fc1"), "shard 1 of the plan has to begin with node `relu1`, but it begins with `fc1`");
+    refused(&cut("nowhere"), "shard 0 of the plan cannot end with `nowhere`");
+    refused(&|plan| plan.shards[1].last_node = "relu5".to_owned(), "the plan ends with node `relu5`");
+    refused(&|plan| plan.shards[1].parameters = 710, "shard 1: the card states the file");
+    refused(&|plan| plan.shards[0].model = Digest::of(b""), "shard 0: the card states the file");
 }
 
 #[test]

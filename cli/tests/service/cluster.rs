@@ -31,12 +31,21 @@ pub(crate) struct Program {
 impl Program {
     /// Starts `shardproof ARGS` and waits until it listens.
     pub(crate) fn start(directory: &Path, name: &str, args: &[String]) -> Self {
+        Self::launch(directory, name, command(args))
+    }
+
+    /// The same where the disk takes nothing more.
+    pub(crate) fn start_on_full_disk(directory: &Path, name: &str, args: &[String]) -> Self {
+        Self::launch(directory, name, on_full_disk(0, args))
+    }
+
+    fn launch(directory: &Path, name: &str, mut command: Command) -> Self {
         let log = directory.join(format!("{name}.log"));
-        let mut child = command(args)
-            .stdout(Stdio::piped())
-            .stderr(File::options().create(true).append(true).open(&log).unwrap())
-            .spawn()
-            .unwrap();
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let (mut said, mut kept) =
+            (child.stderr.take().unwrap(), File::options().create(true).append(true).open(&log).unwrap());
+        // Copied here, because a program on a full disk could not write its log itself.
+        std::thread::spawn(move || std::io::copy(&mut said, &mut kept));
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let address = line.trim().strip_prefix("listening on ").map(str::to_owned);
@@ -118,16 +127,33 @@ impl Service {
         self.workers[index] = self.spawn_worker(index, &role, extra);
     }
 
+    /// The same where the disk takes nothing more.
+    pub(crate) fn restart_worker_on_full_disk(&mut self, index: usize) {
+        let arguments = self.worker_arguments(index, &self.roles[index], &[]);
+        let name = format!("worker{index}");
+        self.workers[index] = Program::start_on_full_disk(self.directory.path(), &name, &arguments);
+    }
+
+    /// What the coordinator is started with.
+    pub(crate) fn coordinator_arguments(&self) -> &[String] {
+        &self.arguments
+    }
+
     pub(crate) fn restart_coordinator(&mut self) {
         self.coordinator = Program::start(self.directory.path(), "coordinator", &self.arguments);
     }
 
     fn spawn_worker(&self, index: usize, role: &str, extra: &[&str]) -> Program {
+        let arguments = self.worker_arguments(index, role, extra);
+        Program::start(self.directory.path(), &format!("worker{index}"), &arguments)
+    }
+
+    fn worker_arguments(&self, index: usize, role: &str, extra: &[&str]) -> Vec<String> {
         let data = self.worker_data(index).display().to_string();
         let port = port(&self.coordinator.address);
         let mut arguments = strings(&["worker", "127.0.0.1", "0", "127.0.0.1", port, role, "--data-dir", &data]);
         arguments.extend(strings(extra));
-        Program::start(self.directory.path(), &format!("worker{index}"), &arguments)
+        arguments
     }
 
     pub(crate) fn worker_data(&self, index: usize) -> PathBuf {
@@ -251,7 +277,17 @@ fn command(args: &[String]) -> Command {
     command
 }
 
-fn strings(args: &[&str]) -> Vec<String> {
+/// `shardproof ARGS` where no file can grow beyond so many blocks of 512 or 1024 bytes, as shells count them.
+///
+/// The system ends whoever writes more with a signal; ignored, it gives them an error, as a full disk does.
+pub(crate) fn on_full_disk(blocks: u32, args: &[String]) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", r#"trap "" XFSZ; ulimit -f "$0"; exec "$@""#, &blocks.to_string()]);
+    command.arg(env!("CARGO_BIN_EXE_shardproof")).args(args).stdin(Stdio::null());
+    command
+}
+
+pub(crate) fn strings(args: &[&str]) -> Vec<String> {
     args.iter().map(ToString::to_string).collect()
 }
 

@@ -4,6 +4,7 @@
 
 mod attacks;
 mod cluster;
+mod full_disk;
 mod inference;
 mod proving;
 mod recovery;

@@ -11,6 +11,7 @@ use shardproof_common::tensor::Tensor;
 use crate::config::EzklConfig;
 use crate::frame::Frame;
 use crate::recompute::{RecomputeRequest, Recomputed};
+use crate::tools::{Succession, Tools};
 use crate::{VERSION, infer, prove, recompute, setup};
 
 /// Names of the files that workers need.
@@ -25,13 +26,17 @@ pub(crate) mod file {
 /// Proofs through ezkl.
 #[derive(Clone, Debug)]
 pub struct EzklBackend {
-    config: EzklConfig,
+    tools: Tools,
 }
 
 impl EzklBackend {
     /// A backend that starts ezkl as `config` says, when it is first needed.
-    pub const fn new(config: EzklConfig) -> Self {
-        Self { config }
+    pub fn new(config: EzklConfig) -> Self {
+        Self { tools: Tools::new(config, Succession::Same) }
+    }
+
+    fn frame<'a>(&self, job: &'a Job<'a>) -> Frame<'a> {
+        Frame::new(job, self.tools.config.stall)
     }
 
     /// Recomputes a shard's settings and keys from its ONNX file, and runs its circuit on samples.
@@ -42,7 +47,7 @@ impl EzklBackend {
     /// When the SRS at hand is not the registered one, there is no sample, or ezkl cannot run to its end. What ezkl itself
     /// refuses is an answer.
     pub fn recompute(&self, request: &RecomputeRequest<'_>, job: &Job<'_>) -> Result<Recomputed, BackendError> {
-        recompute::recompute(&self.config, request, &Frame::new(job, self.config.stall))
+        recompute::recompute(&self.tools.config, request, &self.frame(job))
     }
 }
 
@@ -52,11 +57,11 @@ impl Backend for EzklBackend {
     }
 
     fn setup(&self, request: &SetupRequest<'_>, job: &Job<'_>) -> Result<ShardSetup, BackendError> {
-        setup::setup(&self.config, request, &Frame::new(job, self.config.stall))
+        setup::setup(&self.tools, request, &self.frame(job))
     }
 
     fn infer(&self, shard: &ShardFiles, input: &[Tensor], job: &Job<'_>) -> Result<Inference, BackendError> {
-        infer::infer(&self.config, shard, input, &Frame::new(job, self.config.stall))
+        infer::infer(&self.tools, shard, input, &self.frame(job))
     }
 
     fn prove(
@@ -66,7 +71,7 @@ impl Backend for EzklBackend {
         statement: &Statement,
         job: &Job<'_>,
     ) -> Result<Proof, BackendError> {
-        prove::prove(&self.config, shard, input, statement, &Frame::new(job, self.config.stall))
+        prove::prove(&self.tools, shard, input, statement, &self.frame(job))
     }
 }
 

@@ -2,15 +2,16 @@
 //!
 //! Three things end it: its [`Child`] value is dropped, a limit of its [`Frame`] is hit (time, resident memory,
 //! cancellation, or no use of processor time for too long), or this process dies: the child asks the system to be killed
-//! then, for which it must be started and awaited on one and the same thread. Memory is sampled, so a child can exceed
-//! its limit for one sampling interval; a hard limit on address space instead would refuse what is mapped but never
-//! resident.
+//! then. What the system watches is the thread that started the child, not the process, so one thread starts all
+//! children and lives as long as this process; whoever uses a child may then be on any thread. Memory is sampled, so a
+//! child can exceed its limit for one sampling interval; a hard limit on address space instead would refuse what is
+//! mapped but never resident.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::marker::PhantomData;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child as StdChild, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -33,8 +34,6 @@ pub(crate) struct Child {
     lines: Receiver<String>,
     texts: Receiver<String>,
     usage: Usage,
-    /// Being started and awaited on one thread is what ties the child to this process.
-    _one_thread: PhantomData<*const ()>,
 }
 
 /// What a child has used, as far as sampled.
@@ -55,7 +54,7 @@ impl Child {
     /// Starts `command`. Text on its standard error is handed out in pieces that end with a line equal to `marker`.
     pub(crate) fn start(mut command: Command, marker: Option<&'static str>) -> std::io::Result<Self> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
-        let mut process = command.spawn()?;
+        let mut process = spawn(command)?;
         let stdin = process.stdin.take();
         let (line_sender, lines) = channel();
         let (text_sender, texts) = channel();
@@ -66,7 +65,7 @@ impl Child {
             thread::spawn(move || forward_texts(stderr, marker, &text_sender));
         }
         let usage = Usage { peak_bytes: 0, cpu_ticks: 0, cpu_moved: Instant::now() };
-        Ok(Self { process, stdin, lines, texts, usage, _one_thread: PhantomData })
+        Ok(Self { process, stdin, lines, texts, usage })
     }
 
     /// Writes one line to the child.
@@ -84,15 +83,15 @@ impl Child {
     pub(crate) fn next_line(&mut self, step: &str, frame: &Frame<'_>) -> Result<Option<String>, BackendError> {
         self.usage.cpu_moved = Instant::now();
         loop {
+            // The first time before any wait: a job that is over already is not worked for, however quick the child is.
+            if let Err(error) = self.sample(step, frame) {
+                self.kill();
+                return Err(error);
+            }
             match self.lines.recv_timeout(SAMPLING) {
                 Ok(line) => return Ok(Some(line)),
                 Err(RecvTimeoutError::Disconnected) => return Ok(None),
-                Err(RecvTimeoutError::Timeout) => {
-                    if let Err(error) = self.sample(step, frame) {
-                        self.kill();
-                        return Err(error);
-                    }
-                }
+                Err(RecvTimeoutError::Timeout) => {}
             }
         }
     }
@@ -118,6 +117,20 @@ impl Child {
             }
             thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// Forgets the peak so far, and returns how much memory the child holds now, bytes.
+    pub(crate) fn begin_anew(&mut self) -> u64 {
+        let id = self.process.id();
+        // Where the system keeps no such file, the next job's peak includes this one's.
+        let _peak_kept = std::fs::write(format!("/proc/{id}/clear_refs"), "5");
+        self.usage.peak_bytes = 0;
+        usage_of(id).rss_bytes
+    }
+
+    /// Whether it has not ended yet.
+    pub(crate) fn is_alive(&mut self) -> bool {
+        matches!(self.process.try_wait(), Ok(None))
     }
 
     /// The error for a child that ended by itself in the midst of `step`.
@@ -183,6 +196,34 @@ impl Drop for Child {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// A command, and where the process that it becomes is wanted.
+type Order = (Command, Sender<std::io::Result<StdChild>>);
+
+/// Starts a process on the thread that starts them all.
+fn spawn(command: Command) -> std::io::Result<StdChild> {
+    static STARTER: Mutex<Option<Sender<Order>>> = Mutex::new(None);
+    let (reply, answer) = channel();
+    let mut starter = STARTER.lock().unwrap_or_else(PoisonError::into_inner);
+    let orders = match &*starter {
+        Some(orders) => orders,
+        None => {
+            let (sender, orders) = channel::<Order>();
+            let start_all = move || {
+                for (mut command, reply) in orders {
+                    // Whoever asked waits for the answer, so it is always taken.
+                    let _taken = reply.send(command.spawn());
+                }
+            };
+            thread::Builder::new().name("ezkl-starter".to_owned()).spawn(start_all)?;
+            starter.insert(sender)
+        }
+    };
+    let gone = || std::io::Error::other("the thread that starts processes is gone");
+    orders.send((command, reply)).map_err(|_| gone())?;
+    drop(starter);
+    answer.recv().unwrap_or_else(|_| Err(gone()))
 }
 
 /// `message` with the last lines of what ezkl wrote.
@@ -265,4 +306,40 @@ fn usage_of(id: u32) -> Sample {
     let output = Command::new("ps").args(["-o", "rss=", "-p", &id.to_string()]).output();
     let kib: u64 = output.ok().and_then(|out| String::from_utf8_lossy(&out.stdout).trim().parse().ok()).unwrap_or(0);
     Sample { rss_bytes: kib * 1024, peak_bytes: kib * 1024, cpu_ticks: 0, measured: false }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use shardproof_common::backend::{Job, Limits};
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+
+    #[test]
+    fn a_peak_is_forgotten_when_the_next_job_begins() {
+        const LARGE: u64 = 256 << 20;
+        let script = format!(
+            "import sys\nx = b'1' * {LARGE}\nprint(1, flush=True)\nsys.stdin.readline()\ndel x\nprint(2, flush=True)\n\
+             sys.stdin.readline()\nprint(3, flush=True)\nsys.stdin.readline()"
+        );
+        let mut command = Command::new("python3");
+        command.args(["-I", "-c", &script]);
+        let cancel = CancellationToken::new();
+        let directory = std::env::temp_dir();
+        let job = Job { directory: &directory, limits: Limits::default(), cancel: &cancel, progress: &|_| {} };
+        let frame = Frame::new(&job, Duration::from_secs(60));
+        let mut child = Child::start(command, None).unwrap();
+        let next = |child: &mut Child, expected: &str| {
+            assert_eq!(child.next_line("test", &frame).unwrap().as_deref(), Some(expected));
+        };
+        next(&mut child, "1");
+        child.say("").unwrap();
+        next(&mut child, "2");
+        assert!(child.peak_rss_bytes() > LARGE);
+        assert!(child.begin_anew() < LARGE / 2);
+        child.say("").unwrap();
+        next(&mut child, "3");
+        let peak = child.peak_rss_bytes();
+        assert!(peak > 0 && peak < LARGE / 2, "{peak}");
+    }
 }

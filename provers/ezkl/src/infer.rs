@@ -7,11 +7,10 @@ use shardproof_common::plan::BoundaryMode;
 use shardproof_common::tensor::{Tensor, TensorSpec};
 
 use crate::backend::{file, file_of, keys_of};
-use crate::config::EzklConfig;
 use crate::frame::{Frame, failed};
 use crate::runner::{Op, Runner};
 use crate::settings::Settings;
-use crate::tools;
+use crate::tools::Tools;
 use crate::witness::{Side, Witness, write_integers};
 
 /// Name of the witness in a job's directory.
@@ -19,13 +18,15 @@ pub(crate) const WITNESS: &str = "witness.json";
 
 /// Runs `shard` on `input`; the witness is left in the job's directory.
 pub(crate) fn infer(
-    config: &EzklConfig,
+    tools: &Tools,
     shard: &ShardFiles,
     input: &[Tensor],
     frame: &Frame<'_>,
 ) -> Result<Inference, BackendError> {
-    let mut runner = tools::start(config, frame)?;
-    let witness = make_witness(runner.as_mut(), shard, input, frame)?;
+    let (witness, peak_rss_bytes) = tools.with_runner(frame, |runner| {
+        let witness = make_witness(runner, shard, input, frame)?;
+        Ok::<_, BackendError>((witness, runner.peak_rss_bytes()))
+    })?;
     let output = witness.outputs(&shard.card.output)?;
     let witness_path = frame.job.directory.join(WITNESS);
     Ok(Inference {
@@ -33,7 +34,7 @@ pub(crate) fn infer(
         output_boundary: witness.boundary(Side::Output, shard.output_mode, &output)?,
         output,
         witness_bytes: fs::metadata(&witness_path).map_err(BackendError::io(&witness_path))?.len(),
-        peak_rss_bytes: runner.peak_rss_bytes(),
+        peak_rss_bytes,
     })
 }
 

@@ -185,7 +185,7 @@ impl<'a> Installation<'a> {
     /// Starts ezkl once, which checks its version.
     fn probe(&self) -> Result<(), String> {
         let started = with_short_frame(self.config, |frame| match &self.config.runner {
-            RunnerKind::Wheel => WheelRunner::start(&self.config.python(), &self.site(), frame).map(drop),
+            RunnerKind::Wheel => WheelRunner::start(&self.config.python(), &self.site())?.ready(frame).map(drop),
             RunnerKind::Program(program) => CliRunner::start(program, frame).map(drop),
         });
         started.map_err(|error| error.to_string())

@@ -38,11 +38,12 @@ mod srs;
 pub mod steps;
 mod tools;
 mod verifier;
+mod warm;
 mod wheel;
 mod witness;
 
 pub use backend::EzklBackend;
-pub use config::{EzklConfig, RunnerKind};
+pub use config::{EzklConfig, KeepWarm, RunnerKind};
 pub use fidelity::Fidelity;
 pub use field::{Felt, FeltError};
 pub use install::{Installation, Status};

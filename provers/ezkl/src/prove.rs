@@ -9,13 +9,12 @@ use shardproof_common::statement::Statement;
 use shardproof_common::tensor::Tensor;
 
 use crate::backend::{file, file_of, keys_of};
-use crate::config::EzklConfig;
 use crate::field::Felt;
 use crate::frame::{Frame, failed};
 use crate::infer::{WITNESS, make_witness};
 use crate::layout::{PublicTensors, instances, leading_points, starts_with};
-use crate::runner::Op;
-use crate::tools;
+use crate::runner::{Op, Runner};
+use crate::tools::Tools;
 use crate::witness::Witness;
 
 /// The parts of ezkl's `proof.json` that this backend reads.
@@ -27,7 +26,17 @@ struct ProofFile {
 
 /// Proves `statement`; a witness that the job's directory has of `input` is used, any other made anew.
 pub(crate) fn prove(
-    config: &EzklConfig,
+    tools: &Tools,
+    shard: &ShardFiles,
+    input: &[Tensor],
+    statement: &Statement,
+    frame: &Frame<'_>,
+) -> Result<Proof, BackendError> {
+    tools.with_runner(frame, |runner| prove_with(runner, shard, input, statement, frame))
+}
+
+fn prove_with(
+    runner: &mut dyn Runner,
     shard: &ShardFiles,
     input: &[Tensor],
     statement: &Statement,
@@ -35,10 +44,9 @@ pub(crate) fn prove(
 ) -> Result<Proof, BackendError> {
     let directory = frame.job.directory;
     let (witness_path, proof_path) = (directory.join(WITNESS), directory.join("proof.json"));
-    let mut runner = tools::start(config, frame)?;
     let witness = match Witness::read(&witness_path) {
         Ok(witness) if witness.is_of(input) => witness,
-        _ => make_witness(runner.as_mut(), shard, input, frame)?,
+        _ => make_witness(runner, shard, input, frame)?,
     };
     let expected = public_part(shard, input, statement, &witness)?;
 

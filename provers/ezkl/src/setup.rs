@@ -13,18 +13,14 @@ use shardproof_common::tensor::{FloatTensor, TensorSpec};
 
 use crate::backend::file;
 use crate::circuit::{SampleFiles, Wishes, Workbench};
-use crate::config::EzklConfig;
 use crate::frame::{Frame, failed};
 use crate::runner::Op;
+use crate::tools::Tools;
 use crate::witness::{Witness, write_floats};
-use crate::{VERSION, check, srs, tools};
+use crate::{VERSION, check, srs};
 
 /// Computes settings and keys; files are left in the job's directory.
-pub(crate) fn setup(
-    config: &EzklConfig,
-    request: &SetupRequest<'_>,
-    frame: &Frame<'_>,
-) -> Result<ShardSetup, BackendError> {
+pub(crate) fn setup(tools: &Tools, request: &SetupRequest<'_>, frame: &Frame<'_>) -> Result<ShardSetup, BackendError> {
     let options = ezkl_options(request.options)?;
     let wishes = Wishes {
         options,
@@ -42,42 +38,43 @@ pub(crate) fn setup(
     let each = write_each(directory, request.samples)?;
     let samples = SampleFiles { together: &data, each: &each };
 
-    let mut runner = tools::start(config, frame)?;
-    let mut bench = Workbench { runner: runner.as_mut(), frame, model: request.model, settings: path("settings.json") };
-    bench.draft(&wishes)?;
-    if let Some(fidelity) = bench.calibrate(&wishes, samples, directory)? {
-        tracing::info!(shard = %request.shard, ?fidelity, "quantisation error over the calibration samples");
-    }
-    bench.make_room(request.min_logrows, longest_commitment(request))?;
-    let settings = bench.read()?;
-    bench.compile(&circuit)?;
-    let srs = srs::prepare(config, settings.run_args.logrows, bench.runner, frame)?;
-    bench.keys(&circuit, &srs.path, &vk, &pk)?;
+    tools.with_runner(frame, |runner| {
+        let mut bench = Workbench { runner, frame, model: request.model, settings: path("settings.json") };
+        bench.draft(&wishes)?;
+        if let Some(fidelity) = bench.calibrate(&wishes, samples, directory)? {
+            tracing::info!(shard = %request.shard, ?fidelity, "quantisation error over the calibration samples");
+        }
+        bench.make_room(request.min_logrows, longest_commitment(request))?;
+        let settings = bench.read()?;
+        bench.compile(&circuit)?;
+        let srs = srs::prepare(&tools.config, settings.run_args.logrows, bench.runner, frame)?;
+        bench.keys(&circuit, &srs.path, &vk, &pk)?;
 
-    let parameter_hashes = match options.parameters {
-        ParameterVisibility::Hashed => parameter_hashes(&mut bench, &each, &circuit, directory)?,
-        ParameterVisibility::Fixed | ParameterVisibility::Private => Vec::new(),
-    };
-    let verifying_key = Digest::of(&fs::read(&vk).map_err(BackendError::io(&vk))?);
-    let keys = EzklKeys { verifying_key, settings: bench.text()?, srs: srs.srs, parameter_hashes };
-    let card = ShardCard {
-        backend: BackendId { kind: BackendKind::Ezkl, version: VERSION.to_owned() },
-        input: specs(request.input_names, &settings.model_input_scales)?,
-        output: specs(request.output_names, &settings.model_output_scales)?,
-        keys: ShardKeys::Ezkl(Box::new(keys)),
-    };
-    check_own_card(request, &card)?;
+        let parameter_hashes = match options.parameters {
+            ParameterVisibility::Hashed => parameter_hashes(&mut bench, &each, &circuit, directory)?,
+            ParameterVisibility::Fixed | ParameterVisibility::Private => Vec::new(),
+        };
+        let verifying_key = Digest::of(&fs::read(&vk).map_err(BackendError::io(&vk))?);
+        let keys = EzklKeys { verifying_key, settings: bench.text()?, srs: srs.srs, parameter_hashes };
+        let card = ShardCard {
+            backend: BackendId { kind: BackendKind::Ezkl, version: VERSION.to_owned() },
+            input: specs(request.input_names, &settings.model_input_scales)?,
+            output: specs(request.output_names, &settings.model_output_scales)?,
+            keys: ShardKeys::Ezkl(Box::new(keys)),
+        };
+        check_own_card(request, &card)?;
 
-    let proving_key_bytes = fs::metadata(&pk).map_err(BackendError::io(&pk))?.len();
-    let worker_files = BTreeMap::from([
-        (file::CIRCUIT.to_owned(), circuit),
-        (file::SETTINGS.to_owned(), path("settings.json")),
-        (file::VK.to_owned(), vk.clone()),
-        (file::PK.to_owned(), pk),
-        (file::SRS.to_owned(), srs.path),
-    ]);
-    let peak_rss_bytes = runner.peak_rss_bytes();
-    Ok(ShardSetup { card, worker_files, verifying_key: Some(vk), peak_rss_bytes, proving_key_bytes })
+        let proving_key_bytes = fs::metadata(&pk).map_err(BackendError::io(&pk))?.len();
+        let worker_files = BTreeMap::from([
+            (file::CIRCUIT.to_owned(), circuit),
+            (file::SETTINGS.to_owned(), path("settings.json")),
+            (file::VK.to_owned(), vk.clone()),
+            (file::PK.to_owned(), pk),
+            (file::SRS.to_owned(), srs.path),
+        ]);
+        let peak_rss_bytes = bench.runner.peak_rss_bytes();
+        Ok(ShardSetup { card, worker_files, verifying_key: Some(vk), peak_rss_bytes, proving_key_bytes })
+    })
 }
 
 /// ezkl's options in the plan's.

@@ -12,6 +12,7 @@ use shardproof_common::card::ShardCard;
 use shardproof_common::plan::BackendKind;
 use thiserror::Error;
 
+use crate::VERSION;
 use crate::backend::keys_of;
 use crate::check::{Mismatch, checked, verifier_srs};
 use crate::config::EzklConfig;
@@ -19,7 +20,7 @@ use crate::field::Felt;
 use crate::frame::Frame;
 use crate::layout::{LayoutError, PublicTensors, instances, leading_points, starts_with};
 use crate::runner::{CallError, Op, Runner};
-use crate::{VERSION, tools};
+use crate::tools::{Succession, Tools};
 
 /// Largest proof that is looked at, in bytes.
 pub(crate) const MAX_PROOF_BYTES: usize = 16 << 20;
@@ -29,7 +30,7 @@ const WORD_BYTES: usize = 32;
 /// Checks ezkl's proofs.
 #[derive(Clone, Debug)]
 pub struct EzklVerifier {
-    config: EzklConfig,
+    tools: Tools,
 }
 
 /// Why a proof is not one of its statement.
@@ -66,8 +67,8 @@ impl From<Rejection> for VerifyError {
 
 impl EzklVerifier {
     /// A verifier that starts ezkl as `config` says, when it is first needed.
-    pub const fn new(config: EzklConfig) -> Self {
-        Self { config }
+    pub fn new(config: EzklConfig) -> Self {
+        Self { tools: Tools::new(config, Succession::New) }
     }
 }
 
@@ -86,17 +87,18 @@ impl ProofVerifier for EzklVerifier {
 
     fn verify(&self, request: &VerifyRequest<'_>, job: &Job<'_>) -> Result<(), VerifyError> {
         let public = public_part(request)?;
-        let frame = Frame::new(job, self.config.stall);
+        let frame = Frame::new(job, self.tools.config.stall);
         let files = Files::write(request, &public, &frame)?;
-        let mut runner = tools::start(&self.config, &frame)?;
-        frame.at("verify");
-        if let Verdict::Rejected(reason) = files.verify(&files.proof, runner.as_mut(), &frame)? {
-            return Err(Rejection::Proof(reason).into());
-        }
-        match files.verify(&files.shortened, runner.as_mut(), &frame)? {
-            Verdict::Rejected(_) => Ok(()),
-            Verdict::Accepted => Err(Rejection::Trailing.into()),
-        }
+        self.tools.with_runner(&frame, |runner| {
+            frame.at("verify");
+            if let Verdict::Rejected(reason) = files.verify(&files.proof, runner, &frame)? {
+                return Err(Rejection::Proof(reason).into());
+            }
+            match files.verify(&files.shortened, runner, &frame)? {
+                Verdict::Rejected(_) => Ok(()),
+                Verdict::Accepted => Err(Rejection::Trailing.into()),
+            }
+        })
     }
 }
 

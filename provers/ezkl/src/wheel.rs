@@ -1,6 +1,8 @@
 //! The runner that drives the Python wheel: one child process for a series of calls, so that Python starts once.
+//!
+//! A child can be started ahead of its job, whose limits hold from the moment at which it waits for the greeting.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde::Deserialize;
@@ -14,9 +16,12 @@ use crate::runner::{CallError, Op, Runner};
 pub(crate) const SCRIPT: &str = include_str!("runner.py");
 const MARKER: &str = "\u{1e}end of call";
 
-/// A Python process with ezkl loaded.
+/// A Python process that loads ezkl, or has loaded it.
 pub(crate) struct WheelRunner {
     child: Child,
+    site: PathBuf,
+    /// Whether its greeting was read.
+    ready: bool,
 }
 
 /// The child's first line.
@@ -43,36 +48,53 @@ struct Answer {
 }
 
 impl WheelRunner {
-    /// Starts Python with the package in `site` and waits until ezkl is loaded.
+    /// Starts Python with the package in `site`.
     ///
     /// # Errors
-    /// [`BackendError::Missing`] when there is no such Python, or the package is another version.
-    pub(crate) fn start(python: &Path, site: &Path, frame: &Frame<'_>) -> Result<Self, BackendError> {
+    /// [`BackendError::Missing`] when there is no such Python.
+    pub(crate) fn start(python: &Path, site: &Path) -> Result<Self, BackendError> {
         let mut command = Command::new(python);
         command.args(["-I", "-B", "-c", SCRIPT]).arg(site).arg(std::process::id().to_string());
         let missing = |error| BackendError::Missing(format!("cannot start Python (`{}`): {error}", python.display()));
-        let mut child = Child::start(command, Some(MARKER)).map_err(missing)?;
-        let Some(line) = child.next_line("start", frame)? else {
-            return Err(child.unexpected_end("start", frame));
+        let child = Child::start(command, Some(MARKER)).map_err(missing)?;
+        Ok(Self { child, site: site.to_owned(), ready: false })
+    }
+
+    /// Whether it has not ended yet.
+    pub(crate) fn is_alive(&mut self) -> bool {
+        self.child.is_alive()
+    }
+
+    /// Waits until ezkl is loaded.
+    ///
+    /// # Errors
+    /// [`BackendError::Missing`] when the package cannot be loaded or is another version.
+    pub(crate) fn ready(mut self, frame: &Frame<'_>) -> Result<Self, BackendError> {
+        if self.ready {
+            return Ok(self);
+        }
+        let Some(line) = self.child.next_line("start", frame)? else {
+            return Err(self.child.unexpected_end("start", frame));
         };
         let greeting: Greeting = serde_json::from_str(&line).map_err(|error| failed("start", error.to_string()))?;
-        let text = child.text();
-        let remedy = format!("remove {} and it will be installed again", site.display());
+        let text = self.child.text();
+        let site = self.site.display();
+        let remedy = format!("remove {site} and it will be installed again");
         if !greeting.ready {
             let said = join(&greeting.error, &text);
-            return Err(BackendError::Missing(format!(
-                "ezkl in {} cannot be loaded: {said}; {remedy}",
-                site.display()
-            )));
+            return Err(BackendError::Missing(format!("ezkl in {site} cannot be loaded: {said}; {remedy}")));
         }
         if greeting.version != VERSION {
             let found = greeting.version;
-            return Err(BackendError::Missing(format!(
-                "expected ezkl {VERSION}, found {found} in {}; {remedy}",
-                site.display()
-            )));
+            return Err(BackendError::Missing(format!("expected ezkl {VERSION}, found {found} in {site}; {remedy}")));
         }
-        Ok(Self { child })
+        self.ready = true;
+        Ok(self)
+    }
+
+    /// Ends a job; returns how much memory is still held, bytes.
+    pub(crate) fn rest(&mut self) -> u64 {
+        self.child.begin_anew()
     }
 }
 

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::support::{config, executable, hashed, real_python, with_job};
 
 /// Names the directory of the process that a test starts and kills.
-const DIRECTORY: &str = "SHARDPROOF_TEST_DIRECTORY";
+pub(crate) const DIRECTORY: &str = "SHARDPROOF_TEST_DIRECTORY";
 
 /// A configuration whose children leave their process ids in `directory`.
 fn tracked(directory: &Path) -> EzklConfig {
@@ -30,7 +30,7 @@ fn tracked(directory: &Path) -> EzklConfig {
 }
 
 /// Waits for `condition`, on which a bounded wait is an error.
-fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
     let started = Instant::now();
     while !condition() {
         assert!(started.elapsed() < Duration::from_secs(60), "{what} did not happen");
@@ -45,7 +45,7 @@ fn child_of(directory: &Path) -> Pid {
 }
 
 /// A process that has ended but was not awaited by its parent counts as gone.
-fn is_gone(pid: Pid) -> bool {
+pub(crate) fn is_gone(pid: Pid) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('Z'))
 }
@@ -136,11 +136,12 @@ fn a_killed_call_says_limit_and_prediction() {
 fn too_much_memory_ends_the_call() {
     let directory = tempfile::tempdir().unwrap();
     let endless = Endless::new(directory.path());
-    let limits = Limits { memory_bytes: Some(1 << 20), predicted_bytes: Some(512 << 10), ..Limits::default() };
+    // More than the shell takes that leaves the process id, less than any Python.
+    let limits = Limits { memory_bytes: Some(4 << 20), predicted_bytes: Some(512 << 10), ..Limits::default() };
     let error = with_job(directory.path(), limits, |job| endless.prove(tracked(directory.path()), job)).unwrap_err();
     let reason = error.to_string();
     assert!(matches!(error, BackendError::Limit(_)), "{reason}");
-    assert!(reason.contains("more than its limit of 1.0 MiB; the planner had predicted 0.5 MiB"), "{reason}");
+    assert!(reason.contains("more than its limit of 4.0 MiB; the planner had predicted 0.5 MiB"), "{reason}");
     assert!(is_gone(child_of(directory.path())));
 }
 

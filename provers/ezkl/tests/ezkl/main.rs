@@ -12,3 +12,4 @@ mod recompute;
 mod settings;
 mod steps;
 mod support;
+mod warm;
