@@ -307,3 +307,39 @@ fn usage_of(id: u32) -> Sample {
     let kib: u64 = output.ok().and_then(|out| String::from_utf8_lossy(&out.stdout).trim().parse().ok()).unwrap_or(0);
     Sample { rss_bytes: kib * 1024, peak_bytes: kib * 1024, cpu_ticks: 0, measured: false }
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use shardproof_common::backend::{Job, Limits};
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+
+    #[test]
+    fn a_peak_is_forgotten_when_the_next_job_begins() {
+        const LARGE: u64 = 256 << 20;
+        let script = format!(
+            "import sys\nx = b'1' * {LARGE}\nprint(1, flush=True)\nsys.stdin.readline()\ndel x\nprint(2, flush=True)\n\
+             sys.stdin.readline()\nprint(3, flush=True)\nsys.stdin.readline()"
+        );
+        let mut command = Command::new("python3");
+        command.args(["-I", "-c", &script]);
+        let cancel = CancellationToken::new();
+        let directory = std::env::temp_dir();
+        let job = Job { directory: &directory, limits: Limits::default(), cancel: &cancel, progress: &|_| {} };
+        let frame = Frame::new(&job, Duration::from_secs(60));
+        let mut child = Child::start(command, None).unwrap();
+        let next = |child: &mut Child, expected: &str| {
+            assert_eq!(child.next_line("test", &frame).unwrap().as_deref(), Some(expected));
+        };
+        next(&mut child, "1");
+        child.say("").unwrap();
+        next(&mut child, "2");
+        assert!(child.peak_rss_bytes() > LARGE);
+        assert!(child.begin_anew() < LARGE / 2);
+        child.say("").unwrap();
+        next(&mut child, "3");
+        let peak = child.peak_rss_bytes();
+        assert!(peak > 0 && peak < LARGE / 2, "{peak}");
+    }
+}

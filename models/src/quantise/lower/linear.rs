@@ -5,6 +5,8 @@ use shardproof_integer::{MAX_ELEMENTS, Window};
 use super::{Lowered, Lowers, Operand};
 use crate::quantise::real::{RealOp, RealTensor, Tensor};
 
+/// Most copies of a tensor that a broadcast makes.
+const MAX_COPIES: usize = 256;
 /// Most constant matrices of one product.
 const MAX_MATRICES: usize = 256;
 
@@ -178,23 +180,40 @@ impl Lowered<'_, '_> {
         Ok(sum)
     }
 
-    /// A weighted sum of tensors that have the same shape but for leading axes of extent 1.
+    /// A weighted sum of tensors, each broadcast to the shape of the result.
     pub(super) fn sum_of(&mut self, terms: Vec<(Tensor, f64)>) -> Lowers<Tensor> {
         let shapes: Vec<Vec<usize>> = terms.iter().map(|&(tensor, _)| self.shape_of(tensor)).collect();
-        let longest = shapes.iter().max_by_key(|shape| shape.len()).cloned().unwrap_or_default();
+        let rank = shapes.iter().map(Vec::len).max().unwrap_or(0);
+        let mut joint = vec![1; rank];
+        for shape in &shapes {
+            let extents = shape.iter().rev().zip(joint.iter_mut().rev());
+            extents.for_each(|(&own, joint)| *joint = own.max(*joint));
+        }
         let mut aligned = Vec::with_capacity(terms.len());
-        for ((tensor, factor), shape) in terms.into_iter().zip(shapes) {
-            let trimmed = |shape: &[usize]| shape.iter().copied().skip_while(|&extent| extent == 1).collect::<Vec<_>>();
-            if trimmed(&shape) != trimmed(&longest) {
-                let reason = format!("computed tensors of shapes {shape:?} and {longest:?} would have to be broadcast");
-                return Err(self.unsupported(reason));
-            }
-            aligned.push((self.reshaped(tensor, longest.clone())?, factor));
+        for (tensor, factor) in terms {
+            aligned.push((self.repeated(tensor, &joint)?, factor));
         }
         match aligned[..] {
             [(tensor, 1.0)] => Ok(tensor),
             _ => Ok(self.combine(aligned, 0.0)),
         }
+    }
+
+    /// The tensor with axes of extent 1 repeated up to `shape`.
+    fn repeated(&mut self, tensor: Tensor, shape: &[usize]) -> Lowers<Tensor> {
+        let own = self.shape_of(tensor);
+        let raised = [vec![1; shape.len() - own.len()], own.clone()].concat();
+        let mut result = self.reshaped(tensor, raised.clone())?;
+        for (axis, (&from, &to)) in raised.iter().zip(shape).enumerate() {
+            if from != to && (from != 1 || to > MAX_COPIES) {
+                let reason = format!("a computed tensor of shape {own:?} would have to be broadcast to {shape:?}");
+                return Err(self.unsupported(reason));
+            }
+            if from != to {
+                result = self.joined(vec![result; to], axis);
+            }
+        }
+        Ok(result)
     }
 
     /// Mul and Div by a constant.

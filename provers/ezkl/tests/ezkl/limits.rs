@@ -136,11 +136,12 @@ fn a_killed_call_says_limit_and_prediction() {
 fn too_much_memory_ends_the_call() {
     let directory = tempfile::tempdir().unwrap();
     let endless = Endless::new(directory.path());
-    let limits = Limits { memory_bytes: Some(1 << 20), predicted_bytes: Some(512 << 10), ..Limits::default() };
+    // More than the shell takes that leaves the process id, less than any Python.
+    let limits = Limits { memory_bytes: Some(4 << 20), predicted_bytes: Some(512 << 10), ..Limits::default() };
     let error = with_job(directory.path(), limits, |job| endless.prove(tracked(directory.path()), job)).unwrap_err();
     let reason = error.to_string();
     assert!(matches!(error, BackendError::Limit(_)), "{reason}");
-    assert!(reason.contains("more than its limit of 1.0 MiB; the planner had predicted 0.5 MiB"), "{reason}");
+    assert!(reason.contains("more than its limit of 4.0 MiB; the planner had predicted 0.5 MiB"), "{reason}");
     assert!(is_gone(child_of(directory.path())));
 }
 

@@ -57,9 +57,6 @@ fn one_process_serves_job_after_job() {
         EzklVerifier::new(config()).verify(&VerifyRequest { proof: &proof.bytes, ..first.request() }, job)
     });
     verdict.unwrap();
-    let small = with_job(directory.path(), Limits::default(), |job| backend.infer(&first.files, &first.input, job));
-    let small = small.unwrap().peak_rss_bytes;
-    assert!(small > 0 && (small < proof.peak_rss_bytes || cfg!(not(target_os = "linux"))), "a job's peak is its own");
     let processes = started(directory.path(), 1);
     assert_eq!(processes.len(), 1);
     assert!(!is_gone(processes[0]));
