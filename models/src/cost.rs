@@ -259,7 +259,7 @@ pub(crate) fn predict(backend: BackendKind, load: &Load, input: BoundaryMode, ou
 
 #[cfg(test)]
 mod tests {
-    use shardproof_common::plan::{BackendOptions, EzklOptions};
+    use shardproof_common::plan::{BackendOptions, EzklOptions, GkrOptions};
 
     use super::*;
     use crate::{BoundaryModes, LoadOptions, ModelSource, OnnxModel, SplitRequest, Strategy};
@@ -352,5 +352,53 @@ mod tests {
         let switch = (ezkl::ROWS_FOR_SMALL_DIGITS as f64 / ezkl::SMALL_DIGITS.rows_per_rescale) as u64;
         assert_eq!((cost(switch).1, cost(switch + 1).1), (14, 15));
         assert!((0..2_000).all(|rescales| cost(rescales) <= cost(rescales + 1)));
+    }
+
+    /// Bytes of a proof and of the worker's memory that were measured, one shard, weights committed.
+    #[test]
+    fn gkr_predictions_are_near_what_was_measured() {
+        for (name, proof, memory) in [
+            ("mlp", 28_409.0, 35e6),
+            ("testing", 60_482.0, 37e6),
+            ("cnn", 146_107.0, 40e6),
+            ("mlp784", 190_531.0, 98e6),
+            ("cnn264k", 232_539.0, 71e6),
+            ("dense4m", 257_355.0, 346e6),
+        ] {
+            let model = OnnxModel::load(&ModelSource::resolve(name).unwrap(), &LoadOptions::default()).unwrap();
+            let backend = |_| BackendOptions::Gkr(GkrOptions::default());
+            let request = SplitRequest {
+                shards: 1,
+                strategy: Strategy::Balanced,
+                backend: &backend,
+                modes: BoundaryModes::default(),
+            };
+            let predicted = model.split(&request).unwrap().shards[0].prediction.gkr.unwrap();
+            assert!(near(predicted.proof_bytes, proof, 0.2), "{name}: {predicted:?}, measured {proof}");
+            assert!(near(predicted.peak_memory_bytes, memory, 0.25), "{name}: {predicted:?}, measured {memory}");
+        }
+    }
+
+    #[test]
+    fn gkr_costs_grow_with_everything_that_is_committed_to() {
+        let predict = |load: &Load, mode| predict(BackendKind::Gkr, load, mode, BoundaryMode::Public);
+        let load = Load {
+            operations: Operations::products(9_000, 300),
+            parameters: 5_000,
+            input_elements: 700,
+            ..Load::default()
+        };
+        let (public, committed) = (predict(&load, BoundaryMode::Public), predict(&load, BoundaryMode::Committed));
+        assert!(public.cost < committed.cost);
+        let proof = |prediction: &Prediction| prediction.gkr.unwrap().proof_bytes;
+        assert!(proof(&public) < proof(&committed));
+        assert!((0..3_000).all(|rescales| {
+            let cost = |rescales| {
+                predict(&Load { operations: Operations::products(0, rescales), ..load }, BoundaryMode::Public).cost
+            };
+            cost(rescales) < cost(rescales + 1)
+        }));
+        let most = Load { operations: Operations::products(u64::MAX, u64::MAX), parameters: u64::MAX, ..load };
+        assert_eq!(predict(&most, BoundaryMode::Public).cost, u64::MAX);
     }
 }
