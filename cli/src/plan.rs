@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::Args;
 use shardproof_common::files;
-use shardproof_coordinator::PlanArgs as PlanOptions;
+use shardproof_coordinator::PlanArgs;
 use shardproof_models::Split;
 
 use crate::model::ChosenModel;
@@ -13,21 +13,21 @@ use crate::output::{Outcome, Output};
 
 /// Shows how a model would be cut: shards, boundaries, and predicted cost. Runs nothing.
 #[derive(Args, Clone, Debug)]
-pub(crate) struct PlanArgs {
+pub(crate) struct PlanCommand {
     /// Zoo model (mlp, cnn, mlp2, attention, testing) or path of an .onnx file.
     model: String,
     /// Number of shards.
     #[arg(long, value_name = "N")]
     shards: usize,
     #[command(flatten)]
-    plan: PlanOptions,
+    plan: PlanArgs,
     /// Write the shards here, as ONNX files shard-0.onnx, shard-1.onnx, ...
     #[arg(long, value_name = "DIR")]
     write: Option<PathBuf>,
 }
 
 /// `shardproof plan`.
-pub(crate) fn run(args: &PlanArgs, output: Output) -> Result<Outcome> {
+pub(crate) fn run(args: &PlanCommand, output: Output) -> Result<Outcome> {
     let chosen = ChosenModel::load(&args.model, &args.plan.load_options())?;
     let split = args.plan.split(&chosen.model, args.shards)?;
     if let Some(directory) = &args.write {

@@ -85,7 +85,7 @@ fn a_plan_is_printed_and_its_shards_are_written() {
     }
     let table = shardproof(&["plan", "mlp", "--shards", "4"]).output().unwrap();
     let table = String::from_utf8(table.stdout).unwrap();
-    for word in ["FIRST", "MIDDLE", "LAST", "hashed", "[1, 1, 5, 5]"] {
+    for word in ["FIRST", "MIDDLE", "LAST", "gkr", "committed", "proof", "[1, 1, 5, 5]"] {
         assert!(table.contains(word), "{word} in {table}");
     }
 }

@@ -1,11 +1,11 @@
 //! Boundaries as shardproof's statements name them, and as the protocol takes them.
 
 use shardproof_common::card::ShardCard;
-use shardproof_common::statement::{Binding, Boundary, MAX_COMMITMENT_BYTES};
+use shardproof_common::statement::{Binding, Boundary, BoundaryShape, MAX_COMMITMENT_BYTES};
 use shardproof_common::tensor::{Tensor, TensorSpec};
 use shardproof_gkr::VerifyingKey;
-use shardproof_gkr::pcs::Commitment;
-use shardproof_integer::TensorId;
+use shardproof_gkr::pcs::{Commitment, MIN_VARS};
+use shardproof_integer::{BOUNDARY_BITS, TensorId};
 
 /// One side of a shard in one run.
 #[derive(Clone, Debug)]
@@ -20,14 +20,26 @@ impl Side {
     /// What a statement says of a boundary; `tensors` are its integers where it is public.
     ///
     /// # Errors
-    /// When a commitment is not one in its one encoding, or the integers are missing or are floats.
+    /// When a commitment is not one to a tensor of that shape in its one encoding, or the integers are missing, are floats,
+    /// or are larger than the protocol takes.
     pub(crate) fn of(boundary: &Boundary, tensors: Option<&[Tensor]>) -> Result<Self, String> {
         match (&boundary.binding, tensors) {
-            (Binding::Public(_), Some(tensors)) => Ok(Self::Public(integers(tensors)?)),
+            (Binding::Public(_), Some(tensors)) => {
+                let values = integers(tensors)?;
+                values.iter().enumerate().try_for_each(|(tensor, values)| check_range(tensor, values))?;
+                Ok(Self::Public(values))
+            }
             (Binding::Public(_), None) => Err("the tensors of a public boundary are missing".to_owned()),
             (Binding::Committed(commitments), _) => {
-                let decoded = commitments.iter().enumerate().map(|(tensor, bytes)| {
+                if commitments.len() != boundary.tensors.len() {
+                    return Err(format!("{} commitments to {} tensors", commitments.len(), boundary.tensors.len()));
+                }
+                let decoded = commitments.iter().zip(&boundary.tensors).enumerate().map(|(tensor, (bytes, shape))| {
                     let commitment = decode(bytes).map_err(|reason| format!("tensor {tensor}: {reason}"))?;
+                    let (found, due) = (commitment.num_vars, variables(shape));
+                    if found != due {
+                        return Err(format!("tensor {tensor}: a commitment to 2^{found} values, 2^{due} are due"));
+                    }
                     Ok(vec![commitment])
                 });
                 Ok(Self::Committed(decoded.collect::<Result<_, String>>()?))
@@ -41,6 +53,21 @@ impl Side {
             Self::Public(tensors) => shardproof_gkr::Boundary::Public(tensors),
             Self::Committed(commitments) => shardproof_gkr::Boundary::Committed(commitments),
         }
+    }
+}
+
+/// log2 of the values that a tensor is padded to before it is committed to.
+fn variables(tensor: &BoundaryShape) -> usize {
+    let elements = tensor.shape.iter().fold(1u64, |product, &extent| product.saturating_mul(extent));
+    let bits = elements.checked_next_power_of_two().map_or(u64::BITS, u64::ilog2);
+    (bits as usize).max(MIN_VARS)
+}
+
+fn check_range(tensor: usize, values: &[i64]) -> Result<(), String> {
+    let bound = 1i64 << BOUNDARY_BITS;
+    match values.iter().position(|value| !(-bound..=bound).contains(value)) {
+        Some(place) => Err(format!("tensor {tensor}: element {place} is {}, beyond 2^{BOUNDARY_BITS}", values[place])),
+        None => Ok(()),
     }
 }
 

@@ -92,7 +92,6 @@ fn refusal(error: shardproof_gkr::VerifyError) -> VerifyError {
     use shardproof_gkr::VerifyError as Cause;
     let reason = error.to_string();
     match error {
-        Cause::Boundary(_) => VerifyError::Instances(reason),
         Cause::Weights(_) | Cause::WeightValue { .. } => VerifyError::Weights(reason),
         _ => VerifyError::Rejected(reason),
     }

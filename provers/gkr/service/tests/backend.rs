@@ -271,11 +271,28 @@ fn commitments_that_are_none_are_refused_as_instances() {
         let verdict = shard.verify(&lie, &inference.output, &key, &proof);
         assert!(matches!(verdict, Err(VerifyError::Instances(_))), "{forged:?}: {verdict:?}");
     }
+    let mut shaped = statement.clone();
+    shaped.output.tensors[0].shape = vec![1, 1000];
+    let verdict = shard.verify(&shaped, &inference.output, &key, &proof);
+    assert!(matches!(&verdict, Err(VerifyError::Instances(reason)) if reason.contains("2^10 are due")), "{verdict:?}");
     let mut flipped = whole;
     flipped[0] ^= 1;
     let mut lie = statement;
     lie.output.binding = Binding::Committed(vec![flipped]);
     assert_rejected(shard.verify(&lie, &inference.output, &key, &proof), "");
+}
+
+#[test]
+fn integers_beyond_the_protocols_bound_are_refused_as_instances() {
+    let shard = Shard::new("mlp", WeightVisibility::Committed, [Committed, Public]);
+    let inference = shard.infer();
+    let statement = shard.statement(&inference);
+    let (key, proof) = (shard.key(), shard.prove(&statement).unwrap());
+    let mut answer = inference.output.clone();
+    let Tensor::Integer(tensor) = &mut answer[0] else { panic!("floats") };
+    tensor.values[0] = (1 << 24) + 1;
+    let verdict = shard.verify(&statement, &answer, &key, &proof);
+    assert!(matches!(&verdict, Err(VerifyError::Instances(reason)) if reason.contains("beyond 2^24")), "{verdict:?}");
 }
 
 #[test]
