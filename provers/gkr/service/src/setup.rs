@@ -144,10 +144,10 @@ fn specs(
         let message = format!("shard {shard}: planned {side} {planned:?}, the integer graph has {found:?}");
         return Err(BackendError::Input(message));
     }
-    let spec = |((name, shape), (_, _, scale)): (&(String, Vec<u64>), &(Option<&str>, Vec<u64>, i32))| TensorSpec {
+    let specs = planned.iter().zip(&found).map(|((name, shape), (_, _, scale))| TensorSpec {
         name: name.clone(),
         shape: shape.clone(),
         scale: *scale,
-    };
-    Ok(planned.iter().zip(&found).map(spec).collect())
+    });
+    Ok(specs.collect())
 }
