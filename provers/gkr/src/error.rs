@@ -54,6 +54,12 @@ pub enum VerifyError {
     /// The boundaries do not have the graph's layout.
     #[error("{0}")]
     Boundary(String),
+    /// The account of what is proven has too few bits.
+    #[error("a proof of this statement has {bits:.1} bits of soundness, {} are the least", crate::soundness::MIN_BITS)]
+    Soundness {
+        /// Bits of the union bound, work counted.
+        bits: f64,
+    },
     /// The weights are not the registered ones.
     #[error("{0}")]
     Weights(String),

@@ -77,6 +77,7 @@ impl WeightLayout {
     }
 
     /// Cells in use.
+    #[cfg(feature = "prover")]
     pub(crate) fn cells(&self) -> usize {
         self.places.iter().map(|place| place.offset + place.cells()).max().unwrap_or(0)
     }

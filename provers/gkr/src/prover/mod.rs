@@ -23,6 +23,7 @@ use crate::layout::Layout;
 use crate::lookup::{self, Compression, LookupClaims};
 use crate::pcs::{self, Commitment, PcsError};
 use crate::proof::{Proof, VERSION};
+use crate::soundness;
 use crate::statement::{Boundary, Statement, begin};
 use crate::timings::Timings;
 
@@ -70,6 +71,18 @@ pub enum ProveError {
         expected: usize,
         /// Of the trace.
         found: usize,
+    },
+    /// The account of what is to be proven has too few bits.
+    #[error(
+        "a proof of {runs} runs has {bits:.1} bits of soundness, {} are the least; prove fewer runs at once, or make the \
+         boundaries public",
+        soundness::MIN_BITS
+    )]
+    Soundness {
+        /// Of the statement.
+        runs: usize,
+        /// Bits of the union bound, work counted.
+        bits: f64,
     },
     /// The witness cannot be committed to.
     #[error("the witness: {0}; use more shards, or fewer runs in one proof")]
@@ -145,6 +158,10 @@ impl ProvingKey {
     ) -> Result<Proof, ProveError> {
         let graph = self.verifying.graph();
         check_statement(graph, statement, trace, &committed)?;
+        let bits = soundness::proof(&self.verifying, statement)?.total_bits();
+        if bits < soundness::MIN_BITS {
+            return Err(ProveError::Soundness { runs: statement.runs, bits });
+        }
         let layout = Layout::new(graph, statement.runs);
         let stack = timings.time("witness", "", || witness::stack(graph, &layout, trace));
         self.prove_witness(statement, &layout, trace, stack, committed, timings)

@@ -20,6 +20,7 @@ use crate::lookup::{self, Compression, LookupClaims};
 use crate::mle::bits_for;
 use crate::pcs::{self, Commitment};
 use crate::proof::Proof;
+use crate::soundness;
 use crate::statement::{Boundary, Statement, begin};
 use crate::weights::WeightLayout;
 
@@ -55,6 +56,10 @@ pub fn verify(
     let public = public_weights(key, weights)?;
     check_boundary("input", graph, &statement.input, &inputs(graph), statement.runs)?;
     check_boundary("output", graph, &statement.output, &graph.graph().outputs, statement.runs)?;
+    let account = soundness::proof(key, statement).map_err(|error| VerifyError::Boundary(error.to_string()))?;
+    if account.total_bits() < soundness::MIN_BITS {
+        return Err(VerifyError::Soundness { bits: account.total_bits() });
+    }
     let layout = Layout::new(graph, statement.runs);
     check_commitment(&proof.witness, layout.variables)?;
 
