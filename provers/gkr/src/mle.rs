@@ -13,6 +13,7 @@ pub(crate) fn bits_for(extent: usize) -> usize {
 }
 
 /// `eq(point, i)` for every i below `2^point.len()`.
+#[cfg(any(test, feature = "prover"))]
 pub(crate) fn eq_table(point: &[Ext]) -> Vec<Ext> {
     scaled_eq_table(point, Ext::ONE)
 }
