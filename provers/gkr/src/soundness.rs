@@ -4,6 +4,11 @@
 //! one attempt at the step; [`Account::total_bits`] is the union bound over all of them. Where the prover must show work
 //! before a step, the work is kept apart: it makes attempts expensive rather than unlikely.
 
+mod whole;
+
+pub(crate) use whole::whole;
+pub use whole::{CommittedSides, MIN_BITS, proof};
+
 use crate::pcs::{Parameters, Phase, Regime};
 
 /// The modulus of the base field, 2^64 - 2^32 + 1, as a float; rounding is far below what is reported.

@@ -2,6 +2,7 @@
 
 use crate::layout::Layout;
 use crate::pcs::Commitment;
+use crate::soundness::CommittedSides;
 use crate::transcript::Transcript;
 
 /// One side of a shard in all runs that a proof covers.
@@ -10,6 +11,9 @@ pub enum Boundary<'a> {
     /// The integers of each tensor, `[runs, ..shape]`, row-major.
     Public(&'a [Vec<i64>]),
     /// For each tensor one commitment for each run.
+    ///
+    /// Of an input this stands for integers within the bounds of a boundary only if something else shows that they are: the
+    /// proof of the shard whose output it is, whose bounds follow from the graph, and so on back to a public boundary.
     Committed(&'a [Vec<Commitment>]),
 }
 
@@ -24,6 +28,14 @@ pub struct Statement<'a> {
     pub input: Boundary<'a>,
     /// What left.
     pub output: Boundary<'a>,
+}
+
+impl Statement<'_> {
+    /// Which boundaries are committed.
+    pub(crate) fn committed(&self) -> CommittedSides {
+        let committed = |boundary: &Boundary<'_>| matches!(boundary, Boundary::Committed(_));
+        CommittedSides { input: committed(&self.input), output: committed(&self.output) }
+    }
 }
 
 /// Starts a transcript with everything that is fixed before the prover speaks.

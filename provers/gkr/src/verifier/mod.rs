@@ -18,8 +18,9 @@ use crate::keys::{RegisteredWeights, VerifyingKey, WeightsKey};
 use crate::layout::Layout;
 use crate::lookup::{self, Compression, LookupClaims};
 use crate::mle::bits_for;
-use crate::pcs::{self, Commitment};
+use crate::pcs::{self, Commitment, Parameters};
 use crate::proof::Proof;
+use crate::soundness;
 use crate::statement::{Boundary, Statement, begin};
 use crate::weights::WeightLayout;
 
@@ -56,6 +57,9 @@ pub fn verify(
     check_boundary("input", graph, &statement.input, &inputs(graph), statement.runs)?;
     check_boundary("output", graph, &statement.output, &graph.graph().outputs, statement.runs)?;
     let layout = Layout::new(graph, statement.runs);
+    // Before any work that is linear in the layout: no proof has a larger one.
+    Parameters::for_size(layout.variables).map_err(VerifyError::Size)?;
+    check_soundness(key, &layout, statement)?;
     check_commitment(&proof.witness, layout.variables)?;
 
     let mut transcript = begin(key.digest(), statement, &layout);
@@ -170,7 +174,8 @@ fn public_weights<'a>(
 ) -> Result<Option<&'a Weights>, VerifyError> {
     let refuse = |reason: &str| Err(VerifyError::Weights(reason.to_owned()));
     match (key.weights(), weights) {
-        (WeightsKey::None, _) => Ok(None),
+        (WeightsKey::None, _) if key.graph().graph().weights.is_empty() => Ok(None),
+        (WeightsKey::None, _) => refuse("the key does not fix the graph's weights"),
         (WeightsKey::Committed(commitment), _) => {
             check_commitment(commitment, WeightLayout::new(key.graph()).variables)?;
             Ok(None)
@@ -181,6 +186,11 @@ fn public_weights<'a>(
             None => refuse("the weights were registered under another key"),
         },
     }
+}
+
+fn check_soundness(key: &VerifyingKey, layout: &Layout, statement: &Statement<'_>) -> Result<(), VerifyError> {
+    let bits = soundness::whole(key, layout, statement.committed()).map_err(VerifyError::Size)?.total_bits();
+    if bits < soundness::MIN_BITS { Err(VerifyError::Soundness { bits }) } else { Ok(()) }
 }
 
 fn check_commitment(commitment: &Commitment, expected: usize) -> Result<(), VerifyError> {
@@ -212,8 +222,11 @@ fn check_boundary(
         match boundary {
             Boundary::Public(values) => {
                 let values = &values[index];
-                if values.len() != runs * elements {
-                    return refuse(format!("tensor {index} has {} values, {} are due", values.len(), runs * elements));
+                if runs.checked_mul(elements) != Some(values.len()) {
+                    let found = values.len();
+                    return refuse(format!(
+                        "tensor {index} has {found} values, {elements} are due for each of {runs} runs"
+                    ));
                 }
                 let bound = 1i64 << shardproof_integer::graph::BOUNDARY_BITS;
                 if let Some(value) = values.iter().find(|value| !(-bound..=bound).contains(*value)) {
