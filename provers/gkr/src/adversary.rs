@@ -3,6 +3,9 @@
 //! A lie is told in the trace (an operator's result is another, and everything behind follows from it) or in the witness (a
 //! digit, a sign, a table's result, a multiplicity). The prover proves whatever it is given.
 
+mod forms;
+mod messages;
+
 use std::sync::Arc;
 
 use p3_field::PrimeCharacteristicRing;
