@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use shardproof_common::backend::ProofVerifier;
 use shardproof_ezkl::{EzklConfig, EzklVerifier, Installation, RunnerKind, VERSION};
+use shardproof_gkr_service::GkrVerifier;
 
 /// Which ezkl is used.
 #[derive(Args, Clone, Debug, Default)]
@@ -36,7 +37,7 @@ impl EzklChoice {
 
     /// One verifier per proof system, where ezkl is the one that `config` describes.
     pub(crate) fn verifiers_of(config: &EzklConfig) -> Vec<Box<dyn ProofVerifier>> {
-        vec![Box::new(EzklVerifier::new(config.clone()))]
+        vec![Box::new(GkrVerifier), Box::new(EzklVerifier::new(config.clone()))]
     }
 
     /// What happens when ezkl is used for the first time on this machine, in words; nothing when it is in place.

@@ -9,7 +9,7 @@ use shardproof_common::bundle::{BundleError, read_capped};
 use shardproof_common::card::{MAX_CARD_BYTES, ModelCard, ShardKeys};
 use shardproof_common::files;
 use shardproof_common::ids::{Role, ShardIndex};
-use shardproof_common::plan::{BackendOptions, BoundaryPlan, ParameterVisibility};
+use shardproof_common::plan::{BackendOptions, BoundaryPlan};
 
 use crate::card_check::{self, CheckArgs};
 use crate::client::{Client, CoordinatorAddress};
@@ -48,7 +48,7 @@ struct CardView {
     model: String,
     plan: String,
     backend: String,
-    weights: &'static str,
+    weights: String,
     insecure_test_srs: bool,
     shards: Vec<ShardView>,
 }
@@ -113,15 +113,21 @@ async fn fetch(args: &FetchArgs, output: Output) -> Result<Outcome> {
     Ok(Outcome::Success)
 }
 
-/// How the card's weights are bound, for people: one word for the whole plan.
-pub(crate) fn weights(card: &ModelCard) -> &'static str {
-    match card.body.plan.shards.first().map(|shard| &shard.backend) {
-        Some(BackendOptions::Ezkl(options)) => match options.parameters {
-            ParameterVisibility::Fixed => "fixed",
-            ParameterVisibility::Hashed => "hashed",
-            ParameterVisibility::Private => "private",
-        },
-        Some(BackendOptions::Float) | None => "unproven",
+/// How the card's weights are bound, for people: one word where that is the same for the whole plan.
+pub(crate) fn weights(card: &ModelCard) -> String {
+    words(card.body.plan.shards.iter().map(|shard| match &shard.backend {
+        BackendOptions::Ezkl(options) => options.parameters.as_str(),
+        BackendOptions::Gkr(options) => options.weights.as_str(),
+        BackendOptions::Float => "unproven",
+    }))
+}
+
+/// Words with commas, or one word where all are the same.
+pub(crate) fn words<'a>(words: impl Iterator<Item = &'a str>) -> String {
+    let words: Vec<&str> = words.collect();
+    match words.as_slice() {
+        [first, rest @ ..] if rest.iter().all(|word| word == first) => (*first).to_owned(),
+        words => words.join(","),
     }
 }
 
@@ -144,7 +150,7 @@ impl CardView {
                 layers: plan.layers,
                 parameters: plan.parameters,
                 logrows: match &body.shards[index].keys {
-                    ShardKeys::Float => None,
+                    ShardKeys::Float | ShardKeys::Gkr(_) => None,
                     ShardKeys::Ezkl(keys) => Some(keys.srs.logrows),
                 },
                 input: describe(&body.plan.boundaries[index]),
@@ -152,16 +158,20 @@ impl CardView {
                 keys: body.shards[index].keys.digest().to_string(),
             }
         };
-        let backend = body.shards.first().map(|shard| &shard.backend);
+        let mut backends: Vec<String> = Vec::new();
+        for backend in body.shards.iter().map(|shard| &shard.backend) {
+            let described = format!("{} {} ({})", backend.kind, backend.version, backend.kind.privacy());
+            if !backends.contains(&described) {
+                backends.push(described);
+            }
+        }
         Self {
             card: card.digest().to_string(),
             owner: card.owner.to_string(),
             name: body.name.clone(),
             model: body.plan.model.to_string(),
             plan: body.plan.digest().to_string(),
-            backend: backend.map_or_else(String::new, |backend| {
-                format!("{} {} ({})", backend.kind, backend.version, backend.kind.privacy())
-            }),
+            backend: backends.join(" and "),
             weights: weights(card),
             insecure_test_srs: insecure_test_srs(card),
             shards: (0..count).map(shard).collect(),

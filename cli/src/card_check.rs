@@ -2,7 +2,7 @@
 //! that the registered circuits are the model.
 //!
 //! Recomputed are the digests of model, architecture and plan with every shard, the settings with their scales, and the
-//! verifying keys. A verifying key fixes the circuit with its weights where they are `fixed`; where they are `hashed`, the
+//! verifying keys. A gkr key is the quantised graph with a commitment to its weights, or their digest: it is made anew. An ezkl key fixes the circuit with its weights where they are `fixed`; where they are `hashed`, the
 //! hashes are recomputed too; where they are `private`, nothing binds them, and the check says so. Scales that calibration
 //! is free to choose may still be too coarse for the model, so every circuit is run on samples beside the float shard.
 
@@ -11,21 +11,25 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use clap::Args;
 use serde::Serialize;
-use shardproof_common::backend::{Job, Registered};
-use shardproof_common::card::{EzklKeys, ModelCard, ShardKeys, Srs};
-use shardproof_common::plan::{BackendOptions, EzklOptions, ParameterVisibility, Plan, ShardPlan};
-use shardproof_common::tensor::{FloatTensor, Tensor};
+use shardproof_common::backend::{Backend, BackendError, Job, Registered, SetupRequest, ShardFiles};
+use shardproof_common::card::{EzklKeys, GkrKeys, ModelCard, ShardCard, ShardKeys, Srs};
+use shardproof_common::ids::ShardIndex;
+use shardproof_common::plan::{
+    BackendOptions, BoundaryMode, BoundaryPlan, EzklOptions, ParameterVisibility, Plan, ShardPlan,
+};
+use shardproof_common::tensor::{FloatTensor, Tensor, TensorSpec};
+use shardproof_coordinator::{CALIBRATION_SAMPLES, parse_dim};
 use shardproof_ezkl::{EzklBackend, EzklConfig, RecomputeRequest, Recomputed, RecomputedKeys, SampleRun, Settings};
-use shardproof_models::FloatShard;
+use shardproof_gkr_service::GkrBackend;
+use shardproof_models::{FloatShard, LoadOptions};
 
 use crate::backends::EzklChoice;
 use crate::model::ChosenModel;
 use crate::output::{Outcome, Output};
-use crate::plan_options::load_options;
 use crate::{card, job};
 
-/// How many samples every circuit is run on.
-const SAMPLES: usize = 4;
+/// How many samples every ezkl circuit is run on; integer graphs are run on all on which the owner calibrates.
+const CIRCUIT_SAMPLES: usize = 4;
 /// Largest error of a circuit's outputs on the samples, relative to the range of the shard's outputs in floats. Calibrated
 /// circuits of the zoo stay below a thousandth; weights of three binary places or fewer in the first half of `mlp` give a
 /// sixth and more.
@@ -40,12 +44,13 @@ pub(crate) struct CheckArgs {
     #[arg(long, value_name = "FILE")]
     card: PathBuf,
     /// Size of a symbolic dimension; may be repeated.
-    #[arg(long = "dim", value_name = "NAME=N")]
-    dims: Vec<String>,
+    #[arg(long = "dim", value_name = "NAME=N", value_parser = parse_dim)]
+    dims: Vec<(String, u64)>,
     /// SRS file under which the keys were made [default: the cached test SRS].
     #[arg(long, value_name = "FILE")]
     srs: Option<PathBuf>,
-    /// Inputs to try the circuits on, .npy of shape [samples, ...input] [default: the model's own, or random ones].
+    /// Inputs to calibrate (gkr) and to try the circuits on, .npy of shape [samples, ...input]: those that the owner used
+    /// [default: the model's own, or random ones].
     #[arg(long, value_name = "FILE")]
     samples: Option<PathBuf>,
     #[command(flatten)]
@@ -88,10 +93,10 @@ pub(crate) async fn run(args: CheckArgs, output: Output) -> Result<Outcome> {
             return Ok(Outcome::Rejected);
         }
     };
-    let chosen = ChosenModel::load(&args.model, &load_options(&args.dims)?)?;
+    let chosen = ChosenModel::load(&args.model, &LoadOptions { dims: args.dims.clone() })?;
     let mut config = args.ezkl.config();
     config.srs = args.srs;
-    let samples = chosen.samples(args.samples.as_deref(), SAMPLES)?;
+    let samples = chosen.samples(args.samples.as_deref(), CALIBRATION_SAMPLES)?;
     let report =
         job::run("recomputing the card", output, move |job| check(&chosen, samples, &card, &config, job)).await?;
     output.data(&report, CheckReport::render)?;
@@ -167,6 +172,14 @@ struct Tried<'a> {
     answers: &'a [Vec<FloatTensor>],
 }
 
+impl Tried<'_> {
+    /// The first few, for circuits that take long to run.
+    fn some(&self) -> Self {
+        let count = self.samples.len().min(CIRCUIT_SAMPLES);
+        Self { samples: &self.samples[..count], answers: &self.answers[..count], ..*self }
+    }
+}
+
 fn check_shard(
     index: usize,
     tried: Tried<'_>,
@@ -176,8 +189,10 @@ fn check_shard(
 ) -> Result<Vec<Line>> {
     let shard = &card.body.shards[index];
     let options = &card.body.plan.shards[index].backend;
-    let (ShardKeys::Ezkl(keys), BackendOptions::Ezkl(ezkl)) = (&shard.keys, options) else {
-        return Ok(Vec::new());
+    let (keys, ezkl) = match (&shard.keys, options) {
+        (ShardKeys::Ezkl(keys), BackendOptions::Ezkl(ezkl)) => (keys, ezkl),
+        (ShardKeys::Gkr(_), BackendOptions::Gkr(_)) => return check_gkr(index, tried, card, job),
+        _ => return Ok(Vec::new()),
     };
     let (input, output) = (&card.body.plan.boundaries[index], &card.body.plan.boundaries[index + 1]);
     let registered = Registered { options, input_mode: input.mode, output_mode: output.mode };
@@ -188,7 +203,7 @@ fn check_shard(
     let model = job.directory.join(format!("shard-{index}.onnx"));
     std::fs::write(&model, tried.onnx).with_context(|| format!("{}: cannot write the shard", model.display()))?;
     let previous = index.checked_sub(1).map(|before| card.body.shards[before].output.as_slice());
-    let request = RecomputeRequest { model: &model, card: shard, registered, previous, samples: tried.samples };
+    let request = RecomputeRequest { model: &model, card: shard, registered, previous, samples: tried.some().samples };
     let recomputed = EzklBackend::new(config.clone()).recompute(&request, job)?;
     let line = |what: &str, finding: Finding| Line::of(index, what, finding);
     let asked = asked.err().map(|reason| line("settings", Finding::Differs(reason)));
@@ -203,10 +218,102 @@ fn check_shard(
             lines.push(line("SRS", check_srs(&keys.srs, found.insecure_test_srs)));
             lines.push(line("verifying key", compare(&keys.verifying_key, &found.verifying_key)));
             lines.push(line("weights", check_weights(keys, ezkl, &found)));
-            lines.push(line("accuracy", check_accuracy(&found.run, tried.answers)));
+            lines.push(line("accuracy", check_accuracy(&found.run, tried.some().answers)));
         }
     }
     Ok(lines)
+}
+
+/// Quantises the shard again as the plan asks and on the owner's samples, which gives the owner's keys or others; then runs
+/// it in integers.
+fn check_gkr(index: usize, tried: Tried<'_>, card: &ModelCard, job: &Job<'_>) -> Result<Vec<Line>> {
+    let (shard, plan) = (&card.body.shards[index], &card.body.plan);
+    let (input, output) = (&plan.boundaries[index], &plan.boundaries[index + 1]);
+    let directory = job.directory.join(format!("shard-{index}"));
+    std::fs::create_dir_all(&directory).with_context(|| format!("{}: cannot be made", directory.display()))?;
+    let model = directory.join("shard.onnx");
+    std::fs::write(&model, tried.onnx).with_context(|| format!("{}: cannot write the shard", model.display()))?;
+    let names = |boundary: &BoundaryPlan| -> Vec<(String, Vec<u64>)> {
+        boundary.tensors.iter().map(|tensor| (tensor.name.clone(), tensor.shape.clone())).collect()
+    };
+    let shard_index = ShardIndex(index as u32);
+    let request = SetupRequest {
+        shard: shard_index,
+        model: &model,
+        samples: tried.samples,
+        input: index.checked_sub(1).map(|before| card.body.shards[before].output.as_slice()),
+        input_names: &names(input),
+        output_names: &names(output),
+        input_mode: input.mode,
+        output_mode: output.mode,
+        options: &plan.shards[index].backend,
+        min_logrows: None,
+    };
+    let job = Job { directory: &directory, ..*job };
+    let line = |what: &str, finding: Finding| Line::of(index, what, finding);
+    let backend = GkrBackend::new();
+    let made = match backend.setup(&request, &job) {
+        Ok(made) => made,
+        Err(BackendError::Input(reason)) => return Ok(vec![line("verifying key", Finding::Differs(reason))]),
+        Err(error) => return Err(error.into()),
+    };
+    let scales_of = |specs: &[TensorSpec]| specs.iter().map(|spec| spec.scale).collect::<Vec<_>>();
+    let scales =
+        |card: &ShardCard| format!("inputs {:?}, outputs {:?}", scales_of(&card.input), scales_of(&card.output));
+    let scales_line = match compare(&scales(shard), &scales(&made.card)) {
+        Finding::Same => Finding::Holds(format!("scales: {}", scales(shard))),
+        differs => differs,
+    };
+    let (ShardKeys::Gkr(stated), ShardKeys::Gkr(found)) = (&shard.keys, &made.card.keys) else { return Ok(Vec::new()) };
+    let key_line = match compare(&stated.verifying_key, &found.verifying_key) {
+        Finding::Differs(reason) => {
+            Finding::Differs(format!("{reason}; a card calibrated on other samples needs --samples FILE"))
+        }
+        same => same,
+    };
+    let words = |keys: &GkrKeys| keys.weights.map_or_else(|| "none".to_owned(), |weights| weights.to_string());
+    let mut lines = vec![line("settings", scales_line), line("verifying key", key_line)];
+    // The key just compared was made from the weights.
+    lines.push(line(
+        "weights",
+        match compare(&words(stated), &words(found)) {
+            Finding::Same => compare(&stated.verifying_key, &found.verifying_key),
+            differs => differs,
+        },
+    ));
+    if lines.iter().all(Line::is_same) {
+        let files = ShardFiles {
+            shard: shard_index,
+            card: made.card,
+            options: plan.shards[index].backend.clone(),
+            input_mode: BoundaryMode::Public,
+            output_mode: BoundaryMode::Public,
+            model,
+            files: made.worker_files,
+        };
+        let run = run_integers(&backend, &files, tried.samples, &job);
+        lines.push(line("accuracy", check_accuracy(&run, tried.answers)));
+    }
+    Ok(lines)
+}
+
+/// The outputs of the integer graph on samples, quantised at the card's scales.
+fn run_integers(
+    backend: &GkrBackend,
+    shard: &ShardFiles,
+    samples: &[Vec<FloatTensor>],
+    job: &Job<'_>,
+) -> Result<SampleRun, String> {
+    let mut run = SampleRun::default();
+    for (index, sample) in samples.iter().enumerate() {
+        let quantised = sample.iter().zip(&shard.card.input).map(|(tensor, spec)| {
+            tensor.quantise(spec.scale).map(Tensor::Integer).map_err(|reason| format!("sample {index}: {reason}"))
+        });
+        let input: Vec<Tensor> = quantised.collect::<Result<_, _>>()?;
+        let inferred = backend.infer(shard, &input, job).map_err(|reason| format!("sample {index}: {reason}"))?;
+        run.outputs.push(inferred.output);
+    }
+    Ok(run)
 }
 
 fn scales(settings: &Settings) -> String {

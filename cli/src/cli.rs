@@ -34,7 +34,7 @@ enum Command {
     Coordinator(Box<CoordinatorArgs>),
     /// Runs a worker: runs one shard, proves on request.
     Worker(Box<WorkerArgs>),
-    Plan(plan::PlanArgs),
+    Plan(plan::PlanCommand),
     Infer(runs::InferArgs),
     Prove(runs::ProveArgs),
     Verify(verify::VerifyArgs),

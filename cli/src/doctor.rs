@@ -18,7 +18,7 @@ const LOW_DISK: u64 = 2_000_000_000;
 /// Memory below which the larger models cannot be proven, bytes.
 const LOW_MEMORY: u64 = 2_000_000_000;
 
-/// Checks what this machine has for proving and verifying. Exits 1 when ezkl cannot work here.
+/// Checks what this machine has for proving and verifying. Exits 1 when the ezkl that --ezkl-cli names cannot work here.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct DoctorArgs {
     #[command(flatten)]
@@ -35,6 +35,7 @@ struct Diagnosis {
     cache: Place,
     data: Place,
     temporary: Place,
+    gkr: String,
     ezkl: Status,
     ezkl_can_work: bool,
     findings: Vec<String>,
@@ -49,9 +50,10 @@ struct Place {
 
 /// `shardproof doctor`.
 pub(crate) async fn run(args: DoctorArgs, output: Output) -> Result<Outcome> {
+    let asked_for_ezkl = args.ezkl.ezkl_cli.is_some();
     let diagnosis = tokio::task::spawn_blocking(move || Diagnosis::make(&args)).await.context("the look around")?;
     output.data(&diagnosis, Diagnosis::render)?;
-    Ok(if diagnosis.ezkl_can_work { Outcome::Success } else { Outcome::Failure })
+    Ok(if diagnosis.ezkl_can_work || !asked_for_ezkl { Outcome::Success } else { Outcome::Failure })
 }
 
 impl Diagnosis {
@@ -67,6 +69,7 @@ impl Diagnosis {
             cache: Place::look(config.cache_dir()),
             data: Place::look(process::default_data_dir()),
             temporary: Place::look(std::env::temp_dir()),
+            gkr: format!("version {}, built in, needs nothing", shardproof_gkr_service::VERSION),
             ezkl_can_work: ezkl.is_hopeful(),
             ezkl,
             findings: Vec::new(),
@@ -78,7 +81,10 @@ impl Diagnosis {
     fn find(&self) -> Vec<String> {
         let mut findings = Vec::new();
         if !self.ezkl_can_work {
-            findings.push(format!("ezkl cannot work here; by hand: {}", self.ezkl.command_by_hand));
+            findings.push(format!(
+                "ezkl cannot work here, which only `--backend ezkl` needs; by hand: {}",
+                self.ezkl.command_by_hand
+            ));
         }
         let places = [
             ("cache", &self.cache, "SHARDPROOF_CACHE_DIR"),
@@ -118,7 +124,7 @@ impl Diagnosis {
             let writable = if place.writable { "" } else { ", NOT WRITABLE" };
             out.push_str(&format!("{name:<9} {} ({free} free{writable})\n", place.path.display()));
         }
-        out.push_str(&format!("{}\n", self.ezkl));
+        out.push_str(&format!("gkr       {}\n{}\n", self.gkr, self.ezkl));
         if self.findings.is_empty() {
             out.push_str("\nAll is well.\n");
         }

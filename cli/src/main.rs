@@ -16,7 +16,6 @@ mod job;
 mod model;
 mod output;
 mod plan;
-mod plan_options;
 mod progress;
 mod run_view;
 mod runs;

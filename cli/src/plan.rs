@@ -5,37 +5,31 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::Args;
 use shardproof_common::files;
-use shardproof_models::{BoundaryModes, Split, SplitRequest};
+use shardproof_coordinator::PlanArgs;
+use shardproof_models::Split;
 
 use crate::model::ChosenModel;
 use crate::output::{Outcome, Output};
-use crate::plan_options::PlanOptions;
 
 /// Shows how a model would be cut: shards, boundaries, and predicted cost. Runs nothing.
 #[derive(Args, Clone, Debug)]
-pub(crate) struct PlanArgs {
+pub(crate) struct PlanCommand {
     /// Zoo model (mlp, cnn, mlp2, attention, testing) or path of an .onnx file.
     model: String,
     /// Number of shards.
     #[arg(long, value_name = "N")]
     shards: usize,
     #[command(flatten)]
-    plan: PlanOptions,
+    plan: PlanArgs,
     /// Write the shards here, as ONNX files shard-0.onnx, shard-1.onnx, ...
     #[arg(long, value_name = "DIR")]
     write: Option<PathBuf>,
 }
 
 /// `shardproof plan`.
-pub(crate) fn run(args: &PlanArgs, output: Output) -> Result<Outcome> {
-    let chosen = ChosenModel::load(&args.model, &args.plan.load_options()?)?;
-    let options = args.plan.backend_options();
-    let split = chosen.model.split(&SplitRequest {
-        shards: args.shards,
-        strategy: args.plan.strategy,
-        backend: &|_| options.clone(),
-        modes: BoundaryModes::with_inner(args.plan.inner_mode()),
-    })?;
+pub(crate) fn run(args: &PlanCommand, output: Output) -> Result<Outcome> {
+    let chosen = ChosenModel::load(&args.model, &args.plan.load_options())?;
+    let split = args.plan.split(&chosen.model, args.shards)?;
     if let Some(directory) = &args.write {
         write_shards(&split, directory, output)?;
     }

@@ -109,7 +109,7 @@ pub(crate) async fn infer(args: InferArgs, output: Output) -> Result<Outcome> {
 fn render_inferred(inferred: &Inferred, backend: BackendKind) -> String {
     let note = match (inferred.run.state, backend) {
         ("answered", BackendKind::Float) => "\nThe answer is unproven: float mode proves nothing.\n".to_owned(),
-        ("answered", BackendKind::Ezkl) => {
+        ("answered", BackendKind::Ezkl | BackendKind::Gkr) => {
             format!("\nThe answer is not proven yet. Prove it with: shardproof prove {}\n", inferred.run.run)
         }
         _ => String::new(),

@@ -28,6 +28,15 @@ pub trait Backend: Send + Sync {
     /// When the shard cannot be set up within the job's limits.
     fn setup(&self, request: &SetupRequest<'_>, job: &Job<'_>) -> Result<ShardSetup, BackendError>;
 
+    /// Gets ready for a shard ahead of its first run, so that no run pays for it. By default there is nothing to do.
+    ///
+    /// # Errors
+    /// When the shard's files are not what the card registers.
+    fn load(&self, shard: &ShardFiles) -> Result<(), BackendError> {
+        let _nothing_to_load = shard;
+        Ok(())
+    }
+
     /// Runs one shard on `input`; what the proof will need later is left in the job's directory.
     ///
     /// # Errors
@@ -61,6 +70,16 @@ pub trait ProofVerifier: Send + Sync {
     /// # Errors
     /// Names the setting that differs.
     fn check_settings(&self, card: &ShardCard, registered: &Registered<'_>) -> Result<(), String>;
+
+    /// Compares what a verifying key, whose digest is the card's, says of itself with the card. Called before any proof is
+    /// verified. By default a key says nothing but what [`ProofVerifier::check_settings`] compares.
+    ///
+    /// # Errors
+    /// Names what differs.
+    fn check_verifying_key(&self, card: &ShardCard, verifying_key: &[u8]) -> Result<(), String> {
+        let (_card, _verifying_key) = (card, verifying_key);
+        Ok(())
+    }
 
     /// Checks `proof` under the registered keys for `statement`, whose boundaries the caller has compared with the card's.
     ///

@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use crate::bundle::MAX_SHARDS;
 use crate::ids::{Digest, PROTOCOL_VERSION};
-use crate::plan::{BackendKind, BackendOptions, BoundaryMode, BoundaryPlan, BoundaryTensor, Plan, ShardPlan};
+use crate::plan::{BackendKind, BackendOptions, BoundaryMode, BoundaryTensor, Plan, ShardPlan, WeightVisibility};
 use crate::receipt::{Identity, PublicKey, SignatureBytes, SignatureError};
 use crate::statement::BackendId;
 use crate::tensor::{MAX_ELEMENTS, MAX_RANK, MAX_TENSORS, TensorSpec};
@@ -57,6 +57,19 @@ pub enum ShardKeys {
     Float,
     /// What fixes an ezkl circuit.
     Ezkl(Box<EzklKeys>),
+    /// What fixes an integer graph with its weights.
+    Gkr(GkrKeys),
+}
+
+/// What fixes an integer graph with its weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GkrKeys {
+    /// Digest of the verifying key's file, which travels in the bundle and holds the graph, and the commitment to the
+    /// weights or the weights themselves.
+    pub verifying_key: Digest,
+    /// How the key fixes the weights; nothing where the graph has none.
+    pub weights: Option<WeightVisibility>,
 }
 
 /// What fixes an ezkl circuit.
@@ -104,13 +117,14 @@ impl ShardKeys {
         match self {
             Self::Float => None,
             Self::Ezkl(keys) => Some(keys.verifying_key),
+            Self::Gkr(keys) => Some(keys.verifying_key),
         }
     }
 
     /// The registered hashes of the weights; empty unless the weights are hashed.
     pub fn parameter_hashes(&self) -> &[String] {
         match self {
-            Self::Float => &[],
+            Self::Float | Self::Gkr(_) => &[],
             Self::Ezkl(keys) => &keys.parameter_hashes,
         }
     }
@@ -118,7 +132,7 @@ impl ShardKeys {
     /// Whether proofs under these keys rest on an SRS that is for tests only.
     pub fn insecure_test_srs(&self) -> bool {
         match self {
-            Self::Float => false,
+            Self::Float | Self::Gkr(_) => false,
             Self::Ezkl(keys) => keys.srs.insecure_test,
         }
     }
@@ -198,11 +212,13 @@ impl ModelCard {
         for (index, pair) in body.shards.windows(2).enumerate() {
             check_neighbours(index + 1, &pair[0], &pair[1], body.plan.boundaries[index + 1].mode)?;
         }
-        let shown = |boundary: &BoundaryPlan| boundary.mode == BoundaryMode::Public;
-        if let (BackendKind::Float, Some(boundary)) =
-            (body.shards[0].backend.kind, body.plan.boundaries.iter().position(|boundary| !shown(boundary)))
-        {
-            return Err(CardError::FloatCommitted { boundary });
+        for (index, shard) in body.shards.iter().enumerate() {
+            for boundary in [index, index + 1] {
+                let (mode, backend) = (body.plan.boundaries[boundary].mode, shard.backend.kind);
+                if !backend.has_mode(mode) {
+                    return Err(CardError::Mode { boundary, mode, backend });
+                }
+            }
         }
         Ok(self.owner.verify(self.digest(), &self.signature)?)
     }
@@ -216,7 +232,9 @@ impl ModelCard {
 fn check_backend(index: usize, shard: &ShardCard, plan: &ShardPlan) -> Result<(), CardError> {
     let keys_fit = matches!(
         (&shard.keys, &plan.backend),
-        (ShardKeys::Float, BackendOptions::Float) | (ShardKeys::Ezkl(_), BackendOptions::Ezkl(_))
+        (ShardKeys::Float, BackendOptions::Float)
+            | (ShardKeys::Ezkl(_), BackendOptions::Ezkl(_))
+            | (ShardKeys::Gkr(_), BackendOptions::Gkr(_))
     );
     if !keys_fit || shard.backend.kind != plan.backend.kind() {
         return Err(CardError::Backend { shard: index });
@@ -349,11 +367,15 @@ pub enum CardError {
         /// Which boundary.
         boundary: usize,
     },
-    /// `float` mode has no commitments.
-    #[error("boundary {boundary} must be public, since the shards run in float mode")]
-    FloatCommitted {
+    /// A way of referring to a boundary that the proofs on one of its sides do not have.
+    #[error("boundary {boundary} is {mode}, which {backend} does not have")]
+    Mode {
         /// Which boundary.
         boundary: usize,
+        /// Its mode.
+        mode: BoundaryMode,
+        /// Backend of a shard on one of its sides.
+        backend: BackendKind,
     },
     /// KZG commitments compare only under one SRS and one domain.
     #[error("boundary {boundary} is polycommit, but the shards on its sides differ in SRS or log2 of rows")]

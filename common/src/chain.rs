@@ -365,8 +365,9 @@ impl<'a> Chain<'a> {
             Err(refusal) if self.options.allow_test_srs => ledger.waive(Check::Srs, &refusal, "--allow-test-srs"),
             srs => ledger.record_proven(Check::Srs, srs, missing),
         }
-        let key =
-            each(Check::VerifyingKey, &|shard| proof::check_verifying_key(shard.place, &shard.proof.verifying_key));
+        let key = each(Check::VerifyingKey, &|shard| {
+            proof::check_verifying_key(shard.place, shard.verifier, &shard.proof.verifying_key)
+        });
         ledger.record_proven(Check::VerifyingKey, key, missing);
         if let Err(refusal) = each(Check::Weights, &|shard| proof::weights_tie(shard.place).map(drop)) {
             ledger.fail(refusal);

@@ -8,6 +8,14 @@ pub fn memory_bytes() -> Option<u64> {
     kibibytes.checked_mul(1024)
 }
 
+/// Largest resident size of this process so far, bytes; 0 where the system does not say.
+pub fn peak_rss_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kibibytes = line.and_then(|rest| rest.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
+    kibibytes.unwrap_or(0) * 1024
+}
+
 /// Reads a number of bytes with an optional binary unit: `8G`, `500M`, `500MiB`, `1024`.
 ///
 /// # Errors

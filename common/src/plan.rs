@@ -90,6 +90,8 @@ pub enum BoundaryMode {
     Hashed,
     /// ezkl: an unblinded KZG commitment per tensor leads the proof; both shards need one SRS and one k.
     Polycommit,
+    /// gkr: a polynomial commitment per tensor, which the proofs on both sides open. Asked of ezkl it means `hashed`.
+    Committed,
 }
 
 impl BoundaryMode {
@@ -99,6 +101,7 @@ impl BoundaryMode {
             Self::Public => "public",
             Self::Hashed => "hashed",
             Self::Polycommit => "polycommit",
+            Self::Committed => "committed",
         }
     }
 }
@@ -117,6 +120,8 @@ pub enum BackendOptions {
     Float,
     /// Halo2/KZG through ezkl.
     Ezkl(EzklOptions),
+    /// Sumcheck, logup and WHIR, native.
+    Gkr(GkrOptions),
 }
 
 impl BackendOptions {
@@ -125,6 +130,7 @@ impl BackendOptions {
         match self {
             Self::Float => BackendKind::Float,
             Self::Ezkl(_) => BackendKind::Ezkl,
+            Self::Gkr(_) => BackendKind::Gkr,
         }
     }
 }
@@ -137,6 +143,8 @@ pub enum BackendKind {
     Float,
     /// Halo2/KZG through ezkl.
     Ezkl,
+    /// Sumcheck, logup and WHIR, native.
+    Gkr,
 }
 
 impl BackendKind {
@@ -145,6 +153,7 @@ impl BackendKind {
         match self {
             Self::Float => "float",
             Self::Ezkl => "ezkl",
+            Self::Gkr => "gkr",
         }
     }
 
@@ -153,6 +162,25 @@ impl BackendKind {
         match self {
             Self::Float => "unproven",
             Self::Ezkl => "zero-knowledge",
+            Self::Gkr => "succinct, not zero-knowledge",
+        }
+    }
+
+    /// Whether its proofs can refer to a boundary in this way.
+    pub const fn has_mode(self, mode: BoundaryMode) -> bool {
+        match mode {
+            BoundaryMode::Public => true,
+            BoundaryMode::Hashed | BoundaryMode::Polycommit => matches!(self, Self::Ezkl),
+            BoundaryMode::Committed => matches!(self, Self::Gkr),
+        }
+    }
+
+    /// The mode of a boundary between two of its shards where nothing else is asked for.
+    pub const fn inner_mode(self) -> BoundaryMode {
+        match self {
+            Self::Float => BoundaryMode::Public,
+            Self::Ezkl => BoundaryMode::Hashed,
+            Self::Gkr => BoundaryMode::Committed,
         }
     }
 }
@@ -194,6 +222,63 @@ impl Default for EzklOptions {
     }
 }
 
+/// How the native backend quantises and what its verifier has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GkrOptions {
+    /// What the default bits of weights, activations and tables are chosen for.
+    pub target: CalibrationTarget,
+    /// Whether verifiers have the weights.
+    pub weights: WeightVisibility,
+    /// Scale of the model's input instead of the calibrated one; later shards follow from the one before.
+    pub input_scale: Option<i32>,
+    /// Bits of the weights' magnitudes instead of the target's.
+    pub weight_bits: Option<u32>,
+    /// Bits of the magnitudes of requantised values instead of the target's.
+    pub activation_bits: Option<u32>,
+    /// log2 of the number of entries of a table instead of the target's.
+    pub table_bits: Option<u32>,
+}
+
+impl Default for GkrOptions {
+    fn default() -> Self {
+        Self {
+            target: CalibrationTarget::Resources,
+            weights: WeightVisibility::Committed,
+            input_scale: None,
+            weight_bits: None,
+            activation_bits: None,
+            table_bits: None,
+        }
+    }
+}
+
+/// How weights enter a gkr proof.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WeightVisibility {
+    /// The verifying key commits to them, and every proof opens the commitment.
+    Committed,
+    /// They travel with the verifying key; verifiers evaluate them, which makes proofs smaller and verification slower.
+    Public,
+}
+
+impl WeightVisibility {
+    /// The name as written on command lines.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Committed => "committed",
+            Self::Public => "public",
+        }
+    }
+}
+
+impl fmt::Display for WeightVisibility {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
 /// What calibration optimises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -202,6 +287,16 @@ pub enum CalibrationTarget {
     Resources,
     /// The smallest quantisation error.
     Accuracy,
+}
+
+impl CalibrationTarget {
+    /// The name as written on command lines.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Resources => "resources",
+            Self::Accuracy => "accuracy",
+        }
+    }
 }
 
 /// How the weights enter an ezkl circuit.
@@ -214,6 +309,17 @@ pub enum ParameterVisibility {
     Hashed,
     /// Chosen by the prover: nothing binds them to the model.
     Private,
+}
+
+impl ParameterVisibility {
+    /// The name as written on command lines.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Fixed => "fixed",
+            Self::Hashed => "hashed",
+            Self::Private => "private",
+        }
+    }
 }
 
 macro_rules! by_name {
@@ -231,8 +337,10 @@ macro_rules! by_name {
     };
 }
 
-by_name!(BoundaryMode, "boundary mode", "public" => Public, "hashed" => Hashed, "polycommit" => Polycommit);
-by_name!(BackendKind, "backend", "ezkl" => Ezkl, "float" => Float);
+by_name!(BoundaryMode, "boundary mode", "public" => Public, "hashed" => Hashed, "polycommit" => Polycommit,
+    "committed" => Committed);
+by_name!(BackendKind, "backend", "gkr" => Gkr, "ezkl" => Ezkl, "float" => Float);
+by_name!(WeightVisibility, "weight visibility", "committed" => Committed, "public" => Public);
 by_name!(CalibrationTarget, "calibration target", "resources" => Resources, "accuracy" => Accuracy);
 by_name!(ParameterVisibility, "parameter visibility", "fixed" => Fixed, "hashed" => Hashed, "private" => Private);
 

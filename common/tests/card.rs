@@ -6,7 +6,9 @@ mod support;
 
 use proptest::prelude::*;
 use shardproof_common::card::{CardBody, CardError, MAX_CARD_BYTES, ModelCard, ShardKeys};
-use shardproof_common::plan::{BackendKind, BackendOptions, BoundaryMode, ParameterVisibility};
+use shardproof_common::plan::{
+    BackendKind, BackendOptions, BoundaryMode, GkrOptions, ParameterVisibility, WeightVisibility,
+};
 use shardproof_common::statement::BackendId;
 use shardproof_common::tensor::TensorSpec;
 use support::{Scenario, identity};
@@ -252,6 +254,45 @@ fn commitments_that_do_not_compare_are_refused_though_signed() {
 }
 
 #[test]
+fn boundaries_between_backends_are_public_and_modes_are_the_backends_though_signed() {
+    let native = |scenario: &mut Scenario| scenario.gkr(1, WeightVisibility::Committed);
+    for mode in [BoundaryMode::Hashed, BoundaryMode::Polycommit, BoundaryMode::Committed] {
+        let error = refusal(mode, native);
+        assert!(matches!(error, CardError::CommittedAcross { boundary: 1, .. }), "{error}");
+    }
+    let mut public = Scenario::new(3, BoundaryMode::Public);
+    native(&mut public);
+    assert!(parse_signed(public.body).is_ok());
+
+    let error = refusal(BoundaryMode::Committed, |_| {});
+    assert!(matches!(error, CardError::Mode { boundary: 1, backend: BackendKind::Ezkl, .. }), "{error}");
+    assert!(parse_signed(Scenario::native(3).body).is_ok());
+    for mode in [BoundaryMode::Hashed, BoundaryMode::Polycommit] {
+        for boundary in [0, 2, 3] {
+            let mut scenario = Scenario::native(3);
+            scenario.body.plan.boundaries[boundary].mode = mode;
+            let error = parse_signed(scenario.body).unwrap_err();
+            assert!(
+                matches!(error, CardError::Mode { boundary: at, backend: BackendKind::Gkr, .. } if at == boundary),
+                "{error}"
+            );
+        }
+    }
+    let mut ends = Scenario::native(3);
+    ends.body.plan.boundaries[0].mode = BoundaryMode::Committed;
+    assert!(parse_signed(ends.body).is_ok(), "the owner may commit to the ends");
+
+    let keys =
+        |scenario: &mut Scenario| scenario.body.plan.shards[1].backend = BackendOptions::Gkr(GkrOptions::default());
+    assert!(matches!(refusal(BoundaryMode::Public, keys), CardError::Backend { shard: 1 }));
+    let kind = |scenario: &mut Scenario| {
+        native(scenario);
+        scenario.body.shards[1].backend.kind = BackendKind::Ezkl;
+    };
+    assert!(matches!(refusal(BoundaryMode::Public, kind), CardError::Backend { shard: 1 }));
+}
+
+#[test]
 fn float_mode_is_all_or_nothing_though_signed() {
     let float = |scenario: &mut Scenario, shard: usize| {
         let body = &mut scenario.body;
@@ -268,7 +309,10 @@ fn float_mode_is_all_or_nothing_though_signed() {
     let mut scenario = Scenario::float(3);
     assert!(parse_signed(scenario.body.clone()).is_ok());
     scenario.body.plan.boundaries[2].mode = BoundaryMode::Hashed;
-    assert!(matches!(parse_signed(scenario.body.clone()), Err(CardError::FloatCommitted { boundary: 2 })));
+    assert!(matches!(
+        parse_signed(scenario.body.clone()),
+        Err(CardError::Mode { boundary: 2, backend: BackendKind::Float, .. })
+    ));
     scenario.body.plan.boundaries[2].mode = BoundaryMode::Public;
     scenario.body.shards[2].output[0].scale = 3;
     assert!(matches!(parse_signed(scenario.body), Err(CardError::Tensor { boundary: 3, .. })));

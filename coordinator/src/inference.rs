@@ -283,6 +283,6 @@ fn convert_tensor(
 ) -> Result<Tensor, shardproof_common::tensor::TensorError> {
     match backend {
         BackendKind::Float => Ok(Tensor::Float(floats)),
-        BackendKind::Ezkl => floats.quantise(scale).map(Tensor::Integer),
+        BackendKind::Ezkl | BackendKind::Gkr => floats.quantise(scale).map(Tensor::Integer),
     }
 }

@@ -9,6 +9,7 @@ mod args;
 mod bundling;
 mod cluster;
 mod inference;
+mod plan_args;
 mod proving;
 mod record;
 mod registry;
@@ -33,9 +34,11 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use args::{CoordinatorArgs, PlanArgs, ServiceArgs};
+pub use args::{CoordinatorArgs, ServiceArgs};
 use cluster::Cluster;
+pub use plan_args::{Backends, PlanArgs, parse_dim};
 use runs::Runs;
+pub use setup::CALIBRATION_SAMPLES;
 use setup::{Planned, Prepared};
 use store::Store;
 

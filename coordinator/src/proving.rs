@@ -29,7 +29,7 @@ impl Coordinator {
         let record = self.find_run(run).await?;
         if !prepared.provable() {
             return Err(Status::failed_precondition(
-                "float mode proves nothing: start the coordinator with --backend ezkl",
+                "float mode proves nothing: start the coordinator with --backend gkr or ezkl",
             ));
         }
         if record.plan != prepared.plan {

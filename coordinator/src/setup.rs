@@ -19,9 +19,8 @@ use shardproof_common::ids::{Digest, PROTOCOL_VERSION, ShardIndex};
 use shardproof_common::plan::{BackendKind, BoundaryMode, BoundaryTensor, Plan};
 use shardproof_common::tensor::{FloatTensor, Tensor, TensorSpec, boundary_digest, encoded_bytes};
 use shardproof_ezkl::{EzklBackend, EzklConfig, EzklVerifier, KeepWarm, RunnerKind};
-use shardproof_models::{
-    BoundaryModes, FloatBackend, FloatShard, LoadOptions, ModelSource, OnnxModel, SampleOrigin, SplitRequest,
-};
+use shardproof_gkr_service::{GkrBackend, GkrVerifier};
+use shardproof_models::{FloatBackend, FloatShard, ModelSource, OnnxModel, SampleOrigin};
 
 use shardproof_proto::convert;
 use shardproof_proto::v1::coordinator_message::Message;
@@ -32,7 +31,7 @@ use crate::registry::SessionId;
 use crate::{Coordinator, Stage};
 
 /// Samples that calibration uses.
-const CALIBRATION_SAMPLES: usize = 8;
+pub const CALIBRATION_SAMPLES: usize = 8;
 /// Seed of the samples of a model that has none.
 const SAMPLE_SEED: u64 = 0;
 
@@ -91,27 +90,21 @@ impl Prepared {
 
 /// Cuts the model as the arguments say; runs nothing.
 pub(crate) fn plan(args: &CoordinatorArgs) -> anyhow::Result<Planned> {
-    let options = LoadOptions { dims: args.plan.dims.clone() };
     let source = ModelSource::resolve(&args.model)?;
-    let model = OnnxModel::load(&source, &options).with_context(|| args.model.clone())?;
-    let split = model.split(&SplitRequest {
-        shards: args.shards,
-        strategy: args.plan.strategy,
-        backend: &|_| args.plan.backend_options(),
-        modes: BoundaryModes::with_inner(args.plan.inner_mode()),
-    })?;
+    let model = OnnxModel::load(&source, &args.plan.load_options()).with_context(|| args.model.clone())?;
+    let split = args.plan.split(&model, args.shards)?;
     let samples = match &args.plan.samples {
         Some(path) => shardproof_models::input::read_samples(path, model.inputs(), CALIBRATION_SAMPLES)?,
         None => shardproof_models::input::samples(&source, &model, CALIBRATION_SAMPLES, SAMPLE_SEED)?,
     };
-    if matches!(samples.origin, SampleOrigin::Random) && args.plan.backend != BackendKind::Float {
+    if matches!(samples.origin, SampleOrigin::Random) && !args.plan.backend.prove_nothing() {
         tracing::warn!(
             "the model has no samples: scales are calibrated on seeded random input; give real ones with --samples"
         );
     }
     Ok(Planned {
         name: model.name().to_owned(),
-        predicted_bytes: split.shards.iter().map(|shard| shard.prediction.ezkl.map(|p| p.peak_memory_bytes)).collect(),
+        predicted_bytes: split.shards.iter().map(|shard| shard.prediction.peak_memory_bytes()).collect(),
         models: split.shards.into_iter().map(|shard| shard.onnx).collect(),
         plan: split.plan,
         samples: samples.inputs,
@@ -123,12 +116,14 @@ fn backend(kind: BackendKind, args: &ServiceArgs) -> Box<dyn Backend> {
     match kind {
         BackendKind::Float => Box::new(FloatBackend::new()),
         BackendKind::Ezkl => Box::new(EzklBackend::new(ezkl_config(args))),
+        BackendKind::Gkr => Box::new(GkrBackend::new()),
     }
 }
 
 /// The verifiers of this side.
 pub(crate) fn verifiers(args: &ServiceArgs) -> Vec<Box<dyn ProofVerifier>> {
-    vec![Box::new(EzklVerifier::new(EzklConfig { keep_warm: Some(KeepWarm::SERVICE), ..ezkl_config(args) }))]
+    let ezkl = EzklConfig { keep_warm: Some(KeepWarm::SERVICE), ..ezkl_config(args) };
+    vec![Box::new(GkrVerifier), Box::new(EzklVerifier::new(ezkl))]
 }
 
 fn ezkl_config(args: &ServiceArgs) -> EzklConfig {
@@ -155,6 +150,8 @@ impl Coordinator {
                 self.resume().await;
             }
             Err(error) => {
+                // The program ends only once its workers' sessions have: whoever reads the log need not wait for that.
+                tracing::error!("the model could not be set up: {error:#}");
                 self.stage.send_replace(Stage::Failed(format!("{error:#}")));
                 self.shutdown.cancel();
             }
@@ -200,11 +197,11 @@ impl Coordinator {
         let mut shards = self.set_up_all(args, directory, &calibration, None)?;
         let commits_to_polynomials = plan.boundaries.iter().any(|boundary| boundary.mode == BoundaryMode::Polycommit);
         let logrows = |shard: &PreparedShard| match &shard.card.keys {
-            ShardKeys::Ezkl(keys) => keys.srs.logrows,
-            ShardKeys::Float => 0,
+            ShardKeys::Ezkl(keys) => Some(keys.srs.logrows),
+            ShardKeys::Float | ShardKeys::Gkr(_) => None,
         };
-        let largest = shards.iter().map(logrows).max().unwrap_or(0);
-        if commits_to_polynomials && shards.iter().any(|shard| logrows(shard) != largest) {
+        let largest = shards.iter().filter_map(logrows).max().unwrap_or(0);
+        if commits_to_polynomials && shards.iter().filter_map(logrows).any(|logrows| logrows != largest) {
             // Commitments of neighbours can only be compared under one SRS and one k.
             tracing::info!(logrows = largest, "setting up again with the k that the largest shard needs");
             shards = self.set_up_all(args, directory, &calibration, Some(largest))?;

@@ -4,6 +4,7 @@
 //! ezkl estimate are in [`ezkl`], with where each comes from.
 
 pub mod ezkl;
+pub mod gkr;
 
 use serde::{Deserialize, Serialize};
 use shardproof_common::plan::{BackendKind, BoundaryMode};
@@ -178,10 +179,30 @@ fn recurrent(graph: &Graph, node: &NodeProto) -> Operations {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Prediction {
     /// What the planner balances. For ezkl the rows of the circuit, a power of two: time, key and memory follow from
-    /// those, not from how many of them are filled. Operations for `float`.
+    /// those, not from how many of them are filled. For gkr committed values, weights included. Operations for `float`.
     pub cost: u64,
-    /// What the shard needs under ezkl; nothing in `float` mode.
+    /// What the shard needs under ezkl; nothing for other backends.
     pub ezkl: Option<EzklPrediction>,
+    /// What the shard needs under gkr; nothing for other backends.
+    pub gkr: Option<GkrPrediction>,
+}
+
+impl Prediction {
+    /// Peak memory of setup and proving, bytes, where the shard is proven.
+    pub fn peak_memory_bytes(&self) -> Option<u64> {
+        self.ezkl.map(|ezkl| ezkl.peak_memory_bytes).or(self.gkr.map(|gkr| gkr.peak_memory_bytes))
+    }
+}
+
+/// Estimates for one gkr shard; see [`gkr`] for how they are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GkrPrediction {
+    /// Values that the prover commits to for each run.
+    pub witness_values: u64,
+    /// Size of a proof with committed weights, bytes.
+    pub proof_bytes: u64,
+    /// Peak memory of the worker that proves, bytes.
+    pub peak_memory_bytes: u64,
 }
 
 /// Estimates for one ezkl shard; see [`ezkl`] for how they are made.
@@ -201,15 +222,17 @@ pub struct EzklPrediction {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Load {
     pub(crate) operations: Operations,
+    pub(crate) parameters: u64,
     pub(crate) input_elements: u64,
     pub(crate) output_elements: u64,
 }
 
-/// Work of operations alone, which the planner spreads evenly where nothing else decides.
-pub(crate) fn work(backend: BackendKind, operations: &Operations) -> u64 {
+/// Work without that for boundaries, which the planner spreads evenly where nothing else decides.
+pub(crate) fn work(backend: BackendKind, load: &Load) -> u64 {
     match backend {
-        BackendKind::Float => operations.total(),
-        BackendKind::Ezkl => ezkl::work(operations),
+        BackendKind::Float => load.operations.total(),
+        BackendKind::Ezkl => ezkl::work(&load.operations),
+        BackendKind::Gkr => gkr::work(&load.operations, load.parameters),
     }
 }
 
@@ -218,19 +241,25 @@ pub(crate) fn predict(backend: BackendKind, load: &Load, input: BoundaryMode, ou
     match backend {
         BackendKind::Float => {
             let boundaries = load.input_elements.saturating_add(load.output_elements);
-            Prediction { cost: load.operations.total().saturating_add(boundaries), ezkl: None }
+            Prediction { cost: load.operations.total().saturating_add(boundaries), ezkl: None, gkr: None }
         }
         BackendKind::Ezkl => {
             let predicted =
                 ezkl::predict(&load.operations, (load.input_elements, input), (load.output_elements, output));
-            Prediction { cost: 1 << predicted.logrows, ezkl: Some(predicted) }
+            Prediction { cost: 1 << predicted.logrows, ezkl: Some(predicted), gkr: None }
+        }
+        BackendKind::Gkr => {
+            let boundaries = [(load.input_elements, input), (load.output_elements, output)];
+            let predicted = gkr::predict(&load.operations, load.parameters, boundaries);
+            let cost = gkr::work(&load.operations, load.parameters).saturating_add(gkr::boundary_work(boundaries));
+            Prediction { cost, ezkl: None, gkr: Some(predicted) }
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use shardproof_common::plan::{BackendOptions, EzklOptions};
+    use shardproof_common::plan::{BackendOptions, EzklOptions, GkrOptions};
 
     use super::*;
     use crate::{BoundaryModes, LoadOptions, ModelSource, OnnxModel, SplitRequest, Strategy};
@@ -239,8 +268,12 @@ mod tests {
         let model = OnnxModel::load(&ModelSource::resolve(name).unwrap(), &LoadOptions::default()).unwrap();
         let operations = model.graph.nodes.iter().map(|node| operations(&model.graph, node)).sum();
         let elements = |tensors: &[shardproof_common::plan::BoundaryTensor]| tensors[0].shape.iter().product();
-        let load =
-            Load { operations, input_elements: elements(model.inputs()), output_elements: elements(model.outputs()) };
+        let load = Load {
+            operations,
+            parameters: model.parameters(),
+            input_elements: elements(model.inputs()),
+            output_elements: elements(model.outputs()),
+        };
         let public = BoundaryMode::Public;
         (operations, predict(BackendKind::Ezkl, &load, public, public).ezkl.unwrap())
     }
@@ -319,5 +352,53 @@ mod tests {
         let switch = (ezkl::ROWS_FOR_SMALL_DIGITS as f64 / ezkl::SMALL_DIGITS.rows_per_rescale) as u64;
         assert_eq!((cost(switch).1, cost(switch + 1).1), (14, 15));
         assert!((0..2_000).all(|rescales| cost(rescales) <= cost(rescales + 1)));
+    }
+
+    /// Bytes of a proof and of the worker's memory that were measured, one shard, weights committed.
+    #[test]
+    fn gkr_predictions_are_near_what_was_measured() {
+        for (name, proof, memory) in [
+            ("mlp", 28_409.0, 35e6),
+            ("testing", 60_482.0, 37e6),
+            ("cnn", 146_107.0, 40e6),
+            ("mlp784", 190_531.0, 98e6),
+            ("cnn264k", 232_539.0, 71e6),
+            ("dense4m", 257_355.0, 346e6),
+        ] {
+            let model = OnnxModel::load(&ModelSource::resolve(name).unwrap(), &LoadOptions::default()).unwrap();
+            let backend = |_| BackendOptions::Gkr(GkrOptions::default());
+            let request = SplitRequest {
+                shards: 1,
+                strategy: Strategy::Balanced,
+                backend: &backend,
+                modes: BoundaryModes::default(),
+            };
+            let predicted = model.split(&request).unwrap().shards[0].prediction.gkr.unwrap();
+            assert!(near(predicted.proof_bytes, proof, 0.2), "{name}: {predicted:?}, measured {proof}");
+            assert!(near(predicted.peak_memory_bytes, memory, 0.25), "{name}: {predicted:?}, measured {memory}");
+        }
+    }
+
+    #[test]
+    fn gkr_costs_grow_with_everything_that_is_committed_to() {
+        let predict = |load: &Load, mode| predict(BackendKind::Gkr, load, mode, BoundaryMode::Public);
+        let load = Load {
+            operations: Operations::products(9_000, 300),
+            parameters: 5_000,
+            input_elements: 700,
+            ..Load::default()
+        };
+        let (public, committed) = (predict(&load, BoundaryMode::Public), predict(&load, BoundaryMode::Committed));
+        assert!(public.cost < committed.cost);
+        let proof = |prediction: &Prediction| prediction.gkr.unwrap().proof_bytes;
+        assert!(proof(&public) < proof(&committed));
+        assert!((0..3_000).all(|rescales| {
+            let cost = |rescales| {
+                predict(&Load { operations: Operations::products(0, rescales), ..load }, BoundaryMode::Public).cost
+            };
+            cost(rescales) < cost(rescales + 1)
+        }));
+        let most = Load { operations: Operations::products(u64::MAX, u64::MAX), parameters: u64::MAX, ..load };
+        assert_eq!(predict(&most, BoundaryMode::Public).cost, u64::MAX);
     }
 }

@@ -329,9 +329,17 @@ pub enum ModelError {
         /// What stands in the way.
         reason: String,
     },
+    /// A shard in floats beside one that is proven.
+    #[error("float mode is for all shards or for none: of shards {shard} and {} one is proven", shard + 1)]
+    FloatMixed {
+        /// The first of the two shards.
+        shard: usize,
+    },
     /// The boundaries or backends that were asked for do not belong together.
-    #[error("a {mode} boundary needs the ezkl backend on both sides, but shard {shard} runs on {backend}")]
+    #[error("boundary {boundary} cannot be {mode}: shard {shard} runs on {backend}, which does not have it")]
     BoundaryMode {
+        /// Which boundary.
+        boundary: usize,
         /// Mode asked for.
         mode: shardproof_common::plan::BoundaryMode,
         /// Which shard.

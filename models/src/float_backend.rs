@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use shardproof_common::backend::{Backend, BackendError, Inference, Job, Proof, SetupRequest, ShardFiles, ShardSetup};
 use shardproof_common::card::{ShardCard, ShardKeys};
 use shardproof_common::ids::{Digest, ShardIndex};
+use shardproof_common::machine::peak_rss_bytes;
 use shardproof_common::plan::{BackendKind, BoundaryTensor};
 use shardproof_common::statement::{BackendId, Boundary, Statement};
 use shardproof_common::tensor::{FloatTensor, Tensor, TensorSpec};
@@ -129,12 +130,4 @@ fn failed(step: &str, shard: ShardIndex, cause: &FloatError) -> BackendError {
             message: format!("shard {shard}: {cause}"),
         },
     }
-}
-
-/// Largest resident size of this process so far, bytes; 0 where the system does not say.
-fn peak_rss_bytes() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kibibytes = line.and_then(|rest| rest.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
-    kibibytes.unwrap_or(0) * 1024
 }

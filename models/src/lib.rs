@@ -8,7 +8,7 @@
 //!   equal bytes; whatever a file contains ends in an error that names what and where, never in a panic.
 //!
 //! ```
-//! use shardproof_common::plan::{BackendOptions, EzklOptions};
+//! use shardproof_common::plan::{BackendOptions, GkrOptions};
 //! use shardproof_models::{BoundaryModes, LoadOptions, ModelSource, OnnxModel, SplitRequest, Strategy};
 //!
 //! let source = ModelSource::resolve("mlp")?;
@@ -16,7 +16,7 @@
 //! let split = model.split(&SplitRequest {
 //!     shards: 4,
 //!     strategy: Strategy::Balanced,
-//!     backend: &|_| BackendOptions::Ezkl(EzklOptions::default()),
+//!     backend: &|_| BackendOptions::Gkr(GkrOptions::default()),
 //!     modes: BoundaryModes::default(),
 //! })?;
 //! assert_eq!(split.plan.shards.len(), 4);
@@ -37,6 +37,7 @@ mod import;
 pub mod input;
 mod layers;
 mod model;
+mod modes;
 mod normalise;
 pub mod npy;
 mod planner;
@@ -54,5 +55,6 @@ pub use float_backend::FloatBackend;
 pub use import::{OPSET_HIGHEST, OPSET_LOWEST};
 pub use input::{SampleOrigin, Samples};
 pub use model::{LoadOptions, MAX_FILE_BYTES, ModelSource, OnnxModel};
+pub use modes::BoundaryModes;
 pub use report::{BoundaryReport, PlanReport, ShardReport};
-pub use split::{BoundaryModes, Shard, Split, SplitRequest, Strategy};
+pub use split::{Shard, Split, SplitRequest, Strategy};

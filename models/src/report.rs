@@ -130,31 +130,42 @@ impl fmt::Display for PlanReport {
         write_table(f, &self.shard_rows())?;
         writeln!(f)?;
         write_table(f, &self.boundary_rows())?;
-        if self.shards.iter().any(|shard| shard.prediction.ezkl.is_some()) {
-            writeln!(f, "\nRows, log2 rows, key and memory are estimates; `setup` measures them.")?;
+        let (ezkl, gkr) = (self.proves_with(BackendKind::Ezkl), self.proves_with(BackendKind::Gkr));
+        match (ezkl, gkr) {
+            (true, false) => writeln!(f, "\nRows, log2 rows, key and memory are estimates; `setup` measures them."),
+            (_, true) => writeln!(f, "\nValues, proof, key and memory are estimates; a demo measures them."),
+            (false, false) => Ok(()),
         }
-        Ok(())
     }
 }
 
 impl PlanReport {
+    fn proves_with(&self, backend: BackendKind) -> bool {
+        self.shards.iter().any(|shard| shard.backend == backend)
+    }
+
+    /// What is predicted for shards of the backends in the plan, under these titles.
+    fn prediction_titles(&self) -> Vec<&'static str> {
+        match (self.proves_with(BackendKind::Ezkl), self.proves_with(BackendKind::Gkr)) {
+            (false, false) => vec!["operations"],
+            (true, false) => vec!["rows", "log2", "key", "memory"],
+            (false, true) => vec!["values", "proof", "memory"],
+            (true, true) => vec!["rows", "log2", "key", "values", "proof", "memory"],
+        }
+    }
+
     fn shard_rows(&self) -> Vec<Vec<String>> {
-        let proven = self.shards.iter().any(|shard| shard.prediction.ezkl.is_some());
+        let titles = self.prediction_titles();
         let mut header = vec!["shard", "role", "backend", "first node", "last node", "layers", "parameters"];
-        header.extend(if proven { &["rows", "log2", "key", "memory"][..] } else { &["operations"][..] });
+        header.extend(&titles);
         let mut rows = vec![header.into_iter().map(str::to_owned).collect::<Vec<_>>()];
         for shard in &self.shards {
             let mut row = vec![shard.index.to_string(), shard.role.to_string(), shard.backend.to_string()];
             row.extend([shard.first_node.clone(), shard.last_node.clone()]);
             row.extend([shard.layers.to_string(), shard.parameters.to_string()]);
-            match &shard.prediction.ezkl {
-                Some(ezkl) => {
-                    row.extend([ezkl.rows.to_string(), ezkl.logrows.to_string()]);
-                    row.extend([bytes(ezkl.proving_key_bytes), bytes(ezkl.peak_memory_bytes)]);
-                }
-                None if proven => row.extend(["-"; 4].map(str::to_owned)),
-                None => row.push(shard.prediction.cost.to_string()),
-            }
+            row.extend(
+                titles.iter().map(|title| predicted(&shard.prediction, title).unwrap_or_else(|| "-".to_owned())),
+            );
             rows.push(row);
         }
         rows
@@ -169,6 +180,19 @@ impl PlanReport {
             rows.push(vec![boundary.index.to_string(), mode, boundary.elements.to_string(), tensors.join(", ")]);
         }
         rows
+    }
+}
+
+/// The figure that belongs under a title, where the shard's backend has one.
+fn predicted(prediction: &Prediction, title: &str) -> Option<String> {
+    match title {
+        "operations" => Some(prediction.cost.to_string()),
+        "rows" => prediction.ezkl.map(|ezkl| ezkl.rows.to_string()),
+        "log2" => prediction.ezkl.map(|ezkl| ezkl.logrows.to_string()),
+        "key" => prediction.ezkl.map(|ezkl| bytes(ezkl.proving_key_bytes)),
+        "values" => prediction.gkr.map(|gkr| gkr.witness_values.to_string()),
+        "proof" => prediction.gkr.map(|gkr| bytes(gkr.proof_bytes)),
+        _ => prediction.peak_memory_bytes().map(bytes),
     }
 }
 

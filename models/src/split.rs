@@ -13,6 +13,7 @@ use crate::cost::{self, Load, Operations, Prediction};
 use crate::cuts;
 use crate::error::ModelError;
 use crate::model::OnnxModel;
+use crate::modes::{self, BoundaryModes};
 use crate::planner::{self, Problem};
 use crate::report::PlanReport;
 use crate::shard::{self, Boundaries};
@@ -53,41 +54,6 @@ impl FromStr for Strategy {
             "layers" => Ok(Self::Layers),
             _ => Err(format!("unknown strategy `{text}`: expected one of balanced, layers")),
         }
-    }
-}
-
-/// Modes of a plan's boundaries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BoundaryModes {
-    /// Of the model's input.
-    pub input: BoundaryMode,
-    /// Of all boundaries between shards.
-    pub inner: BoundaryMode,
-    /// Of the model's output.
-    pub output: BoundaryMode,
-}
-
-impl BoundaryModes {
-    /// Public ends, and `inner` between shards.
-    pub const fn with_inner(inner: BoundaryMode) -> Self {
-        Self { input: BoundaryMode::Public, inner, output: BoundaryMode::Public }
-    }
-
-    /// The mode of boundary `index` of `shards + 1`.
-    pub const fn of(&self, index: usize, shards: usize) -> BoundaryMode {
-        if index == 0 {
-            self.input
-        } else if index == shards {
-            self.output
-        } else {
-            self.inner
-        }
-    }
-}
-
-impl Default for BoundaryModes {
-    fn default() -> Self {
-        Self::with_inner(BoundaryMode::Hashed)
     }
 }
 
@@ -144,13 +110,13 @@ impl OnnxModel {
         let shards = request.shards;
         let backends: Vec<BackendOptions> =
             (0..shards).map(|index| (request.backend)(ShardIndex(index as u32))).collect();
-        let modes = effective_modes(request.modes, &backends)?;
-        let kind = backends[0].kind();
+        let modes = request.modes.in_force(&backends);
+        modes::check(&modes, &backends)?;
         let stops = match request.strategy {
-            Strategy::Balanced => self.balanced_stops(kind, modes, shards),
+            Strategy::Balanced => self.balanced_stops(backends[0].kind(), request.modes, shards),
             Strategy::Layers => self.layer_stops(shards),
         };
-        let (plan, shards) = self.cut_at(&stops, backends, modes);
+        let (plan, shards) = self.cut_at(&stops, backends, &modes);
         let report = PlanReport::new(self, request.strategy, &plan, &shards);
         Ok(Split { plan, shards, report })
     }
@@ -165,14 +131,11 @@ impl OnnxModel {
         if shards == 0 || plan.boundaries.len() != shards + 1 {
             return Err(ModelError::PlanShape { shards, boundaries: plan.boundaries.len() });
         }
-        let mode = |index: usize| plan.boundaries[index].mode;
-        // Where there is no inner boundary, its mode means nothing.
-        let inner = mode(if shards > 1 { 1 } else { 0 });
-        let modes = BoundaryModes { input: mode(0), inner, output: mode(shards) };
+        let modes: Vec<BoundaryMode> = plan.boundaries.iter().map(|boundary| boundary.mode).collect();
         let backends: Vec<BackendOptions> = plan.shards.iter().map(|shard| shard.backend.clone()).collect();
-        let modes = effective_modes(modes, &backends)?;
+        modes::check(&modes, &backends)?;
         let stops = self.stops_of(plan)?;
-        Ok(self.cut_at(&stops, backends, modes))
+        Ok(self.cut_at(&stops, backends, &modes))
     }
 
     /// The stops at which a plan cuts, both ends included.
@@ -219,11 +182,11 @@ impl OnnxModel {
     }
 
     /// Writes the shards between these stops, both ends included, and the plan that describes them.
-    fn cut_at(&self, stops: &[usize], backends: Vec<BackendOptions>, modes: BoundaryModes) -> (Plan, Vec<Shard>) {
+    fn cut_at(&self, stops: &[usize], backends: Vec<BackendOptions>, modes: &[BoundaryMode]) -> (Plan, Vec<Shard>) {
         let shards = backends.len();
         let positions: Vec<usize> = stops.iter().map(|&stop| self.position(stop)).collect();
         let named = Boundaries::name(&self.graph, &self.cuts, &positions);
-        let boundaries = self.boundary_plans(&named, modes, shards);
+        let boundaries = self.boundary_plans(&named, modes);
         let mut written = Vec::with_capacity(shards);
         let mut planned = Vec::with_capacity(shards);
         for (index, backend) in backends.into_iter().enumerate() {
@@ -296,40 +259,45 @@ impl OnnxModel {
         let (start, end) = (self.position(from), self.position(to));
         let operations: Operations =
             self.graph.nodes[start..end].iter().map(|node| cost::operations(&self.graph, node)).sum();
-        Load { operations, input_elements: self.elements_at(from), output_elements: self.elements_at(to) }
+        let parameters = self.graph.parameters_of(&self.graph.nodes[start..end]);
+        Load { operations, parameters, input_elements: self.elements_at(from), output_elements: self.elements_at(to) }
     }
 
     fn balanced_stops(&self, kind: BackendKind, modes: BoundaryModes, shards: usize) -> Vec<usize> {
         let last = self.last_stop();
         let mut sums = Vec::with_capacity(last + 1);
-        sums.push(Operations::default());
+        sums.push((Operations::default(), 0));
         for stop in 0..last {
-            sums.push(sums[stop] + self.load_between(stop, stop + 1).operations);
+            let (load, (operations, parameters)) = (self.load_between(stop, stop + 1), sums[stop]);
+            sums.push((operations + load.operations, parameters + load.parameters));
         }
         let elements: Vec<u64> = (0..=last).map(|stop| self.elements_at(stop)).collect();
+        let inner = modes.between(kind, kind);
         let mode = |stop: usize| {
             if stop == 0 {
                 modes.input
             } else if stop == last {
                 modes.output
             } else {
-                modes.inner
+                inner
             }
         };
+        // A weight that several nodes share counts once for each of them here, and once for a shard when it is written.
+        let inside = |from: usize, to: usize| Load {
+            operations: sums[to].0.minus(sums[from].0),
+            parameters: sums[to].1 - sums[from].1,
+            ..Load::default()
+        };
         let cost = |from: usize, to: usize| {
-            let operations = sums[to].minus(sums[from]);
-            let load = Load { operations, input_elements: elements[from], output_elements: elements[to] };
+            let load = Load { input_elements: elements[from], output_elements: elements[to], ..inside(from, to) };
             cost::predict(kind, &load, mode(from), mode(to)).cost
         };
-        let least = |from: usize, to: usize| {
-            let operations = sums[to].minus(sums[from]);
-            cost::predict(kind, &Load { operations, ..Load::default() }, mode(from), mode(to)).cost
-        };
+        let least = |from: usize, to: usize| cost::predict(kind, &inside(from, to), mode(from), mode(to)).cost;
         let crossing = |stop: usize| {
             let cut = &self.cuts.legal[stop - 1];
             (cut.elements, u64::from(!cut.between_layers))
         };
-        let work = |from: usize, to: usize| cost::work(kind, &sums[to].minus(sums[from]));
+        let work = |from: usize, to: usize| cost::work(kind, &inside(from, to));
         planner::balanced(&Problem { last, cost: &cost, least: &least, work: &work, crossing: &crossing }, shards)
     }
 
@@ -349,38 +317,17 @@ impl OnnxModel {
         range.clone().filter(begins).count() as u32
     }
 
-    fn boundary_plans(&self, named: &Boundaries, modes: BoundaryModes, shards: usize) -> Vec<BoundaryPlan> {
+    fn boundary_plans(&self, named: &Boundaries, modes: &[BoundaryMode]) -> Vec<BoundaryPlan> {
         let tensor = |(id, name): &(usize, String)| {
             let shape = self.graph.fact(&self.cuts.tensors[*id].name).shape.clone();
             BoundaryTensor { name: name.clone(), shape }
         };
-        let plan = |(index, tensors): (usize, &Vec<(usize, String)>)| BoundaryPlan {
+        let plan = |(tensors, &mode): (&Vec<(usize, String)>, &BoundaryMode)| BoundaryPlan {
             tensors: tensors.iter().map(tensor).collect(),
-            mode: modes.of(index, shards),
+            mode,
         };
-        named.tensors.iter().enumerate().map(plan).collect()
+        named.tensors.iter().zip(modes).map(plan).collect()
     }
-}
-
-/// The modes in force: all public where every shard runs in floats, which commits to nothing.
-fn effective_modes(modes: BoundaryModes, backends: &[BackendOptions]) -> Result<BoundaryModes, ModelError> {
-    let float = |options: &BackendOptions| options.kind() == BackendKind::Float;
-    if backends.iter().all(float) {
-        return Ok(BoundaryModes {
-            input: BoundaryMode::Public,
-            inner: BoundaryMode::Public,
-            output: BoundaryMode::Public,
-        });
-    }
-    let last = backends.len() - 1;
-    for (index, options) in backends.iter().enumerate() {
-        for mode in [modes.of(index, last + 1), modes.of(index + 1, last + 1)] {
-            if float(options) && mode != BoundaryMode::Public {
-                return Err(ModelError::BoundaryMode { mode, shard: index, backend: options.kind() });
-            }
-        }
-    }
-    Ok(modes)
 }
 
 #[cfg(test)]
@@ -466,7 +413,9 @@ mod tests {
             let model = random_model(&steps, second_output);
             let inner = (1..model.last_stop()).filter(|&stop| chosen[stop % chosen.len()]);
             let stops: Vec<usize> = std::iter::once(0).chain(inner).chain([model.last_stop()]).collect();
-            let (plan, shards) = model.cut_at(&stops, ezkl(stops.len() - 1), BoundaryModes::default());
+            let backends = ezkl(stops.len() - 1);
+            let modes = BoundaryModes::default().in_force(&backends);
+            let (plan, shards) = model.cut_at(&stops, backends, &modes);
 
             let whole = FloatShard::load(&model.to_onnx()).unwrap();
             let loaded: Vec<_> = shards.iter().map(|shard| FloatShard::load(&shard.onnx).unwrap()).collect();

@@ -5,7 +5,7 @@
 mod support;
 
 use prost::Message as _;
-use shardproof_common::plan::{BackendOptions, BoundaryMode, EzklOptions};
+use shardproof_common::plan::{BackendOptions, BoundaryMode, EzklOptions, GkrOptions};
 use shardproof_models::{BoundaryModes, LoadOptions, ModelError, ModelSource, OnnxModel, SplitRequest, Strategy, zoo};
 use support::{Builder, Dim, FLOAT, INT64, int, text};
 use tract_onnx::pb::{
@@ -300,22 +300,34 @@ fn shard_counts_that_are_impossible() {
 #[test]
 fn boundary_modes_that_a_backend_cannot_keep() {
     let model = parse(zoo::find("mlp").unwrap().onnx).unwrap();
-    let mixed = |index: shardproof_common::ids::ShardIndex| match index.0 {
-        0 => BackendOptions::Ezkl(EzklOptions::default()),
-        _ => BackendOptions::Float,
+    let ezkl = || BackendOptions::Ezkl(EzklOptions::default());
+    let gkr = || BackendOptions::Gkr(GkrOptions::default());
+    let split = |backends: [BackendOptions; 3], modes| {
+        let backend = |index: shardproof_common::ids::ShardIndex| backends[index.as_usize()].clone();
+        let request = SplitRequest { shards: 3, strategy: Strategy::Layers, backend: &backend, modes };
+        model.split(&request).map(|split| split.plan.boundaries.iter().map(|b| b.mode).collect::<Vec<_>>())
     };
-    let request = |inner| SplitRequest {
-        shards: 2,
-        strategy: Strategy::Balanced,
-        backend: &mixed,
-        modes: BoundaryModes::with_inner(inner),
-    };
-    let error = model.split(&request(BoundaryMode::Hashed)).unwrap_err();
-    assert!(matches!(error, ModelError::BoundaryMode { shard: 1, .. }), "{error:?}");
-    model.split(&request(BoundaryMode::Public)).unwrap();
-    let float = SplitRequest { backend: &|_| BackendOptions::Float, ..request(BoundaryMode::Hashed) };
-    let plan = model.split(&float).unwrap().plan;
-    assert!(plan.boundaries.iter().all(|boundary| boundary.mode == BoundaryMode::Public));
+    use BoundaryMode::{Committed, Hashed, Polycommit, Public};
+    let with_inner = BoundaryModes::with_inner;
+    let default = BoundaryModes::default();
+
+    let error = split([ezkl(), BackendOptions::Float, BackendOptions::Float], with_inner(Public)).unwrap_err();
+    assert!(matches!(error, ModelError::FloatMixed { shard: 0 }), "{error:?}");
+    let error = split([gkr(), gkr(), gkr()], with_inner(Hashed)).unwrap_err();
+    assert!(matches!(error, ModelError::BoundaryMode { boundary: 1, shard: 0, .. }), "{error:?}");
+    let error = split([gkr(), ezkl(), ezkl()], BoundaryModes { input: Polycommit, ..default }).unwrap_err();
+    assert!(matches!(error, ModelError::BoundaryMode { boundary: 0, shard: 0, .. }), "{error:?}");
+    let error = split([gkr(), ezkl(), ezkl()], BoundaryModes { output: Committed, ..default }).unwrap_err();
+    assert!(matches!(error, ModelError::BoundaryMode { boundary: 3, shard: 2, .. }), "{error:?}");
+
+    let float = || BackendOptions::Float;
+    let all_hashed = BoundaryModes { input: Hashed, inner: Some(Hashed), output: Hashed };
+    assert_eq!(split([float(), float(), float()], all_hashed).unwrap(), [Public; 4]);
+    assert_eq!(split([gkr(), gkr(), gkr()], default).unwrap(), [Public, Committed, Committed, Public]);
+    assert_eq!(split([ezkl(), ezkl(), ezkl()], default).unwrap(), [Public, Hashed, Hashed, Public]);
+    assert_eq!(split([ezkl(), ezkl(), ezkl()], with_inner(Committed)).unwrap(), [Public, Hashed, Hashed, Public]);
+    assert_eq!(split([gkr(), ezkl(), ezkl()], with_inner(Polycommit)).unwrap(), [Public, Public, Polycommit, Public]);
+    assert_eq!(split([gkr(), gkr(), ezkl()], default).unwrap(), [Public, Committed, Public, Public]);
 }
 
 #[test]

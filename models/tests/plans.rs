@@ -55,7 +55,7 @@ fn modes_and_backends_are_the_plans() {
     assert_eq!(model.split_as(&plan).unwrap().0, plan);
     plan.shards[2].backend = BackendOptions::Float;
     let refused = model.split_as(&plan).unwrap_err().to_string();
-    assert!(refused.contains("needs the ezkl backend on both sides, but shard 2 runs on float"), "{refused}");
+    assert!(refused.contains("boundary 2 cannot be polycommit: shard 2 runs on float"), "{refused}");
 }
 
 #[test]

@@ -40,6 +40,9 @@ pub struct WorkerArgs {
     /// How long a process with ezkl loaded waits for the next job after one has ended (40 to 134 MB); 0 starts one per job
     #[arg(long, value_name = "N", default_value_t = KeepWarm::SERVICE.idle.as_secs())]
     pub warm_seconds: u64,
+    /// gkr: add where each proof's time went to this CSV file, one row for each step and layer
+    #[arg(long, value_name = "FILE")]
+    pub timings: Option<PathBuf>,
     /// Log lines for people (text) or programs (json)
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub log_format: shardproof_common::telemetry::LogFormat,

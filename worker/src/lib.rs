@@ -12,6 +12,7 @@ mod proving;
 mod session;
 mod shard;
 mod spool;
+mod timings;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -27,6 +28,7 @@ use shardproof_common::process::{self, DataDir};
 use shardproof_common::receipt::{Identity, PublicKey};
 use shardproof_common::{keyfile, machine, telemetry};
 use shardproof_ezkl::{EzklBackend, EzklConfig, KeepWarm, RunnerKind};
+use shardproof_gkr_service::GkrBackend;
 use shardproof_models::FloatBackend;
 use shardproof_proto::transport;
 use shardproof_proto::v1::{WorkerMessage, worker_message};
@@ -40,6 +42,7 @@ use tonic::transport::Channel;
 pub use args::WorkerArgs;
 use shard::HeldShard;
 use spool::Spool;
+pub use timings::TIMINGS_HEADER;
 
 /// Messages that wait while the coordinator is away.
 const OUTBOX_MESSAGES: usize = 4096;
@@ -57,6 +60,7 @@ struct Worker {
     neighbours: watch::Sender<Neighbours>,
     outbox: mpsc::Sender<WorkerMessage>,
     memory_bytes: Option<u64>,
+    timings: Option<PathBuf>,
     queue: Arc<Semaphore>,
     compute: Arc<Semaphore>,
     proving: proving::Queue,
@@ -121,6 +125,7 @@ pub async fn run(args: WorkerArgs) -> anyhow::Result<()> {
         shard: watch::Sender::new(None),
         neighbours: watch::Sender::new(Neighbours::default()),
         outbox,
+        timings: args.timings.clone(),
         memory_bytes: args.memory_limit.or_else(machine::memory_bytes),
         queue: Arc::new(Semaphore::new(args.queue.max(1))),
         compute: Arc::new(Semaphore::new(args.concurrency.max(1))),
@@ -175,7 +180,8 @@ fn backends(args: &WorkerArgs) -> HashMap<BackendKind, Arc<dyn Backend>> {
         config.runner = RunnerKind::Program(program.clone());
     }
     let ezkl: Arc<dyn Backend> = Arc::new(EzklBackend::new(config));
-    HashMap::from([(BackendKind::Float, float), (BackendKind::Ezkl, ezkl)])
+    let gkr: Arc<dyn Backend> = Arc::new(GkrBackend::new());
+    HashMap::from([(BackendKind::Float, float), (BackendKind::Ezkl, ezkl), (BackendKind::Gkr, gkr)])
 }
 
 fn data_directory(args: &WorkerArgs) -> anyhow::Result<PathBuf> {

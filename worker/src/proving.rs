@@ -15,8 +15,8 @@ use shardproof_proto::{convert, transport};
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
-use crate::Worker;
 use crate::spool::SpoolError;
+use crate::{Worker, timings};
 
 /// Where proof jobs wait for the proving thread.
 pub(crate) struct Queue {
@@ -126,8 +126,14 @@ fn prove(worker: &Worker, ticket: &Ticket, delay: Option<Duration>) -> Result<Ma
         Job { directory: entry.directory(), limits: shard.limits, cancel: &ticket.cancel, progress: &report_step };
     let input = entry.read_input()?;
     let proof = shard.backend.prove(&shard.files, &input, &receipt.statement, &job)?;
+    let elapsed = started.elapsed();
+    if let Some(file) = &worker.timings
+        && let Err(error) = timings::append(file, entry.directory(), ticket.run, shard.index())
+    {
+        tracing::warn!(%error, file = %file.display(), "cannot write timings");
+    }
     entry.write_proof(&proof.bytes)?;
-    Ok(Made { proof, elapsed: started.elapsed() })
+    Ok(Made { proof, elapsed })
 }
 
 /// Hands the proof over, or says why there is none. A cancelled job is nobody's any more and is not reported.

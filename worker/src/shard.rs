@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shardproof_common::artifacts::Artifact;
-use shardproof_common::backend::{Backend, Limits, ShardFiles};
+use shardproof_common::backend::{Backend, BackendError, Limits, ShardFiles};
 use shardproof_common::card::{CardError, ModelCard};
 use shardproof_common::ids::{Digest, ShardIndex};
 use shardproof_common::plan::{BackendKind, BoundaryMode};
@@ -86,7 +86,7 @@ pub(crate) async fn load(worker: &Worker, assignment: v1::Assignment) -> Result<
     let limits = assignment.limits.unwrap_or_default();
     let nonzero = |value: u64| (value > 0).then_some(value);
     let (plan, card_entry) = (plan.clone(), card.body.shards[index.as_usize()].clone());
-    Ok(HeldShard {
+    let held = HeldShard {
         plan: card.body.plan.digest(),
         files: ShardFiles {
             shard: index,
@@ -105,7 +105,10 @@ pub(crate) async fn load(worker: &Worker, assignment: v1::Assignment) -> Result<
         },
         backend,
         card,
-    })
+    };
+    let (backend, files) = (held.backend.clone(), held.files.clone());
+    tokio::task::spawn_blocking(move || backend.load(&files)).await??;
+    Ok(held)
 }
 
 /// Reports the activation service as serving exactly while a shard is held and the worker is not stopping.
@@ -141,4 +144,8 @@ pub(crate) enum LoadError {
     Malformed(#[from] Status),
     #[error("fetching shard files: {0}")]
     Transfer(#[from] TransferError),
+    #[error("loading the shard: {0}")]
+    Load(#[from] BackendError),
+    #[error("the loading task died: {0}")]
+    Task(#[from] tokio::task::JoinError),
 }

@@ -113,7 +113,7 @@ impl DemoDirectory {
         let program = program();
         let show = |path: PathBuf| path.display().to_string();
         if !has_bundle {
-            return format!("\ncard    {}\n\nNext: {program} demo {} --backend ezkl\n", show(self.card()), args.model);
+            return format!("\ncard    {}\n\nNext: {program} demo {} --backend gkr\n", show(self.card()), args.model);
         }
         let allow = if insecure_test_srs(card) { " --allow-test-srs" } else { "" };
         format!(
@@ -154,7 +154,7 @@ fn remove_if_there(path: &Path) -> Result<()> {
 fn next_demo(program: &str, args: &DemoArgs) -> String {
     match args.model.as_str() {
         "mlp" => {
-            format!("{program} demo testing --shards 2    or see {program} plan cnn --shards 4")
+            format!("{program} demo cnn    or, in zero knowledge, {program} demo testing --shards 2 --backend ezkl")
         }
         _ => format!("{program} plan {} --shards {}", args.model, args.shards),
     }

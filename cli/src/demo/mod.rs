@@ -19,13 +19,14 @@ use shardproof_common::files;
 use shardproof_common::ids::{Role, ShardIndex};
 use shardproof_common::plan::BackendKind;
 use shardproof_common::tensor::Tensor;
+use shardproof_coordinator::PlanArgs;
 use shardproof_proto::v1::StatusResponse;
+use shardproof_worker::TIMINGS_HEADER;
 
 use crate::backends::EzklChoice;
 use crate::client::{Client, CoordinatorAddress};
 use crate::model::{self, ChosenInput, ChosenModel};
 use crate::output::{Outcome, Output};
-use crate::plan_options::PlanOptions;
 use crate::progress::Phase;
 use crate::run_view::RunView;
 use crate::verify::Verification;
@@ -48,13 +49,16 @@ pub(crate) struct DemoArgs {
     #[arg(long, value_name = "N", default_value_t = 4)]
     shards: u32,
     #[command(flatten)]
-    plan: PlanOptions,
+    plan: PlanArgs,
     /// The model's input: .npy, or JSON as ezkl's users have it [default: a sample that ships with the model].
     #[arg(long, value_name = "FILE")]
     input: Option<PathBuf>,
     /// Where bundle, card and logs go [default: a new temporary directory].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// gkr: write where each proof's time went here, CSV with one row for each step and layer.
+    #[arg(long, value_name = "FILE")]
+    timings: Option<PathBuf>,
     /// Keep the data of coordinator and workers (proving keys take much room).
     #[arg(long)]
     keep: bool,
@@ -78,7 +82,7 @@ pub(crate) async fn run(args: DemoArgs, output: Output) -> Result<Outcome> {
         return Err(crate::cli::Usage("--shards: at least one".to_owned()).into());
     }
     // All that can be wrong with model and input is said before anything starts.
-    let model = ChosenModel::load(&args.model, &args.plan.load_options()?)?;
+    let model = ChosenModel::load(&args.model, &args.plan.load_options())?;
     let possible = model.model.max_shards();
     if args.shards as usize > possible {
         bail!(
@@ -89,6 +93,12 @@ pub(crate) async fn run(args: DemoArgs, output: Output) -> Result<Outcome> {
     }
     let input = model.choose_input(args.input.as_deref())?;
     let float_outputs = model.float_answer(&input.tensors)?;
+    // A plan that cannot be is refused here as well, where it can be said at once.
+    args.plan.split(&model.model, args.shards as usize)?;
+    if let Some(path) = &args.timings {
+        files::write_whole(path, TIMINGS_HEADER.as_bytes())
+            .with_context(|| format!("{}: cannot write the timings", path.display()))?;
+    }
     let directory = DemoDirectory::create(args.out.as_deref(), args.keep)?;
     output.say(&format!("demo of {} in {}", args.model, directory.path().display()));
     output.say(&format!("input: {}", input.described));
@@ -152,7 +162,7 @@ async fn body(
 }
 
 fn announce_first_use(args: &DemoArgs, output: Output) {
-    if args.plan.backend == BackendKind::Ezkl
+    if args.plan.backend.include(BackendKind::Ezkl)
         && let Some(message) = args.ezkl.first_use()
     {
         output.say(&message);
@@ -177,6 +187,9 @@ async fn serve(args: &DemoArgs, directory: &DemoDirectory, services: &mut Servic
             ["worker", "127.0.0.1", "0", host, port, role.as_str()].map(str::to_owned).to_vec();
         worker_args.extend(args.ezkl.to_args());
         worker_args.extend(directory.data_dir_args(&name)?);
+        if let Some(path) = &args.timings {
+            worker_args.push(format!("--timings={}", path.display()));
+        }
         if let Some(delay) = args.worker_delay_ms {
             worker_args.extend(["--prove-delay-ms".to_owned(), delay.to_string()]);
         }
@@ -223,7 +236,7 @@ async fn infer_and_prove(
         services.check_alive()?;
         bail!("the run failed: {failure}");
     }
-    if args.plan.backend == BackendKind::Float || answered.state == "rejected" {
+    if args.plan.backend.prove_nothing() || answered.state == "rejected" {
         return Ok(answered);
     }
     served.client.prove(run, &[]).await?;
@@ -240,7 +253,7 @@ async fn verify(
     directory: &DemoDirectory,
     output: Output,
 ) -> Result<Option<(Report, u64)>> {
-    if args.plan.backend == BackendKind::Float {
+    if args.plan.backend.prove_nothing() {
         return Ok(None);
     }
     let path = directory.bundle();

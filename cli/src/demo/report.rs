@@ -18,9 +18,9 @@ use crate::table::{self, Table};
 pub(crate) struct DemoReport {
     run_id: String,
     model: String,
-    backend: BackendKind,
-    boundary_mode: &'static str,
-    weights: &'static str,
+    backend: String,
+    boundary_mode: String,
+    weights: String,
     shards: usize,
     outputs: Vec<f64>,
     float_outputs: Vec<f64>,
@@ -36,6 +36,8 @@ pub(crate) struct DemoReport {
     card: PathBuf,
     #[serde(skip)]
     layers: Vec<u32>,
+    #[serde(skip)]
+    backends: Vec<BackendKind>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -85,9 +87,14 @@ impl DemoReport {
         Self {
             run_id: run.run.clone(),
             model: model.to_owned(),
-            backend: plan.shards.first().map_or(BackendKind::Float, |shard| shard.backend.kind()),
-            // With one shard there is no inner boundary, and the ends are shown.
-            boundary_mode: plan.boundaries.get(1).map_or("public", |boundary| boundary.mode.as_str()),
+            backend: crate::card::words(plan.shards.iter().map(|shard| shard.backend.kind().as_str())),
+            boundary_mode: match plan.boundaries.as_slice() {
+                [_, inner @ .., _] if !inner.is_empty() => {
+                    crate::card::words(inner.iter().map(|boundary| boundary.mode.as_str()))
+                }
+                // With one shard there is no inner boundary, and the ends are shown.
+                _ => "public".to_owned(),
+            },
             weights: crate::card::weights(card),
             shards: count,
             max_abs_error: max_abs_error(&outputs, float_outputs),
@@ -103,19 +110,25 @@ impl DemoReport {
             bundle: bundle.map(Path::to_owned),
             card: card_path.to_owned(),
             layers: plan.shards.iter().map(|shard| shard.layers).collect(),
+            backends: distinct(plan.shards.iter().map(|shard| shard.backend.kind())),
         }
+    }
+
+    /// Whether nothing is proven.
+    fn unproven(&self) -> bool {
+        self.backends.iter().all(|&kind| kind == BackendKind::Float)
     }
 
     /// How the demo exits: a float run is a success although nothing is verified.
     pub(super) fn outcome(&self) -> Outcome {
-        let unproven = self.backend == BackendKind::Float && self.rejected.is_none();
+        let unproven = self.unproven() && self.rejected.is_none();
         if self.verified || unproven { Outcome::Success } else { Outcome::Rejected }
     }
 
     /// The table and the verdict.
     pub(super) fn render(&self) -> String {
         let mut out = format!("\n{}\n\n{}", self.headline(), self.shard_table().render());
-        if self.backend != BackendKind::Float {
+        if !self.unproven() {
             out.push_str(&format!(
                 "\nproving took {} of work in {} on the clock, all proofs together have {}\n",
                 table::duration(self.prove_ms_sum),
@@ -130,14 +143,13 @@ impl DemoReport {
 
     fn headline(&self) -> String {
         let shards = if self.shards == 1 { "one shard".to_owned() } else { format!("{} shards", self.shards) };
-        let backend = format!("{} ({})", self.backend, self.backend.privacy());
-        match self.backend {
-            BackendKind::Float => format!("{} in {shards}, {backend}", self.model),
-            BackendKind::Ezkl => format!(
-                "{} in {shards}, proven with {backend}, boundaries {}, weights {}",
-                self.model, self.boundary_mode, self.weights
-            ),
+        let backends: Vec<String> = self.backends.iter().map(|kind| format!("{kind} ({})", kind.privacy())).collect();
+        let backends = backends.join(" and ");
+        if self.unproven() {
+            return format!("{} in {shards}, {backends}", self.model);
         }
+        let Self { model, boundary_mode, weights, .. } = self;
+        format!("{model} in {shards}, proven with {backends}, boundaries {boundary_mode}, weights {weights}")
     }
 
     fn shard_table(&self) -> Table {
@@ -176,8 +188,8 @@ impl DemoReport {
     }
 
     fn answers(&self) -> String {
-        let kind = match (self.backend, self.verified) {
-            (BackendKind::Float, _) => "computed in floats, UNPROVEN",
+        let kind = match (self.unproven(), self.verified) {
+            (true, _) => "computed in floats, UNPROVEN",
             (_, true) => "the proven integers, dequantised",
             (_, false) => "the workers' integers, dequantised; NOT verified",
         };
@@ -194,13 +206,13 @@ impl DemoReport {
         if let Some(rejected) = &self.rejected {
             return format!("\nREJECTED  {}\n", rejected.describe());
         }
-        match (self.verified, self.backend) {
+        match (self.verified, self.unproven()) {
             (true, _) => format!(
                 "\nVERIFIED  every shard is proven, the proofs chain, and every check passed offline in {}\n",
                 table::duration(self.verify_ms.max(1))
             ),
-            (false, BackendKind::Float) => "\nUNPROVEN  float mode proves nothing; --backend ezkl does\n".to_owned(),
-            (false, BackendKind::Ezkl) => "\nNOT VERIFIED  not everything is proven\n".to_owned(),
+            (false, true) => "\nUNPROVEN  float mode proves nothing; --backend gkr does\n".to_owned(),
+            (false, false) => "\nNOT VERIFIED  not everything is proven\n".to_owned(),
         }
     }
 }
@@ -226,6 +238,16 @@ impl ShardReport {
             peak_rss_bytes: run_of(|shard| shard.peak_rss_bytes).max(setup_of(|shard| shard.setup_peak_rss_bytes)),
         }
     }
+}
+
+/// The backends, each once, in the order in which a run meets them.
+fn distinct(kinds: impl Iterator<Item = BackendKind>) -> Vec<BackendKind> {
+    kinds.fold(Vec::new(), |mut found, kind| {
+        if !found.contains(&kind) {
+            found.push(kind);
+        }
+        found
+    })
 }
 
 /// The coordinator's rejection, or else the offline verifier's.
@@ -255,9 +277,9 @@ mod tests {
         DemoReport {
             run_id: "id".to_owned(),
             model: "mlp".to_owned(),
-            backend,
-            boundary_mode: "hashed",
-            weights: "fixed",
+            backend: backend.to_string(),
+            boundary_mode: "hashed".to_owned(),
+            weights: "fixed".to_owned(),
             shards: 1,
             outputs: vec![1.0],
             float_outputs: vec![0.75],
@@ -284,6 +306,7 @@ mod tests {
             bundle: Some("run.bundle".into()),
             card: "card.json".into(),
             layers: vec![12],
+            backends: vec![backend],
         }
     }
 
@@ -341,6 +364,14 @@ mod tests {
         let unproven = report(BackendKind::Float, false);
         assert_eq!(unproven.outcome(), Outcome::Success);
         assert!(unproven.render().contains("UNPROVEN  float mode"));
+
+        let native = report(BackendKind::Gkr, true).render();
+        assert!(native.contains("gkr (succinct, not zero-knowledge)"), "{native}");
+        let mixed = DemoReport {
+            backends: distinct([BackendKind::Gkr, BackendKind::Ezkl, BackendKind::Gkr].into_iter()),
+            ..report(BackendKind::Gkr, true)
+        };
+        assert!(mixed.render().contains("gkr (succinct, not zero-knowledge) and ezkl (zero-knowledge)"));
 
         let partial = report(BackendKind::Ezkl, false);
         assert_eq!(partial.outcome(), Outcome::Rejected);

@@ -85,7 +85,7 @@ fn a_client_waits_infers_lists_watches_and_fetches() {
     let text = shardproof(&["infer", "--input", input]).args(at).output().unwrap();
     assert!(String::from_utf8(text.stdout).unwrap().contains("unproven"));
     let proving = fails(1, &[&["prove", run], at.as_slice()].concat());
-    assert!(proving.contains("float"), "{proving}");
+    assert!(proving.contains("float mode proves nothing"), "{proving}");
     let unknown = shardproof_common::ids::RunId::generate().to_string();
     assert!(fails(1, &[&["watch", &unknown], at.as_slice()].concat()).contains(&unknown));
     std::fs::write(input, r#"{"input_data": [[1]]}"#).unwrap();
@@ -151,7 +151,7 @@ fn a_run_is_proven_shard_by_shard_and_its_bundle_verifies() {
     let answer = path("answer.json");
     std::fs::write(&answer, answered.to_string()).unwrap();
     let (card, bundle, partial) = (path("card.json"), path("run.bundle"), path("partial.bundle"));
-    let supplied = ["--card", &card, "--allow-test-srs", "--input", &input, "--output", &answer, "--model", TINY];
+    let supplied = ["--card", &card, "--input", &input, "--output", &answer, "--model", TINY];
     let report = json(&[&["verify", &bundle], supplied.as_slice()].concat());
     assert_eq!(report["status"], "verified");
     let output = shardproof(&[&["verify", &partial], supplied.as_slice()].concat()).output().unwrap();

@@ -74,7 +74,7 @@ fn an_onnx_path_and_an_input_file_work_the_same_way() {
 /// Starts a demo whose setup takes long enough to be interrupted, and waits until its coordinator and workers run.
 fn start(directory: &Path) -> Child {
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_shardproof"));
-    command.args(["demo", "mlp", "--shards", "2", "--out", directory.to_str().unwrap()]);
+    command.args(["demo", "mlp", "--shards", "2", "--backend", "ezkl", "--out", directory.to_str().unwrap()]);
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     // The demo itself, a coordinator and two workers.
     until("coordinator and workers run", || {
@@ -115,12 +115,34 @@ fn the_children_of_a_killed_demo_end_by_themselves() {
 fn a_demo_whose_setup_fails_shows_why_and_where_the_logs_are() {
     let directory = tempfile::tempdir().unwrap();
     let out = directory.path().to_str().unwrap();
-    let output = shardproof(&["demo", "mlp", "--shards", "2", "--out", out, "--ezkl-cli", "/nonexistent/ezkl"])
-        .output()
-        .unwrap();
+    let output = shardproof(&[
+        "demo",
+        "mlp",
+        "--shards",
+        "2",
+        "--backend",
+        "ezkl",
+        "--out",
+        out,
+        "--ezkl-cli",
+        "/nonexistent/ezkl",
+    ])
+    .output()
+    .unwrap();
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains("/nonexistent/ezkl"), "{said}");
     assert!(said.contains(out), "{said}");
+    assert_eq!(processes_of(directory.path()), Vec::<u32>::new());
+}
+
+#[test]
+fn a_demo_of_a_model_that_cannot_be_quantised_names_the_node() {
+    let directory = tempfile::tempdir().unwrap();
+    let out = directory.path().to_str().unwrap();
+    let output = shardproof(&["demo", "attention", "--shards", "2", "--out", out]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("setting up shard 0: ") && said.contains("(MatMul) cannot be quantised"), "{said}");
     assert_eq!(processes_of(directory.path()), Vec::<u32>::new());
 }

@@ -27,8 +27,11 @@ fn wrong_usage_exits_2() {
     assert!(fails(2, &["plan", "mlp"]).contains("--shards"));
     assert!(fails(2, &["nonsense"]).contains("nonsense"));
     assert!(fails(2, &["demo", "mlp", "--shards", "0"]).contains("at least one"));
-    assert!(fails(2, &["demo", "--backend", "magic"]).contains("expected one of ezkl, float"));
-    assert!(fails(2, &["plan", "mlp", "--shards", "2", "--boundary", "open"]).contains("public, hashed, polycommit"));
+    assert!(fails(2, &["demo", "--backend", "magic"]).contains("expected one of gkr, ezkl, float"));
+    assert!(
+        fails(2, &["plan", "mlp", "--shards", "2", "--boundary", "open"])
+            .contains("public, hashed, polycommit, committed")
+    );
     assert!(fails(2, &["plan", "mlp", "--shards", "2", "--dim", "batch"]).contains("NAME=N"));
     assert!(fails(2, &["prove", "not-a-run"]).contains("run id"));
 }
@@ -82,7 +85,7 @@ fn a_plan_is_printed_and_its_shards_are_written() {
     }
     let table = shardproof(&["plan", "mlp", "--shards", "4"]).output().unwrap();
     let table = String::from_utf8(table.stdout).unwrap();
-    for word in ["FIRST", "MIDDLE", "LAST", "hashed", "[1, 1, 5, 5]"] {
+    for word in ["FIRST", "MIDDLE", "LAST", "gkr", "committed", "proof", "[1, 1, 5, 5]"] {
         assert!(table.contains(word), "{word} in {table}");
     }
 }
@@ -226,6 +229,7 @@ fn completions_and_doctor_print_something_usable() {
     assert!(String::from_utf8(script.stdout).unwrap().contains("_shardproof"));
     let diagnosis = shardproof(&["doctor", "--json"]).output().unwrap();
     let diagnosis: serde_json::Value = serde_json::from_slice(&diagnosis.stdout).unwrap();
+    assert!(diagnosis["gkr"].as_str().unwrap().contains("needs nothing"));
     assert_eq!(diagnosis["ezkl"]["pinned_version"], shardproof_ezkl::VERSION);
     assert!(diagnosis["ezkl"]["command_by_hand"].as_str().unwrap().contains("pip install"));
     let missing = shardproof(&["doctor", "--ezkl-cli", "/nonexistent/ezkl"]).output().unwrap();

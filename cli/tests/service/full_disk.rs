@@ -80,7 +80,7 @@ async fn a_setup_that_fills_the_disk_ends_and_is_made_up_for() {
 
 #[tokio::test]
 async fn keys_that_fill_the_disk_are_made_again() {
-    let mut service = Service::start("mlp", &["SOLO"], 1, &[]);
+    let mut service = Service::start("mlp", &["SOLO"], 1, &["--backend", "ezkl"]);
     service.ready().await;
     let data = service.directory.path().join("coordinator");
     service.coordinator.kill();

@@ -6,6 +6,7 @@ use shardproof_common::card::ModelCard;
 use shardproof_common::chain::{self, VerifyOptions};
 use shardproof_common::tensor::FloatTensor;
 use shardproof_ezkl::{EzklConfig, EzklVerifier};
+use shardproof_gkr_service::GkrVerifier;
 use shardproof_proto::v1::{BundleRequest, ProofState, Run, RunState};
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
@@ -13,6 +14,8 @@ use tonic::Code;
 use crate::cluster::{PATIENCE, Service, answer, assert_close, assert_state, fetch};
 
 const TINY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/tiny.onnx");
+
+const EZKL: &[&str] = &["--backend", "ezkl"];
 
 fn input() -> Vec<FloatTensor> {
     vec![FloatTensor { shape: vec![1, 4], values: vec![0.5, -0.25, 0.75, 1.0] }]
@@ -34,16 +37,25 @@ async fn verify_offline(service: &Service, run: &Run) -> chain::Report {
         let job = Job { directory: directory.path(), limits: Default::default(), cancel: &cancel, progress: &|_| {} };
         let options =
             VerifyOptions { input: Some(&input), output: Some(&outputs), allow_test_srs: true, ..Default::default() };
-        let verifier = EzklVerifier::new(EzklConfig::from_env());
-        chain::verify(&bundle, &card, &options, &[&verifier], &job).unwrap()
+        let ezkl = EzklVerifier::new(EzklConfig::from_env());
+        chain::verify(&bundle, &card, &options, &[&GkrVerifier, &ezkl], &job).unwrap()
     })
     .await
     .unwrap()
 }
 
 #[tokio::test]
-async fn proofs_come_on_request_shard_by_shard_and_after_restarts_of_everything() {
-    let mut service = Service::start(TINY, &["FIRST", "MIDDLE", "LAST"], 3, &[]);
+async fn native_proofs_come_on_request_shard_by_shard_and_after_restarts_of_everything() {
+    proofs_come_on_request(&["--backend", "gkr"]).await;
+}
+
+#[tokio::test]
+async fn ezkl_proofs_come_on_request_shard_by_shard_and_after_restarts_of_everything() {
+    proofs_come_on_request(EZKL).await;
+}
+
+async fn proofs_come_on_request(backend: &[&str]) {
+    let mut service = Service::start(TINY, &["FIRST", "MIDDLE", "LAST"], 3, backend);
     service.ready().await;
     let run = service.infer(&input()).await;
     assert_state(&run, RunState::Answered);
@@ -75,18 +87,26 @@ async fn proofs_come_on_request_shard_by_shard_and_after_restarts_of_everything(
 
 #[tokio::test]
 async fn public_boundaries_are_in_the_bundle() {
-    let service = Service::start(TINY, &["FIRST", "LAST"], 2, &["--boundary", "public"]);
-    service.ready().await;
-    let run = service.infer(&input()).await;
-    service.prove(&run, &[]).await.unwrap();
-    let run = service.settled(&run).await;
-    assert_state(&run, RunState::Verified);
-    assert!(verify_offline(&service, &run).await.is_verified());
+    verified_with(&["--boundary", "public"]).await;
+}
+
+#[tokio::test]
+async fn public_boundaries_of_ezkl_are_in_the_bundle() {
+    verified_with(&["--backend", "ezkl", "--boundary", "public"]).await;
 }
 
 #[tokio::test]
 async fn polynomial_commitments_link_shards() {
-    let service = Service::start(TINY, &["FIRST", "LAST"], 2, &["--boundary", "polycommit"]);
+    verified_with(&["--backend", "ezkl", "--boundary", "polycommit"]).await;
+}
+
+#[tokio::test]
+async fn two_backends_make_one_chain() {
+    verified_with(&["--backend", "gkr,ezkl"]).await;
+}
+
+async fn verified_with(plan: &[&str]) {
+    let service = Service::start(TINY, &["FIRST", "LAST"], 2, plan);
     service.ready().await;
     let run = service.infer(&input()).await;
     service.prove(&run, &[]).await.unwrap();
@@ -125,14 +145,14 @@ async fn a_prover_that_stays_away_rejects_the_run_by_name() {
 
 #[tokio::test]
 async fn a_late_proof_rejects_the_run() {
-    let mut service = Service::start(TINY, &["FIRST"], 2, &["--prove-deadline", "20"]);
+    let mut service = Service::start(TINY, &["FIRST"], 2, &["--prove-deadline", "2"]);
     service.add_worker("LAST", &["--prove-delay-ms", "600000"]);
     service.ready().await;
     let run = service.infer(&input()).await;
     service.prove(&run, &[1]).await.unwrap();
     let run = service.settled(&run).await;
     assert_state(&run, RunState::Rejected);
-    assert!(run.reason.contains("did not come within 20 s"), "{}", run.reason);
+    assert!(run.reason.contains("did not come within 2 s"), "{}", run.reason);
 }
 
 #[tokio::test]
@@ -149,8 +169,17 @@ async fn a_worker_without_its_spool_rejects_the_run_and_is_named() {
 }
 
 #[tokio::test]
-async fn a_proof_of_another_run_rejects_the_run() {
-    let service = Service::start(TINY, &["FIRST", "LAST"], 2, &[]);
+async fn a_native_proof_of_another_run_rejects_the_run() {
+    a_proof_of_another_run(&[]).await;
+}
+
+#[tokio::test]
+async fn an_ezkl_proof_of_another_run_rejects_the_run() {
+    a_proof_of_another_run(EZKL).await;
+}
+
+async fn a_proof_of_another_run(backend: &[&str]) {
+    let service = Service::start(TINY, &["FIRST", "LAST"], 2, backend);
     service.ready().await;
     let honest = service.infer(&input()).await;
     let mut other_input = input();
@@ -177,7 +206,7 @@ async fn a_proof_of_another_run_rejects_the_run() {
 
 #[tokio::test]
 async fn proofs_of_different_shards_are_made_at_the_same_time() {
-    const DELAY_MS: u64 = 8000;
+    const DELAY_MS: u64 = 3000;
     let delay = DELAY_MS.to_string();
     let mut service = Service::start(TINY, &[], 3, &[]);
     for role in ["FIRST", "MIDDLE", "LAST"] {

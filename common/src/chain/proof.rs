@@ -6,7 +6,7 @@ use super::check::{Check, Refusal, printable};
 use super::shard::{Place, check_receipt, place_of};
 use crate::backend::{BackendError, Job, ProofVerifier, Registered, VerifyError, VerifyRequest};
 use crate::bundle::ShardProof;
-use crate::card::ModelCard;
+use crate::card::{ModelCard, ShardKeys};
 use crate::ids::{Digest, RunId, ShardIndex};
 use crate::plan::{BackendKind, BackendOptions, BoundaryMode, ParameterVisibility};
 use crate::receipt::Receipt;
@@ -113,7 +113,7 @@ pub fn verify_shard(
     if place.registered.keys.insecure_test_srs() && !allow_test_srs {
         return Err(refuse(Check::Srs)(TEST_SRS.to_owned()).into());
     }
-    check_verifying_key(&place, verifying_key).map_err(refuse(Check::VerifyingKey))?;
+    check_verifying_key(&place, verifier, verifying_key).map_err(refuse(Check::VerifyingKey))?;
     let parts = ProofParts {
         statement,
         verifying_key,
@@ -175,11 +175,15 @@ pub(super) fn check_settings(place: &Place<'_>, verifier: &dyn ProofVerifier) ->
     verifier.check_settings(place.registered, &registered(place))
 }
 
-/// The bytes are those of the registered key.
-pub(super) fn check_verifying_key(place: &Place<'_>, verifying_key: &[u8]) -> Result<(), String> {
+/// The bytes are those of the registered key, and the key is what the card says of it.
+pub(super) fn check_verifying_key(
+    place: &Place<'_>,
+    verifier: &dyn ProofVerifier,
+    verifying_key: &[u8],
+) -> Result<(), String> {
     let found = Digest::of(verifying_key);
     match place.registered.keys.verifying_key() {
-        Some(expected) if expected == found => Ok(()),
+        Some(expected) if expected == found => verifier.check_verifying_key(place.registered, verifying_key),
         Some(expected) => Err(format!("expected key {expected}, found {found}")),
         None => Err("the card registers no key for this shard".to_owned()),
     }
@@ -214,8 +218,20 @@ pub(super) enum WeightsTie {
 
 /// Whether the card ties the shard's weights to its proofs, and refuses a card that claims to and does not.
 pub(super) fn weights_tie(place: &Place<'_>) -> Result<WeightsTie, String> {
-    let BackendOptions::Ezkl(options) = &place.plan.backend else { return Ok(WeightsTie::Nothing) };
     let hashes = place.registered.keys.parameter_hashes().len();
+    let options = match (&place.plan.backend, &place.registered.keys) {
+        (BackendOptions::Ezkl(options), _) => options,
+        (BackendOptions::Gkr(options), ShardKeys::Gkr(keys)) => {
+            // A graph without weights is fixed by the key alone, and so are the weights of one that has some.
+            return match keys.weights {
+                Some(found) if found != options.weights => {
+                    Err(format!("the plan asks for {} weights, the card registers {found} ones", options.weights))
+                }
+                _ => Ok(WeightsTie::Registered),
+            };
+        }
+        _ => return Ok(WeightsTie::Nothing),
+    };
     match (options.parameters, hashes) {
         (ParameterVisibility::Hashed, 0) if place.plan.parameters > 0 => {
             Err("the weights are hashed, but the card registers no hash of them".to_owned())

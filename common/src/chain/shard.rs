@@ -108,7 +108,10 @@ impl<'a> Place<'a> {
             boundary.conforms_to(specs).map_err(|error| format!("{side}: {error}"))?;
             match (&boundary.binding, mode) {
                 (Binding::Public(_), BoundaryMode::Public) => {}
-                (Binding::Committed(commitments), BoundaryMode::Hashed | BoundaryMode::Polycommit) => {
+                (
+                    Binding::Committed(commitments),
+                    BoundaryMode::Hashed | BoundaryMode::Polycommit | BoundaryMode::Committed,
+                ) => {
                     if commitments.iter().any(Vec::is_empty) {
                         return Err(format!("{side}: a commitment is empty"));
                     }

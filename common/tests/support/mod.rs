@@ -11,12 +11,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde::{Deserialize, Serialize};
 use shardproof_common::backend::{BackendError, Job, Limits, ProofVerifier, Registered, VerifyError, VerifyRequest};
 use shardproof_common::bundle::{Bundle, ShardProof, ShardRecord};
-use shardproof_common::card::{CardBody, EzklKeys, ModelCard, ShardCard, ShardKeys, Srs};
+use shardproof_common::card::{CardBody, EzklKeys, GkrKeys, ModelCard, ShardCard, ShardKeys, Srs};
 use shardproof_common::chain::{self, ChainError, Check, Outcome, Report, Status, VerifyOptions};
 use shardproof_common::ids::{Digest, PROTOCOL_VERSION, RunId, ShardIndex};
 use shardproof_common::plan::{
-    BackendKind, BackendOptions, BoundaryMode, BoundaryPlan, BoundaryTensor, EzklOptions, ParameterVisibility, Plan,
-    ShardPlan,
+    BackendKind, BackendOptions, BoundaryMode, BoundaryPlan, BoundaryTensor, EzklOptions, GkrOptions,
+    ParameterVisibility, Plan, ShardPlan, WeightVisibility,
 };
 use shardproof_common::receipt::{Admission, Identity, Receipt};
 use shardproof_common::statement::{BackendId, Binding, Boundary, Statement};
@@ -74,20 +74,26 @@ pub fn commit(tensor: &Tensor) -> Vec<u8> {
 
 /// The verifier half of the mock.
 pub struct MockVerifier {
+    pub kind: BackendKind,
     pub version: &'static str,
     pub broken: bool,
     pub calls: AtomicUsize,
 }
 
 impl MockVerifier {
+    /// The same for shards that [`Scenario::gkr`] made native.
+    pub fn native() -> Self {
+        Self { kind: BackendKind::Gkr, ..Self::new() }
+    }
+
     pub fn new() -> Self {
-        Self { version: VERSION, broken: false, calls: AtomicUsize::new(0) }
+        Self { kind: BackendKind::Ezkl, version: VERSION, broken: false, calls: AtomicUsize::new(0) }
     }
 }
 
 impl ProofVerifier for MockVerifier {
     fn kind(&self) -> BackendKind {
-        BackendKind::Ezkl
+        self.kind
     }
 
     fn pinned_version(&self) -> &str {
@@ -95,7 +101,7 @@ impl ProofVerifier for MockVerifier {
     }
 
     fn check_settings(&self, card: &ShardCard, registered: &Registered<'_>) -> Result<(), String> {
-        let ShardKeys::Ezkl(keys) = &card.keys else { return Err("no keys".to_owned()) };
+        let ShardKeys::Ezkl(keys) = &card.keys else { return Ok(()) };
         let settings: serde_json::Value = serde_json::from_str(&keys.settings).map_err(|error| error.to_string())?;
         if settings["range_checks"] != true {
             return Err("range checks are off".to_owned());
@@ -106,6 +112,14 @@ impl ProofVerifier for MockVerifier {
             }
         }
         Ok(())
+    }
+
+    fn check_verifying_key(&self, _card: &ShardCard, verifying_key: &[u8]) -> Result<(), String> {
+        if verifying_key.starts_with(b"verifying key ") {
+            Ok(())
+        } else {
+            Err("the key is of another graph".to_owned())
+        }
     }
 
     fn verify(&self, request: &VerifyRequest<'_>, _job: &Job<'_>) -> Result<(), VerifyError> {
@@ -249,10 +263,33 @@ impl Scenario {
         scenario
     }
 
+    /// Makes a shard one of the native backend, and its boundaries what that can have.
+    pub fn gkr(&mut self, shard: usize, weights: WeightVisibility) {
+        let verifying_key = self.body.shards[shard].keys.verifying_key().unwrap();
+        self.body.plan.shards[shard].backend = BackendOptions::Gkr(GkrOptions { weights, ..GkrOptions::default() });
+        self.body.shards[shard].backend = BackendId { kind: BackendKind::Gkr, version: VERSION.to_owned() };
+        self.body.shards[shard].keys = ShardKeys::Gkr(GkrKeys { verifying_key, weights: Some(weights) });
+    }
+
+    /// An honest run of native shards with committed inner boundaries.
+    pub fn native(shards: usize) -> Self {
+        let mut scenario = Self::new(shards, BoundaryMode::Committed);
+        (0..shards).for_each(|shard| scenario.gkr(shard, WeightVisibility::Committed));
+        scenario
+    }
+
+    /// The native keys of a shard.
+    pub fn gkr_keys(&mut self, shard: usize) -> &mut GkrKeys {
+        match &mut self.body.shards[shard].keys {
+            ShardKeys::Gkr(keys) => keys,
+            ShardKeys::Float | ShardKeys::Ezkl(_) => panic!("shard {shard} has no gkr keys"),
+        }
+    }
+
     pub fn keys(&mut self, shard: usize) -> &mut EzklKeys {
         match &mut self.body.shards[shard].keys {
             ShardKeys::Ezkl(keys) => keys,
-            ShardKeys::Float => panic!("shard {shard} runs in float mode"),
+            ShardKeys::Float | ShardKeys::Gkr(_) => panic!("shard {shard} has no ezkl keys"),
         }
     }
 
@@ -365,8 +402,8 @@ pub fn settings(input: BoundaryMode, output: BoundaryMode) -> String {
 
 /// Verifies through the bytes, so that every bundle of every test is also encoded and decoded.
 pub fn verify(bundle: &Bundle, card: &ModelCard, options: &VerifyOptions<'_>) -> Result<Report, ChainError> {
-    let verifier = MockVerifier::new();
-    with_job(|job| chain::verify_bytes(&bundle.encode().unwrap(), card, options, &[&verifier], job))
+    let (verifier, native) = (MockVerifier::new(), MockVerifier::native());
+    with_job(|job| chain::verify_bytes(&bundle.encode().unwrap(), card, options, &[&verifier, &native], job))
 }
 
 /// The run is rejected, `check` alone fails, at `shard`, and no proof was looked at before it.

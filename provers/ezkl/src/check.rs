@@ -118,7 +118,8 @@ fn check_visibilities(settings: &Settings, options: &EzklOptions, registered: &R
 fn visibility_of(mode: BoundaryMode) -> Visibility {
     match mode {
         BoundaryMode::Public => Visibility::Public,
-        BoundaryMode::Hashed => Visibility::hashed(),
+        // No card has the second, which asked of ezkl means the first.
+        BoundaryMode::Hashed | BoundaryMode::Committed => Visibility::hashed(),
         BoundaryMode::Polycommit => Visibility::KZGCommit,
     }
 }

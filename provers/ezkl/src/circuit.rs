@@ -241,7 +241,7 @@ fn logrows_for(rows: u64) -> u32 {
 fn spelling(mode: BoundaryMode) -> &'static str {
     match mode {
         BoundaryMode::Public => "public",
-        BoundaryMode::Hashed => "hashed",
+        BoundaryMode::Hashed | BoundaryMode::Committed => "hashed",
         BoundaryMode::Polycommit => "polycommit",
     }
 }

@@ -58,7 +58,7 @@ pub(crate) fn instances(
     let parameters = parameter_hashes(keys)?;
     let ordered = match registered.input_mode {
         BoundaryMode::Public => [parameters, input, output],
-        BoundaryMode::Hashed | BoundaryMode::Polycommit => [input, parameters, output],
+        BoundaryMode::Hashed | BoundaryMode::Committed | BoundaryMode::Polycommit => [input, parameters, output],
     };
     Ok(ordered.concat())
 }
@@ -81,7 +81,7 @@ fn boundary_instances(
         (BoundaryMode::Public, Binding::Public(_)) => {
             integers(side, boundary, tensors.ok_or(LayoutError::NotSupplied { side })?)
         }
-        (BoundaryMode::Hashed, Binding::Committed(hashes)) => {
+        (BoundaryMode::Hashed | BoundaryMode::Committed, Binding::Committed(hashes)) => {
             let read = |(index, bytes): (usize, &Vec<u8>)| {
                 Felt::from_bytes(bytes).map_err(|reason| LayoutError::Hash { side, index, reason })
             };
@@ -127,7 +127,7 @@ pub(crate) fn leading_points(
                 }
             }
             (BoundaryMode::Polycommit, Binding::Public(_)) => return Err(LayoutError::Binding { side, mode }),
-            (BoundaryMode::Public | BoundaryMode::Hashed, _) => {}
+            (BoundaryMode::Public | BoundaryMode::Hashed | BoundaryMode::Committed, _) => {}
         }
     }
     Ok(points)

@@ -89,7 +89,9 @@ impl Witness {
         };
         let commitments = match mode {
             BoundaryMode::Public => return Ok(Boundary::public(tensors)),
-            BoundaryMode::Hashed => hashes(processed)?.iter().map(|hash| hash.as_bytes().to_vec()).collect(),
+            BoundaryMode::Hashed | BoundaryMode::Committed => {
+                hashes(processed)?.iter().map(|hash| hash.as_bytes().to_vec()).collect()
+            }
             BoundaryMode::Polycommit => points(processed)?,
         };
         if commitments.len() != tensors.len() {

@@ -3,6 +3,8 @@
 //! A lie is told in the trace (an operator's result is another, and everything behind follows from it) or in the witness (a
 //! digit, a sign, a table's result, a multiplicity). The prover proves whatever it is given.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on is a test that failed")]
+
 mod forms;
 mod messages;
 
@@ -20,7 +22,8 @@ use crate::error::{Committed, VerifyError};
 use crate::field::{Base, Ext};
 use crate::layout::{Columns, Layout};
 use crate::lookup::LookupError;
-use crate::prover::{CommittedBoundaries, ProvingKey, witness};
+use crate::prover::{CommittedBoundaries, ProveError, ProvingKey, witness};
+use crate::soundness;
 use crate::timings::Timings;
 use crate::{Boundary, Proof, Statement, Visibility, commit_tensor, verify};
 
@@ -444,4 +447,33 @@ fn every_byte_of_a_proof_counts() {
         assert!(!accepted(&bytes[..length]), "{length} bytes are enough");
     }
     assert!(!accepted(&[&bytes[..], &[0]].concat()), "a byte may follow");
+}
+
+#[test]
+fn too_many_openings_in_one_proof_are_refused_by_both_sides() {
+    let scene = Scene::network();
+    let (inputs, outputs, proof) = honest(&scene);
+    let bits = |runs: usize| {
+        let boundary = Boundary::Committed(&[]);
+        let statement = Statement { context: b"", runs, input: boundary, output: boundary };
+        soundness::proof(scene.key.verifying(), &statement).unwrap().total_bits()
+    };
+    assert!(bits(1) > soundness::MIN_BITS + 1.0 && bits(64) < soundness::MIN_BITS, "{} {}", bits(1), bits(64));
+    let runs = 64;
+    let repeated: Vec<Vec<i64>> = inputs.iter().map(|values| values.repeat(runs)).collect();
+    let executor = Executor::new(Arc::new(scene.graph.clone()), scene.key.weights()).unwrap();
+    let trace = executor.run(&repeated, runs).unwrap();
+    let committed = |values: &Vec<i64>| (0..runs).map(|_| commit_tensor(values).unwrap()).collect::<Vec<_>>();
+    let sides = [vec![committed(&inputs[0])], vec![committed(&outputs[0])]];
+    let commitments = |side: &Vec<Vec<crate::pcs::Committed>>| -> Vec<Vec<_>> {
+        side.iter().map(|runs| runs.iter().map(|tensor| tensor.commitment().clone()).collect()).collect()
+    };
+    let (input, output) = (commitments(&sides[0]), commitments(&sides[1]));
+    let statement =
+        Statement { context: b"", runs, input: Boundary::Committed(&input), output: Boundary::Committed(&output) };
+    let boundaries = CommittedBoundaries { input: &sides[0], output: &sides[1] };
+    let refused = scene.key.prove(&statement, &trace, boundaries, &mut Timings::default());
+    assert!(matches!(refused, Err(ProveError::Soundness { runs: 64, .. })));
+    let verdict = verify(scene.key.verifying(), None, &statement, &proof);
+    assert!(matches!(verdict, Err(VerifyError::Soundness { .. })), "{verdict:?}");
 }

@@ -5,7 +5,6 @@ use thiserror::Error;
 use crate::channel::ChannelError;
 use crate::lookup::LookupError;
 use crate::pcs::PcsError;
-use crate::soundness::MIN_BITS;
 
 /// Which of a proof's commitments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,18 +54,15 @@ pub enum VerifyError {
     /// The boundaries do not have the graph's layout.
     #[error("{0}")]
     Boundary(String),
+    /// The account of what is proven has too few bits.
+    #[error("a proof of this statement has {bits:.1} bits of soundness, {} are the least", crate::soundness::MIN_BITS)]
+    Soundness {
+        /// Bits of the union bound, work counted.
+        bits: f64,
+    },
     /// The weights are not the registered ones.
     #[error("{0}")]
     Weights(String),
-    /// Witness, weights or a tensor of a boundary are too large for a commitment.
-    #[error("the shard in so many runs is too large for a proof: {0}")]
-    Size(PcsError),
-    /// A proof of this statement would leave too much to chance.
-    #[error("{bits:.1} bits of soundness, {MIN_BITS} is the least; use fewer runs in one proof, or more shards")]
-    Soundness {
-        /// Of the union bound over all steps of the proof.
-        bits: f64,
-    },
     /// The proof has another number of openings than the statement asks for.
     #[error("the proof has {found} openings, {expected} are due")]
     Openings {

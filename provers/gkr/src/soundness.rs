@@ -4,12 +4,14 @@
 //! one attempt at the step; [`Account::total_bits`] is the union bound over all of them. Where the prover must show work
 //! before a step, the work is kept apart: it makes attempts expensive rather than unlikely.
 
-mod whole;
+mod proof;
 
-pub(crate) use whole::whole;
-pub use whole::{CommittedSides, MIN_BITS, proof};
+pub use proof::proof;
 
 use crate::pcs::{Parameters, Phase, Regime};
+
+/// Fewest bits, work counted, of a proof that is made or accepted.
+pub const MIN_BITS: f64 = 96.0;
 
 /// The modulus of the base field, 2^64 - 2^32 + 1, as a float; rounding is far below what is reported.
 const MODULUS: f64 = 18_446_744_069_414_584_321.0;

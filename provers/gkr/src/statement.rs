@@ -2,7 +2,6 @@
 
 use crate::layout::Layout;
 use crate::pcs::Commitment;
-use crate::soundness::CommittedSides;
 use crate::transcript::Transcript;
 
 /// One side of a shard in all runs that a proof covers.
@@ -28,14 +27,6 @@ pub struct Statement<'a> {
     pub input: Boundary<'a>,
     /// What left.
     pub output: Boundary<'a>,
-}
-
-impl Statement<'_> {
-    /// Which boundaries are committed.
-    pub(crate) fn committed(&self) -> CommittedSides {
-        let committed = |boundary: &Boundary<'_>| matches!(boundary, Boundary::Committed(_));
-        CommittedSides { input: committed(&self.input), output: committed(&self.output) }
-    }
 }
 
 /// Starts a transcript with everything that is fixed before the prover speaks.

@@ -21,9 +21,9 @@ use crate::functional::Functional;
 use crate::keys::{VerifyingKey, Visibility, WeightsKey};
 use crate::layout::Layout;
 use crate::lookup::{self, Compression, LookupClaims};
-use crate::pcs::{self, Commitment, Parameters, PcsError};
+use crate::pcs::{self, Commitment, PcsError};
 use crate::proof::{Proof, VERSION};
-use crate::soundness::{self, MIN_BITS};
+use crate::soundness;
 use crate::statement::{Boundary, Statement, begin};
 use crate::timings::Timings;
 
@@ -72,15 +72,21 @@ pub enum ProveError {
         /// Of the trace.
         found: usize,
     },
+    /// The account of what is to be proven has too few bits.
+    #[error(
+        "a proof of {runs} runs has {bits:.1} bits of soundness, {} are the least; prove fewer runs at once, or make the \
+         boundaries public",
+        soundness::MIN_BITS
+    )]
+    Soundness {
+        /// Of the statement.
+        runs: usize,
+        /// Bits of the union bound, work counted.
+        bits: f64,
+    },
     /// The witness cannot be committed to.
     #[error("the witness: {0}; use more shards, or fewer runs in one proof")]
     Commitment(#[from] PcsError),
-    /// A proof of so many runs and commitments would leave too much to chance.
-    #[error("{bits:.1} bits of soundness, {MIN_BITS} is the least; use fewer runs in one proof, or more shards")]
-    Soundness {
-        /// Of the union bound over all steps of the proof.
-        bits: f64,
-    },
 }
 
 /// Where a proof stands.
@@ -152,12 +158,11 @@ impl ProvingKey {
     ) -> Result<Proof, ProveError> {
         let graph = self.verifying.graph();
         check_statement(graph, statement, trace, &committed)?;
-        let layout = Layout::new(graph, statement.runs);
-        Parameters::for_size(layout.variables)?;
-        let bits = soundness::whole(&self.verifying, &layout, statement.committed())?.total_bits();
+        let bits = soundness::proof(&self.verifying, statement)?.total_bits();
         if bits < soundness::MIN_BITS {
-            return Err(ProveError::Soundness { bits });
+            return Err(ProveError::Soundness { runs: statement.runs, bits });
         }
+        let layout = Layout::new(graph, statement.runs);
         let stack = timings.time("witness", "", || witness::stack(graph, &layout, trace));
         self.prove_witness(statement, &layout, trace, stack, committed, timings)
     }

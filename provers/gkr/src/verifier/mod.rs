@@ -18,7 +18,7 @@ use crate::keys::{RegisteredWeights, VerifyingKey, WeightsKey};
 use crate::layout::Layout;
 use crate::lookup::{self, Compression, LookupClaims};
 use crate::mle::bits_for;
-use crate::pcs::{self, Commitment, Parameters};
+use crate::pcs::{self, Commitment};
 use crate::proof::Proof;
 use crate::soundness;
 use crate::statement::{Boundary, Statement, begin};
@@ -56,10 +56,11 @@ pub fn verify(
     let public = public_weights(key, weights)?;
     check_boundary("input", graph, &statement.input, &inputs(graph), statement.runs)?;
     check_boundary("output", graph, &statement.output, &graph.graph().outputs, statement.runs)?;
+    let account = soundness::proof(key, statement).map_err(|error| VerifyError::Boundary(error.to_string()))?;
+    if account.total_bits() < soundness::MIN_BITS {
+        return Err(VerifyError::Soundness { bits: account.total_bits() });
+    }
     let layout = Layout::new(graph, statement.runs);
-    // Before any work that is linear in the layout: no proof has a larger one.
-    Parameters::for_size(layout.variables).map_err(VerifyError::Size)?;
-    check_soundness(key, &layout, statement)?;
     check_commitment(&proof.witness, layout.variables)?;
 
     let mut transcript = begin(key.digest(), statement, &layout);
@@ -186,11 +187,6 @@ fn public_weights<'a>(
             None => refuse("the weights were registered under another key"),
         },
     }
-}
-
-fn check_soundness(key: &VerifyingKey, layout: &Layout, statement: &Statement<'_>) -> Result<(), VerifyError> {
-    let bits = soundness::whole(key, layout, statement.committed()).map_err(VerifyError::Size)?.total_bits();
-    if bits < soundness::MIN_BITS { Err(VerifyError::Soundness { bits }) } else { Ok(()) }
 }
 
 fn check_commitment(commitment: &Commitment, expected: usize) -> Result<(), VerifyError> {

@@ -1,110 +1,19 @@
 //! The whole way with ezkl: a demo, its bundle verified by the command line as anyone would, and forgeries of that bundle,
 //! each made as well as somebody could make it and each caught by the check that is there for it.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on is a test that failed")]
+use std::path::PathBuf;
 
-use std::path::{Path, PathBuf};
-
-use assert_cmd::Command;
 use serde_json::{Value, json as value};
-use shardproof_common::bundle::{Blob, Bundle};
 use shardproof_common::card::{ModelCard, ShardCard, ShardKeys};
-use shardproof_common::keyfile;
-use shardproof_common::receipt::{Identity, Receipt};
+use shardproof_common::receipt::Identity;
 use shardproof_common::statement::Binding;
-use shardproof_common::tensor::{Tensor, boundary_digest, decode_boundary, encode_boundary};
-use tempfile::TempDir;
+use shardproof_common::tensor::boundary_digest;
 
-fn shardproof(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_shardproof"));
-    command.args(args).env_remove("RUST_LOG");
-    command
-}
-
-/// Runs a command and returns its exit code and the JSON that it prints.
-fn json(args: &[&str]) -> (Option<i32>, Value) {
-    let output = shardproof(args).arg("--json").output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    let value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{args:?} printed no JSON: {said}"));
-    (output.status.code(), value)
-}
-
-/// A finished demo whose workers' keys are at hand, as they are to the workers.
-struct Demo {
-    directory: TempDir,
-    report: Value,
-}
-
-impl Demo {
-    fn run(model: &str, args: &[&str]) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let out = directory.path().to_str().unwrap();
-        let (code, report) = json(&[&["demo", model, "--keep", "--out", out], args].concat());
-        assert_eq!(code, Some(0), "{report}");
-        Self { directory, report }
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.directory.path().join(name).to_str().unwrap().to_owned()
-    }
-
-    fn bundle(&self) -> Bundle {
-        Bundle::decode(&std::fs::read(self.path("run.bundle")).unwrap()).unwrap()
-    }
-
-    /// Verifies a bundle's file with everything supplied that can be, then `extra`.
-    fn verify_file(&self, bundle: &Path, extra: &[&str]) -> (Option<i32>, Value) {
-        let [card, model, input, answer] =
-            ["card.json", "model.onnx", "input.json", "answer.json"].map(|name| self.path(name));
-        let supplied = ["--card", &card, "--model", &model, "--input", &input, "--output", &answer];
-        json(&[&["verify", bundle.to_str().unwrap()], supplied.as_slice(), extra].concat())
-    }
-
-    fn verify(&self, bundle: &Bundle) -> (Option<i32>, Value) {
-        let path = PathBuf::from(self.path("forged.bundle"));
-        std::fs::write(&path, bundle.encode().unwrap()).unwrap();
-        self.verify_file(&path, &["--allow-test-srs"])
-    }
-
-    /// Requires that the bundle is rejected, and by this check.
-    fn assert_refused(&self, bundle: &Bundle, check: &str) {
-        let (code, report) = self.verify(bundle);
-        assert_eq!(report["refusal"]["check"], check, "{report:#}");
-        assert_eq!(report["status"], "rejected");
-        assert_eq!(code, Some(3));
-    }
-
-    /// Signs a shard's receipt again after its statement was changed, as its worker could.
-    fn reseal(&self, bundle: &mut Bundle, shard: usize) {
-        let keys = ["worker-0", "worker-1"].map(|name| {
-            let path = self.directory.path().join("data").join(name).join("worker.key");
-            assert!(path.is_file());
-            keyfile::load_or_create(&path).unwrap()
-        });
-        let receipt = &bundle.shards[shard].receipt;
-        let worker = keys.iter().find(|key| key.public() == receipt.worker).unwrap();
-        bundle.shards[shard].receipt = Receipt::sign(receipt.statement.clone(), receipt.attempt, worker);
-    }
-}
-
-/// Changes one value of a tensor.
-fn alter(encoded: &[u8]) -> (Vec<u8>, Vec<Tensor>) {
-    let mut tensors = decode_boundary(encoded).unwrap();
-    let Tensor::Integer(tensor) = &mut tensors[0] else { panic!("floats in an ezkl bundle") };
-    tensor.values[0] += 1;
-    (encode_boundary(&tensors), tensors)
-}
-
-fn with_flipped_byte(blob: &Blob) -> Blob {
-    let mut bytes = blob.to_vec();
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
-    bytes.into()
-}
+use crate::support::{Demo, alter, json, shardproof, with_flipped_byte};
 
 #[test]
 fn a_hashed_demo_verifies_and_no_forgery_of_its_bundle_does() {
-    let demo = Demo::run("mlp", &["--shards", "2"]);
+    let demo = Demo::run("mlp", &["--shards", "2", "--backend", "ezkl"]);
     the_report_tells_what_happened(&demo.report);
     the_bundle_verifies_and_says_so(&demo);
     what_the_user_supplies_is_compared(&demo);
@@ -284,7 +193,7 @@ fn a_card_that_lies_about_its_circuits_is_not(demo: &Demo) {
         (code, differing.map(|line| format!("{}: {}", line["what"], line["reason"])).collect::<Vec<_>>())
     };
     let with = |card: &mut ShardCard, field: &str, stated: Value| {
-        let ShardKeys::Ezkl(keys) = &mut card.keys else { panic!("a float card") };
+        let ShardKeys::Ezkl(keys) = &mut card.keys else { panic!("a card without ezkl keys") };
         let mut settings: Value = serde_json::from_str(&keys.settings).unwrap();
         *settings.pointer_mut(field).unwrap() = stated;
         keys.settings = settings.to_string();
@@ -301,7 +210,7 @@ fn a_card_that_lies_about_its_circuits_is_not(demo: &Demo) {
     });
     let weights = check(&|shards| with(&mut shards[1], "/run_args/param_scale", value!(0)));
     let srs = check(&|shards| {
-        let ShardKeys::Ezkl(keys) = &mut shards[1].keys else { panic!("a float card") };
+        let ShardKeys::Ezkl(keys) = &mut shards[1].keys else { panic!("a card without ezkl keys") };
         keys.srs.insecure_test = false;
     });
     for ((code, lines), what, reason) in [
@@ -318,7 +227,7 @@ fn a_card_that_lies_about_its_circuits_is_not(demo: &Demo) {
 
 #[test]
 fn a_polycommit_demo_verifies() {
-    let demo = Demo::run("mlp", &["--shards", "2", "--boundary", "polycommit"]);
+    let demo = Demo::run("mlp", &["--shards", "2", "--backend", "ezkl", "--boundary", "polycommit"]);
     assert_eq!(demo.report["boundary_mode"], "polycommit");
     let (code, report) = demo.verify(&demo.bundle());
     assert_eq!((code, &report["status"]), (Some(0), &Value::from("verified")), "{report:#}");
@@ -327,7 +236,7 @@ fn a_polycommit_demo_verifies() {
 #[test]
 fn hashed_weights_are_compared_with_the_models_own() {
     let tiny = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/tiny.onnx");
-    let demo = Demo::run(tiny, &["--shards", "2", "--parameters", "hashed"]);
+    let demo = Demo::run(tiny, &["--shards", "2", "--backend", "ezkl", "--parameters", "hashed"]);
     assert_eq!(demo.report["weights"], "hashed");
     let (code, report) = json(&["card", "check", tiny, "--card", &demo.path("card.json")]);
     assert_eq!((code, &report["agrees"]), (Some(0), &Value::from(true)), "{report:#}");
@@ -335,7 +244,7 @@ fn hashed_weights_are_compared_with_the_models_own() {
     // A card whose owner registers other weights and signs that.
     let mut card = ModelCard::parse(&std::fs::read(demo.path("card.json")).unwrap()).unwrap();
     let weighted = card.body.plan.shards.iter().position(|shard| shard.parameters > 0).unwrap();
-    let ShardKeys::Ezkl(keys) = &mut card.body.shards[weighted].keys else { panic!("a float card") };
+    let ShardKeys::Ezkl(keys) = &mut card.body.shards[weighted].keys else { panic!("a card without ezkl keys") };
     keys.parameter_hashes[0].replace_range(..2, "00");
     let forged = demo.path("forged.json");
     std::fs::write(&forged, ModelCard::sign(card.body, &Identity::generate()).to_json()).unwrap();

@@ -1,11 +1,13 @@
 //! Time, size and memory of proofs of whole models.
 //!
-//!     cargo bench -p shardproof-gkr --bench models [-- MODEL... [--weights public|committed] [--runs N] [--repeats N]
-//!                                                      [--target resources|accuracy] [--steps]]
+//!     cargo bench -p shardproof-benchmarking --bench models [-- MODEL... [--weights public|committed] [--runs N] [--repeats N]
+//!                                                                   [--target resources|accuracy] [--steps]]
 //!
 //! A MODEL is a zoo name, `mlp:DEPTH,WIDTH`, or the path of an ONNX file. Each model is measured in a process of its own, so
 //! that the peak of memory is its own. `prove` is inference, witness and proof with keys loaded; `verify` starts from the
 //! proof's bytes. Medians.
+
+#![allow(clippy::print_stdout, reason = "the table is what it is for")]
 
 use std::fmt::Write as _;
 use std::path::Path;

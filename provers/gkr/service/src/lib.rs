@@ -1,0 +1,41 @@
+//! The native proof system as a backend of the service.
+//!
+//! - **What.** [`GkrVerifier`] checks proofs against what a model card registers; [`GkrBackend`] quantises a shard, makes its
+//!   keys, runs it in integers and proves what it ran.
+//! - **When to use.** By default: it needs nothing beside this program, and proves in milliseconds what ezkl proves in
+//!   seconds. Its proofs are succinct, not zero-knowledge.
+//! - **What a proof binds.** The digest of shardproof's statement is the first thing in the transcript, so a proof is of one
+//!   shard of one plan in one run by one key, and of nothing else. Boundaries are the integers themselves, or commitments that
+//!   the proofs on both sides open.
+//! - **What a verifying key's file holds.** [`KeyFile`]: the key, and the weights where they are public, so that a bundle is
+//!   all that a verifier needs beside the card.
+//! - **Related.** `shardproof_gkr` has the protocol, `shardproof_models::quantise` makes the integer graph,
+//!   `shardproof_common::backend` has the interface.
+//!
+//! Without the feature `prover` the verifier is built alone.
+
+#[cfg(feature = "prover")]
+mod backend;
+mod boundary;
+mod key_file;
+#[cfg(feature = "prover")]
+mod loaded;
+#[cfg(feature = "prover")]
+mod setup;
+mod verifier;
+
+#[cfg(feature = "prover")]
+pub use backend::{GkrBackend, TIMINGS_FILE};
+pub use key_file::{KeyFile, KeyFileError};
+pub use verifier::GkrVerifier;
+
+/// The one version whose keys and proofs are made and accepted here: that of the proofs' encoding and transcript.
+pub const VERSION: &str = "1";
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_version_is_the_proofs() {
+        assert_eq!(super::VERSION, shardproof_gkr::VERSION.to_string());
+    }
+}

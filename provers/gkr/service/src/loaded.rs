@@ -1,0 +1,83 @@
+//! Keys in memory: made once from a shard's files, then kept while the shard is in use.
+//!
+//! The commitment to the weights is not among the files: making it again takes less time than fetching it. What comes out is
+//! compared with the card, so that a damaged file is found before the first run.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use shardproof_common::backend::{BackendError, ShardFiles};
+use shardproof_common::card::ShardKeys;
+use shardproof_common::ids::Digest;
+use shardproof_common::plan::BackendKind;
+use shardproof_gkr::ProvingKey;
+use shardproof_integer::{Executor, Graph, Weights};
+
+use crate::boundary::check_tensors;
+use crate::key_file::KeyFile;
+use crate::setup::{failed, gkr_options, read, visibility};
+
+/// Name of the file of the integer graph.
+pub(crate) const GRAPH: &str = "gkr.graph";
+/// Name of the file of the weights.
+pub(crate) const WEIGHTS: &str = "gkr.weights";
+/// Shards that stay loaded; a worker serves one or two.
+const KEPT: usize = 4;
+
+/// What it takes to run and prove a shard.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) key: ProvingKey,
+    pub(crate) executor: Executor,
+}
+
+/// Loaded shards by the digest of their verifying key's file, the latest last.
+#[derive(Debug, Default)]
+pub(crate) struct Cache(Mutex<VecDeque<(Digest, Arc<Loaded>)>>);
+
+impl Cache {
+    /// The shard's keys, loaded at most once while it is in use.
+    pub(crate) fn get(&self, shard: &ShardFiles) -> Result<Arc<Loaded>, BackendError> {
+        let ShardKeys::Gkr(keys) = &shard.card.keys else {
+            let what = format!("was given keys of {}", shard.card.backend.kind);
+            return Err(BackendError::Unsupported { backend: BackendKind::Gkr, what });
+        };
+        // Held while loading, so that two jobs of one shard do not both pay for it.
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(position) = kept.iter().position(|(digest, _)| *digest == keys.verifying_key) {
+            let entry = kept.remove(position).expect("the position was just found");
+            let loaded = entry.1.clone();
+            kept.push_back(entry);
+            return Ok(loaded);
+        }
+        let loaded = Arc::new(Loaded::load(shard, keys.verifying_key)?);
+        kept.push_back((keys.verifying_key, loaded.clone()));
+        if kept.len() > KEPT {
+            kept.pop_front();
+        }
+        Ok(loaded)
+    }
+}
+
+impl Loaded {
+    fn load(shard: &ShardFiles, registered: Digest) -> Result<Self, BackendError> {
+        let options = gkr_options(&shard.options)?;
+        let refuse = |error: &dyn std::fmt::Display| failed("load", shard.shard, error);
+        let file = |name: &str| {
+            let path = shard.files.get(name).ok_or_else(|| refuse(&format!("the file {name} is missing")))?;
+            read(path)
+        };
+        let graph = Graph::from_bytes(&file(GRAPH)?).map_err(|error| refuse(&error))?;
+        let graph = graph.check().map_err(|error| refuse(&error))?;
+        let weights = Weights::from_bytes(&file(WEIGHTS)?, &graph).map_err(|error| refuse(&error))?;
+        let executor = Executor::new(Arc::new(graph.clone()), &weights).map_err(|error| refuse(&error))?;
+        let key = ProvingKey::new(graph, weights, visibility(options.weights)).map_err(|error| refuse(&error))?;
+        let key_file = KeyFile::encode(key.verifying(), key.weights()).map_err(|error| refuse(&error))?;
+        let found = Digest::of(&key_file);
+        if found != registered {
+            return Err(refuse(&format!("the files give key {found}, the card registers {registered}")));
+        }
+        check_tensors(key.verifying(), &shard.card).map_err(|error| refuse(&error))?;
+        Ok(Self { key, executor })
+    }
+}

@@ -1,0 +1,98 @@
+//! What checks proofs: everything here but the card is untrusted.
+
+use shardproof_common::backend::{BackendError, Job, ProofVerifier, Registered, VerifyError, VerifyRequest};
+use shardproof_common::card::{GkrKeys, ShardCard, ShardKeys};
+use shardproof_common::plan::{BackendKind, BackendOptions};
+use shardproof_gkr::{Proof, Statement};
+
+use crate::VERSION;
+use crate::boundary::{Side, check_tensors};
+use crate::key_file::{KeyFile, KeyFileError};
+
+/// Checks gkr proofs in this process; needs no installation and no files.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct GkrVerifier;
+
+impl ProofVerifier for GkrVerifier {
+    fn kind(&self) -> BackendKind {
+        BackendKind::Gkr
+    }
+
+    fn pinned_version(&self) -> &str {
+        VERSION
+    }
+
+    fn check_settings(&self, card: &ShardCard, registered: &Registered<'_>) -> Result<(), String> {
+        keys_of(card)?;
+        let BackendOptions::Gkr(_) = registered.options else {
+            return Err(format!("the plan's options are for {}", registered.options.kind()));
+        };
+        for (side, mode) in [("input", registered.input_mode), ("output", registered.output_mode)] {
+            if !BackendKind::Gkr.has_mode(mode) {
+                return Err(format!("the {side} boundary is {mode}, which gkr does not have"));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_verifying_key(&self, card: &ShardCard, verifying_key: &[u8]) -> Result<(), String> {
+        let file = KeyFile::decode(verifying_key).map_err(|error| error.to_string())?;
+        check_key(card, &file)
+    }
+
+    fn verify(&self, request: &VerifyRequest<'_>, job: &Job<'_>) -> Result<(), VerifyError> {
+        if job.cancel.is_cancelled() {
+            return Err(BackendError::Cancelled.into());
+        }
+        let found = &request.statement.backend;
+        if found.kind != BackendKind::Gkr || found.version != VERSION {
+            let reason = format!("expected a statement of gkr {VERSION}, found {} {}", found.kind, found.version);
+            return Err(VerifyError::Rejected(reason));
+        }
+        self.check_settings(request.card, &request.registered).map_err(VerifyError::Rejected)?;
+        let file = KeyFile::decode(request.verifying_key).map_err(|error| match error {
+            KeyFileError::Weights(_) => VerifyError::Weights(error.to_string()),
+            _ => VerifyError::Rejected(error.to_string()),
+        })?;
+        check_key(request.card, &file).map_err(VerifyError::Rejected)?;
+
+        let side = |name: &str, side: Result<Side, String>| {
+            side.map_err(|reason| VerifyError::Instances(format!("{name} boundary: {reason}")))
+        };
+        let input = side("input", Side::of(&request.statement.input, request.input))?;
+        let output = side("output", Side::of(&request.statement.output, request.output))?;
+        let context = request.statement.digest();
+        let statement =
+            Statement { context: context.as_bytes(), runs: 1, input: input.boundary(), output: output.boundary() };
+        let proof = Proof::from_bytes(request.proof).map_err(refusal)?;
+        shardproof_gkr::verify(&file.key, file.weights.as_ref(), &statement, &proof).map_err(refusal)
+    }
+}
+
+/// The card's keys, if they are gkr's.
+pub(crate) fn keys_of(card: &ShardCard) -> Result<&GkrKeys, String> {
+    match &card.keys {
+        ShardKeys::Gkr(keys) => Ok(keys),
+        ShardKeys::Float | ShardKeys::Ezkl(_) => Err(format!("the card registers keys of {}", card.backend.kind)),
+    }
+}
+
+/// The key is what the card says of it.
+pub(crate) fn check_key(card: &ShardCard, file: &KeyFile) -> Result<(), String> {
+    let (registered, found) = (keys_of(card)?.weights, file.visibility());
+    if registered != found {
+        let words =
+            |visibility: Option<_>| visibility.map_or_else(|| "no".to_owned(), |visibility| format!("{visibility}"));
+        return Err(format!("the card registers {} weights, the key has {} ones", words(registered), words(found)));
+    }
+    check_tensors(&file.key, card)
+}
+
+fn refusal(error: shardproof_gkr::VerifyError) -> VerifyError {
+    use shardproof_gkr::VerifyError as Cause;
+    let reason = error.to_string();
+    match error {
+        Cause::Weights(_) | Cause::WeightValue { .. } => VerifyError::Weights(reason),
+        _ => VerifyError::Rejected(reason),
+    }
+}
