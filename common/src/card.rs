@@ -220,6 +220,10 @@ impl ModelCard {
                 }
             }
         }
+        // Shards of gkr prove their outputs in range from inputs in range; nothing proves that of a committed boundary 0.
+        if body.plan.boundaries[0].mode == BoundaryMode::Committed {
+            return Err(CardError::CommittedInput);
+        }
         Ok(self.owner.verify(self.digest(), &self.signature)?)
     }
 
@@ -361,6 +365,9 @@ pub enum CardError {
         /// Its mode.
         mode: BoundaryMode,
     },
+    /// Nothing would show that the model's input consists of integers in range, from which all proofs start.
+    #[error("boundary 0 is committed: the first shard's proof needs a public one, whose range is checked")]
+    CommittedInput,
     /// Floats do not enter a proof.
     #[error("boundary {boundary} lies between a shard in float mode and one that is proven")]
     FloatMixed {

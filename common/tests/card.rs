@@ -279,8 +279,12 @@ fn boundaries_between_backends_are_public_and_modes_are_the_backends_though_sign
         }
     }
     let mut ends = Scenario::native(3);
+    ends.body.plan.boundaries[3].mode = BoundaryMode::Committed;
+    assert!(parse_signed(ends.body).is_ok(), "the owner may commit to the output");
+    let mut ends = Scenario::native(3);
     ends.body.plan.boundaries[0].mode = BoundaryMode::Committed;
-    assert!(parse_signed(ends.body).is_ok(), "the owner may commit to the ends");
+    let error = parse_signed(ends.body).unwrap_err();
+    assert!(matches!(error, CardError::CommittedInput), "{error}");
 
     let keys =
         |scenario: &mut Scenario| scenario.body.plan.shards[1].backend = BackendOptions::Gkr(GkrOptions::default());

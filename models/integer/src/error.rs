@@ -129,6 +129,8 @@ pub enum GraphError {
     WindowZero { site: Box<Site> },
     #[error("{site}: no window fits into [{height}, {width}] and its padding")]
     WindowFit { site: Box<Site>, height: usize, width: usize },
+    #[error("{site}: {extent} windows of {kernel} along one axis cover more elements together than a tensor may have")]
+    WindowOverlap { site: Box<Site>, extent: usize, kernel: usize },
     #[error("{site}: weight {weight:?} does not broadcast to input {input:?}")]
     Broadcast { site: Box<Site>, input: Vec<usize>, weight: Vec<usize> },
     #[error("{site}: the multiplier is zero")]

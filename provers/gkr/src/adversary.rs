@@ -5,6 +5,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on is a test that failed")]
 
+mod forms;
+mod messages;
+
 use std::sync::Arc;
 
 use p3_field::PrimeCharacteristicRing;

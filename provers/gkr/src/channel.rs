@@ -54,6 +54,8 @@ impl<'a> Sender<'a> {
 
     /// Sends `values`.
     pub(crate) fn send(&mut self, values: &[Ext]) {
+        #[cfg(test)]
+        let values = &*lies::told(self.sent.len(), values);
         self.transcript.absorb_ext(values);
         self.sent.extend_from_slice(values);
     }
@@ -113,5 +115,48 @@ impl<'a> Receiver<'a> {
         } else {
             Err(ChannelError::Surplus { expected: self.taken, found: self.values.len() })
         }
+    }
+}
+
+#[cfg(all(test, feature = "prover"))]
+pub(crate) mod lies {
+    //! Provers that say something else than they computed, and go on with what they computed.
+
+    use std::cell::RefCell;
+
+    use super::Ext;
+
+    /// How a value is changed.
+    #[derive(Clone, Copy, Debug)]
+    pub(crate) enum Change {
+        Add(Ext),
+        Times(Ext),
+    }
+
+    thread_local! {
+        static LIES: RefCell<Vec<(usize, Change)>> = const { RefCell::new(Vec::new()) };
+    }
+
+    /// Runs `work`, during which the values of this thread's proofs with the given indices are changed.
+    pub(crate) fn tell<T>(lies: &[(usize, Change)], work: impl FnOnce() -> T) -> T {
+        LIES.set(lies.to_vec());
+        let result = work();
+        LIES.set(Vec::new());
+        result
+    }
+
+    /// What is said instead of `values`, the first of which is the proof's `first`.
+    pub(super) fn told(first: usize, values: &[Ext]) -> Vec<Ext> {
+        let mut values = values.to_vec();
+        LIES.with_borrow(|lies| {
+            for &(index, change) in lies {
+                let Some(value) = index.checked_sub(first).and_then(|index| values.get_mut(index)) else { continue };
+                match change {
+                    Change::Add(difference) => *value += difference,
+                    Change::Times(factor) => *value *= factor,
+                }
+            }
+        });
+        values
     }
 }

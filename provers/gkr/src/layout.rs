@@ -11,6 +11,7 @@
 //! so that leaf i of the lookup argument is cell i for the first two. Columns are packed without padding. The layout
 //! follows from the graph and the number of runs alone; prover and verifier compute it each for itself.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use shardproof_integer::{CheckedGraph, Op, TableId};
@@ -19,6 +20,8 @@ use crate::mle::bits_for;
 
 /// Widest digit considered, in bits.
 const MAX_DIGIT_BITS: u32 = 16;
+/// Cells beyond which nothing is counted; no commitment is nearly as large.
+const COUNTED_CELLS: usize = 1 << 60;
 /// Tags of function tables start above those of ranges, which are their widths.
 const FUNCTION_TAG: u64 = 64;
 
@@ -126,10 +129,11 @@ impl Layout {
     }
 
     fn with_digits(graph: &CheckedGraph, runs: usize, digit_bits: u32) -> Self {
-        let mut builder = Builder { digit_bits, kinds: Vec::new(), lookups: Vec::new(), next: 0 };
+        let mut builder =
+            Builder { digit_bits, kinds: Vec::new(), tables: HashMap::new(), lookups: Vec::new(), next: 0 };
         let mut nodes = Vec::with_capacity(graph.graph().nodes.len());
         for (index, node) in graph.graph().nodes.iter().enumerate() {
-            let cells = runs * graph.elements(graph.graph().result(index));
+            let cells = runs.saturating_mul(graph.elements(graph.graph().result(index)));
             nodes.push(builder.columns(&node.op, cells));
         }
         builder.finish(graph, runs, nodes)
@@ -151,6 +155,8 @@ impl Layout {
 struct Builder {
     digit_bits: u32,
     kinds: Vec<TableKind>,
+    /// Places in `kinds`.
+    tables: HashMap<TableKind, usize>,
     lookups: Vec<Lookup>,
     next: usize,
 }
@@ -183,12 +189,12 @@ impl Builder {
     }
 
     fn take(&mut self, cells: usize, kind: TableKind) -> usize {
-        let table = self.kinds.iter().position(|&known| known == kind).unwrap_or_else(|| {
+        let table = *self.tables.entry(kind).or_insert_with(|| {
             self.kinds.push(kind);
             self.kinds.len() - 1
         });
         let first = self.next;
-        self.next += cells;
+        self.next = end(first, cells);
         self.lookups.push(Lookup { cells: first..self.next, results: None, table });
         first
     }
@@ -201,7 +207,7 @@ impl Builder {
                 TableKind::Function(table) => graph.graph().tables[table.0 as usize].bits,
             };
             let first = self.next;
-            self.next += 1 << bits;
+            self.next = end(first, 1 << bits);
             tables.push(LookupTable { kind, cells: first..self.next });
         }
         let leaves = self.next;
@@ -214,10 +220,15 @@ impl Builder {
                 let result = results.next().expect("one lookup for each node with a function table");
                 *result = self.next;
                 lookup.results = Some(self.next);
-                self.next += lookup.cells.len();
+                self.next = end(self.next, lookup.cells.len());
             }
         }
         let variables = bits_for(self.next).max(crate::pcs::MIN_VARS);
         Layout { runs, nodes, lookups: self.lookups, tables, variables, lookup_variables: bits_for(leaves) }
     }
+}
+
+/// Where so many cells from `first` on end.
+fn end(first: usize, cells: usize) -> usize {
+    first.saturating_add(cells).min(COUNTED_CELLS)
 }

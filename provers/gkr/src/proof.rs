@@ -1,5 +1,8 @@
 //! Proofs as bytes.
 
+use std::fmt;
+
+use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use crate::error::VerifyError;
@@ -10,6 +13,9 @@ use crate::pcs::{Commitment, Opening};
 pub const VERSION: u32 = 1;
 /// Longest proof that is read, in bytes.
 pub const MAX_PROOF_BYTES: usize = 64 << 20;
+/// Most openings. An opening has thousands of bytes, but its encoding may say that it has none: [`MAX_PROOF_BYTES`] alone
+/// would let a forged proof take gigabytes.
+const MAX_OPENINGS: usize = 1 << 14;
 
 /// A proof of one shard in one or more runs.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -21,7 +27,34 @@ pub struct Proof {
     /// Everything that is sent in the clear, in order.
     pub values: Vec<Ext>,
     /// Openings of the weights (where they are committed), the witness, and the committed tensors of both boundaries.
+    #[serde(deserialize_with = "capped_openings")]
     pub openings: Vec<Opening>,
+}
+
+/// Decodes at most [`MAX_OPENINGS`].
+fn capped_openings<'de, D: Deserializer<'de>>(decoder: D) -> Result<Vec<Opening>, D::Error> {
+    struct Openings;
+
+    impl<'de> Visitor<'de> for Openings {
+        type Value = Vec<Opening>;
+
+        fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(formatter, "at most {MAX_OPENINGS} openings")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut openings: A) -> Result<Vec<Opening>, A::Error> {
+            let mut list = Vec::new();
+            while let Some(opening) = openings.next_element()? {
+                if list.len() == MAX_OPENINGS {
+                    return Err(Error::custom(format_args!("more than {MAX_OPENINGS} openings")));
+                }
+                list.push(opening);
+            }
+            Ok(list)
+        }
+    }
+
+    decoder.deserialize_seq(Openings)
 }
 
 impl Proof {

@@ -10,6 +10,9 @@ pub enum Boundary<'a> {
     /// The integers of each tensor, `[runs, ..shape]`, row-major.
     Public(&'a [Vec<i64>]),
     /// For each tensor one commitment for each run.
+    ///
+    /// Of an input this stands for integers within the bounds of a boundary only if something else shows that they are: the
+    /// proof of the shard whose output it is, whose bounds follow from the graph, and so on back to a public boundary.
     Committed(&'a [Vec<Commitment>]),
 }
 

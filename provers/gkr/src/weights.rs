@@ -57,12 +57,14 @@ impl Place {
 impl WeightLayout {
     /// The layout for a graph's weights.
     pub(crate) fn new(graph: &CheckedGraph) -> Self {
-        let grouped = |id: usize| {
-            let weight_of = |op: &Op| matches!(op, Op::Conv(conv) if conv.groups > 1 && conv.weight.0 as usize == id);
-            graph.graph().nodes.iter().any(|node| weight_of(&node.op))
-        };
-        let matrices = graph.graph().weights.iter().enumerate().map(|(id, weight)| {
-            let rows = if grouped(id) { weight.shape.len() } else { 1 };
+        let mut grouped = vec![false; graph.graph().weights.len()];
+        for node in &graph.graph().nodes {
+            if let Op::Conv(conv) = &node.op {
+                grouped[conv.weight.0 as usize] |= conv.groups > 1;
+            }
+        }
+        let matrices = graph.graph().weights.iter().zip(grouped).map(|(weight, grouped)| {
+            let rows = if grouped { weight.shape.len() } else { 1 };
             [weight.shape.iter().take(rows).product(), weight.shape.iter().skip(rows).product()]
         });
         let mut places: Vec<Place> = matrices.map(Place::new).collect();

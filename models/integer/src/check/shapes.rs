@@ -1,6 +1,6 @@
 //! Shapes of results, and whether operands fit. Every count comes from an untrusted graph: arithmetic is checked.
 
-use super::{MAX_RANK, capped_elements};
+use super::{MAX_ELEMENTS, MAX_RANK, capped_elements};
 use crate::error::{GraphError, Site};
 use crate::graph::{Conv, Graph, Op, TensorId, WeightId, Window};
 
@@ -96,7 +96,15 @@ impl<'a> Infer<'a> {
             .zip(pad(width, window.pad_width))
             .and_then(|(height, width)| capped_elements(&[outer, &[height, width]].concat()))
             .ok_or_else(|| GraphError::Elements { site: self.site() })?;
-        window.output(height, width).ok_or_else(|| GraphError::WindowFit { site: self.site(), height, width })
+        let extents =
+            window.output(height, width).ok_or_else(|| GraphError::WindowFit { site: self.site(), height, width })?;
+        // Windows overlap: what they cover together can be the square of the input.
+        for (&extent, &kernel) in extents.iter().zip(&window.kernel) {
+            if extent.checked_mul(kernel).is_none_or(|covered| covered > MAX_ELEMENTS) {
+                return Err(GraphError::WindowOverlap { site: self.site(), extent, kernel });
+            }
+        }
+        Ok(extents)
     }
 
     fn broadcast(&self, input: TensorId, weight: WeightId) -> Shape {

@@ -301,6 +301,10 @@ fn windows() {
     assert_eq!(accepted(sum(Window { pad_height: [1, 1], ..long })).shape(TensorId(1)), [2, 6, 1, 6]);
     let endless = Window { dilation: [usize::MAX, 1], ..WINDOW };
     assert_eq!(refused(sum(endless)), GraphError::WindowFit { site: site(), height: 5, width: 7 });
+    // Padding makes room for windows that cover 2^30 elements between them.
+    let overlapping = Window { kernel: [1, 1 << 15], pad_width: [0, (1 << 16) - 8], ..WINDOW };
+    let error = refused(graph(&[1, 7], &[1], vec![Op::WindowSum { input: X, window: overlapping }]));
+    assert_eq!(error, GraphError::WindowOverlap { site: site(), extent: 1 << 15, kernel: 1 << 15 });
 }
 
 #[test]

@@ -322,6 +322,9 @@ fn message_of(f: &Table, fold: usize, log_inv_rate: usize) -> Vec<Base> {
 }
 
 #[cfg(test)]
+mod attacks;
+
+#[cfg(test)]
 mod tests {
     //! Provers that lie in one place and go on honestly.
     use super::*;

@@ -36,16 +36,16 @@ pub fn proof(key: &VerifyingKey, statement: &Statement<'_>) -> Result<Account, P
     walk.lookups();
     for &tensor in &graph.graph().outputs {
         walk.account.push("output at a random point", multilinear_identity(walk.variables(tensor)));
-        walk.claims[tensor.0 as usize] += 1;
+        walk.add(tensor, 1);
     }
     for node in (0..graph.graph().nodes.len()).rev() {
         walk.node(node);
     }
     if let WeightsKey::Committed(commitment) = key.weights() {
-        walk.commitment("weights", commitment.num_vars, walk.on_weights)?;
+        walk.commitment("weights", commitment.num_vars, walk.on_weights, 1)?;
     }
     if layout.leaves() > 0 {
-        walk.commitment("witness", layout.variables, walk.on_witness)?;
+        walk.commitment("witness", layout.variables, walk.on_witness, 1)?;
     }
     let inputs: Vec<TensorId> = (0..graph.graph().inputs.len() as u32).map(TensorId).collect();
     let outputs = &graph.graph().outputs;
@@ -54,10 +54,8 @@ pub fn proof(key: &VerifyingKey, statement: &Statement<'_>) -> Result<Account, P
         for &tensor in tensors {
             let num_vars = bits_for(graph.elements(tensor)).max(pcs::MIN_VARS);
             // A claim from the output's random point at most, and those that reach an input.
-            let claims = walk.claims[tensor.0 as usize] + 1;
-            for _ in 0..statement.runs {
-                walk.commitment(side, num_vars, claims)?;
-            }
+            let claims = walk.claims[tensor.0 as usize].saturating_add(1);
+            walk.commitment(side, num_vars, claims, statement.runs)?;
         }
     }
     Ok(walk.account)
@@ -80,7 +78,7 @@ impl Walk<'_> {
             self.account.push(format!("lookups: layer {layer}"), error);
         }
         self.account.push("lookups: layer 0", 1.0 / FIELD_SIZE);
-        self.on_witness += 3;
+        self.on_witness = self.on_witness.saturating_add(3);
     }
 
     fn node(&mut self, node: usize) {
@@ -93,15 +91,15 @@ impl Walk<'_> {
         let variables = self.variables(result);
         let error = match &self.layout.nodes[node] {
             Some(Columns::Requant { sign: Some(_), .. }) => {
-                self.on_witness += 3;
+                self.on_witness = self.on_witness.saturating_add(3);
                 power_combination(claims) + sumcheck(vec![3; variables])
             }
             Some(Columns::Requant { sign: None, .. }) => {
-                self.on_witness += claims + 2;
+                self.on_witness = self.on_witness.saturating_add(claims).saturating_add(2);
                 multilinear_identity(variables)
             }
             Some(Columns::Table { .. }) => {
-                self.on_witness += claims + 1;
+                self.on_witness = self.on_witness.saturating_add(claims).saturating_add(1);
                 multilinear_identity(variables)
             }
             None if operands(op).is_some() => {
@@ -113,19 +111,82 @@ impl Walk<'_> {
             }
             // Claims go through as they are; values of several inputs are compared with their sum.
             None => {
-                op.inputs().iter().for_each(|input| self.claims[input.0 as usize] += claims);
+                op.inputs().into_iter().for_each(|input| self.add(input, claims));
                 return;
             }
         };
         self.account.push(format!("node `{name}`"), error);
-        op.inputs().iter().for_each(|input| self.claims[input.0 as usize] += 1);
+        op.inputs().into_iter().for_each(|input| self.add(input, 1));
     }
 
-    /// Claims combined with powers, a sumcheck over the vector, and its opening.
-    fn commitment(&mut self, what: &str, num_vars: usize, claims: usize) -> Result<(), PcsError> {
+    /// For each of `times` commitments: claims combined with powers, a sumcheck over the vector, and its opening. A term
+    /// stands for all of them, so that a statement of many runs takes no more time or memory than one of few.
+    fn commitment(&mut self, what: &str, num_vars: usize, claims: usize, times: usize) -> Result<(), PcsError> {
         let error = power_combination(claims) + sumcheck(vec![2; num_vars]);
-        self.account.push(format!("{what}: claims combined"), error);
-        self.account.extend(what, opening(&Parameters::for_size(num_vars)?));
+        self.account.push(format!("{what}: claims combined"), error * times as f64);
+        let mut opening = opening(&Parameters::for_size(num_vars)?);
+        opening.terms.iter_mut().for_each(|term| term.bits -= (times as f64).log2());
+        self.account.extend(what, opening);
         Ok(())
+    }
+
+    /// Notes so many claims more; a graph may double their number with each node, beyond what any prover could send.
+    fn add(&mut self, tensor: TensorId, claims: usize) {
+        let on = &mut self.claims[tensor.0 as usize];
+        *on = on.saturating_add(claims);
+    }
+}
+
+#[cfg(all(test, feature = "prover"))]
+mod tests {
+    use shardproof_integer::testing::{Size, random_graph};
+    use shardproof_integer::{Graph, Input, Node};
+
+    use super::*;
+    use crate::{ProvingKey, Visibility};
+
+    fn bits(key: &VerifyingKey, runs: usize, boundary: Boundary<'_>) -> f64 {
+        let statement = Statement { context: b"", runs, input: boundary, output: boundary };
+        proof(key, &statement).expect("all sizes have parameters").total_bits()
+    }
+
+    #[test]
+    fn every_commitment_costs_what_its_opening_may_hide() {
+        for seed in 0..20 {
+            let (graph, weights, _) = random_graph(seed, Size { nodes: 12, elements: 80 });
+            let tensors = (graph.inputs.len() + graph.outputs.len()) as f64;
+            let key = ProvingKey::new(graph.check().unwrap(), weights, Visibility::Committed).unwrap();
+            let error = |runs, boundary| (-bits(key.verifying(), runs, boundary)).exp2();
+            // The cheapest opening there is has 101.6 bits, those of up to 2^7 values at least 101.3.
+            let [least, most] = [101.6, 101.3].map(|bits: f64| (-bits).exp2() * tensors);
+            for runs in [1, 3, 16] {
+                let added = error(runs, Boundary::Committed(&[])) - error(runs, Boundary::Public(&[]));
+                let range = least * runs as f64..1.01 * most * runs as f64;
+                assert!(range.contains(&added), "seed {seed}, {runs} runs: {added} is not in {range:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn claims_that_double_with_each_node_are_counted() {
+        let double = |i: u32| Node {
+            name: format!("double {i}"),
+            op: Op::Combine { terms: vec![(TensorId(i), 0), (TensorId(i), 1)], constant: 0 },
+            scale: 0,
+        };
+        let graph = |nodes| Graph {
+            inputs: vec![Input { name: "x".to_owned(), shape: vec![3], scale: 0 }],
+            weights: vec![],
+            tables: vec![],
+            nodes: (0..nodes).map(double).collect(),
+            outputs: vec![TensorId(nodes)],
+        };
+        let key = |nodes| VerifyingKey::new(graph(nodes).check().unwrap(), WeightsKey::None);
+        let committed = Boundary::Committed(&[]);
+        assert!(bits(&key(10), 1, committed) > 96.0);
+        for nodes in [40, 64, 100] {
+            let (found, most) = (bits(&key(nodes), 1, committed), 128.1 - f64::from(nodes.min(64)));
+            assert!(found < most, "{nodes} nodes: {found} bits, {most} at most");
+        }
     }
 }

@@ -175,7 +175,8 @@ fn public_weights<'a>(
 ) -> Result<Option<&'a Weights>, VerifyError> {
     let refuse = |reason: &str| Err(VerifyError::Weights(reason.to_owned()));
     match (key.weights(), weights) {
-        (WeightsKey::None, _) => Ok(None),
+        (WeightsKey::None, _) if key.graph().graph().weights.is_empty() => Ok(None),
+        (WeightsKey::None, _) => refuse("the key does not fix the graph's weights"),
         (WeightsKey::Committed(commitment), _) => {
             check_commitment(commitment, WeightLayout::new(key.graph()).variables)?;
             Ok(None)
@@ -217,8 +218,11 @@ fn check_boundary(
         match boundary {
             Boundary::Public(values) => {
                 let values = &values[index];
-                if values.len() != runs * elements {
-                    return refuse(format!("tensor {index} has {} values, {} are due", values.len(), runs * elements));
+                if runs.checked_mul(elements) != Some(values.len()) {
+                    let found = values.len();
+                    return refuse(format!(
+                        "tensor {index} has {found} values, {elements} are due for each of {runs} runs"
+                    ));
                 }
                 let bound = 1i64 << shardproof_integer::graph::BOUNDARY_BITS;
                 if let Some(value) = values.iter().find(|value| !(-bound..=bound).contains(*value)) {
