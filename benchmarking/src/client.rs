@@ -87,7 +87,7 @@ impl Client {
     /// # Errors
     /// When the run does not end as verified.
     pub async fn prove(&self, run: &Run) -> Result<Run, BenchError> {
-        let request = ProveRequest { run: run.run.clone(), shards: Vec::new() };
+        let request = ProveRequest { run: run.run.clone(), ..ProveRequest::default() };
         let run = self.runs().prove(request).await?.into_inner();
         self.until(run, RunState::Verified, "verified").await
     }

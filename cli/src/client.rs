@@ -100,10 +100,13 @@ impl Client {
         Ok(response.map_err(|status| self.explain(&status))?.into_inner().runs)
     }
 
-    /// Requests proofs of some shards, or of all where none is named.
-    pub(crate) async fn prove(&self, run: RunId, shards: &[ShardIndex]) -> Result<Run> {
-        let request =
-            ProveRequest { run: convert::run_bytes(run), shards: shards.iter().map(|shard| shard.0).collect() };
+    /// Requests proofs of some shards, or of all where none is named, for each of `runs`, which may be proven together.
+    pub(crate) async fn prove(&self, runs: &[RunId], shards: &[ShardIndex]) -> Result<Run> {
+        let request = ProveRequest {
+            runs: runs.iter().map(|&run| convert::run_bytes(run)).collect(),
+            shards: shards.iter().map(|shard| shard.0).collect(),
+            ..ProveRequest::default()
+        };
         Ok(self.runs().prove(request).await.map_err(|status| self.explain(&status))?.into_inner())
     }
 

@@ -24,6 +24,17 @@ pub(crate) enum Outcome {
     Rejected,
 }
 
+impl Outcome {
+    /// What a command that did both things reports: a rejection before a failure, a failure before success.
+    pub(crate) const fn worse(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Rejected, _) | (_, Self::Rejected) => Self::Rejected,
+            (Self::Failure, _) | (_, Self::Failure) => Self::Failure,
+            (Self::Success, Self::Success) => Self::Success,
+        }
+    }
+}
+
 impl From<Outcome> for ExitCode {
     fn from(outcome: Outcome) -> Self {
         match outcome {
@@ -54,7 +65,7 @@ impl Output {
     ///
     /// # Errors
     /// When standard output does not take it.
-    pub(crate) fn data<T: Serialize>(&self, value: &T, text: impl FnOnce(&T) -> String) -> io::Result<()> {
+    pub(crate) fn data<T: Serialize + ?Sized>(&self, value: &T, text: impl FnOnce(&T) -> String) -> io::Result<()> {
         if self.json {
             let json = serde_json::to_string_pretty(value).map_err(io::Error::other)?;
             write_all(&json)

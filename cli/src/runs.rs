@@ -31,16 +31,20 @@ pub(crate) struct InferArgs {
     coordinator: CoordinatorAddress,
 }
 
-/// Requests proofs of an earlier run, watches them, and fetches the bundle.
+/// Requests proofs of earlier runs, watches them, and fetches the bundles.
+///
+/// Several runs are proven together where the backend can, for less than as many proofs. Whoever is given the bundle of one of
+/// them can then read the public boundaries of the others, their inputs and answers.
 #[derive(Debug, Args)]
 pub(crate) struct ProveArgs {
-    /// The run's id.
-    run: RunId,
+    /// The run's id; several to prove them together.
+    #[arg(required = true, value_name = "RUN")]
+    runs: Vec<RunId>,
     /// Prove only this shard; may be given several times.
     #[arg(long = "shard", value_name = "INDEX")]
     shards: Vec<u32>,
-    /// Where the bundle goes [default: RUN.bundle here].
-    #[arg(long, value_name = "FILE")]
+    /// Where the bundle goes; for several runs the directory that their bundles go to [default: RUN.bundle here].
+    #[arg(long, value_name = "PATH")]
     out: Option<PathBuf>,
     #[command(flatten)]
     coordinator: CoordinatorAddress,
@@ -152,14 +156,36 @@ pub(crate) async fn follow(client: &Client, run: RunId, title: &str, output: Out
 pub(crate) async fn prove(args: ProveArgs, output: Output) -> Result<Outcome> {
     let client = Client::connect(&args.coordinator).await?;
     let shards: Vec<ShardIndex> = args.shards.iter().copied().map(ShardIndex).collect();
-    let bundle = args.out.unwrap_or_else(|| PathBuf::from(format!("{}.bundle", args.run)));
-    client.prove(args.run, &shards).await?;
-    let view = follow(&client, args.run, &format!("proving run {}", args.run), output).await?;
-    let outcome = view.outcome();
+    let bundle = |run: RunId| PathBuf::from(format!("{run}.bundle"));
+    let bundles: Vec<(RunId, PathBuf)> = match (args.runs.as_slice(), args.out) {
+        (&[run], out) => vec![(run, out.unwrap_or_else(|| bundle(run)))],
+        (runs, None) => runs.iter().map(|&run| (run, bundle(run))).collect(),
+        (runs, Some(directory)) => {
+            std::fs::create_dir_all(&directory)
+                .with_context(|| format!("{}: cannot make the directory", directory.display()))?;
+            runs.iter().map(|&run| (run, directory.join(bundle(run)))).collect()
+        }
+    };
+    client.prove(&args.runs, &shards).await?;
+    let mut proved = Vec::new();
+    for (run, path) in bundles {
+        proved.push(conclude(&client, run, path, output).await?);
+    }
+    let outcomes = proved.iter().map(|proved| proved.run.outcome());
+    let outcome = outcomes.fold(Outcome::Success, Outcome::worse);
+    match proved.as_slice() {
+        [one] => output.data(one, render_proved)?,
+        several => output.data(several, |several| several.iter().map(render_proved).collect::<Vec<_>>().join("\n"))?,
+    }
+    Ok(outcome)
+}
+
+/// Follows a run to its verdict and fetches its bundle.
+async fn conclude(client: &Client, run: RunId, path: PathBuf, output: Output) -> Result<Proved> {
+    let view = follow(client, run, &format!("proving run {run}"), output).await?;
     // A rejected run has a bundle only where enough of it arrived; the verdict stands without it.
-    let fetched = client.fetch_bundle(args.run, &bundle).await;
-    let bundle = match (fetched, outcome) {
-        (Ok(_), _) => Some(bundle),
+    let bundle = match (client.fetch_bundle(run, &path).await, view.outcome()) {
+        (Ok(_), _) => Some(path),
         (Err(error), Outcome::Success) => {
             return Err(error).context("the proofs are there, but not their bundle");
         }
@@ -168,17 +194,18 @@ pub(crate) async fn prove(args: ProveArgs, output: Output) -> Result<Outcome> {
             None
         }
     };
-    output.data(&Proved { run: view, bundle }, |proved| {
-        let next = match &proved.bundle {
-            Some(path) if outcome == Outcome::Success => format!(
-                "\nbundle  {0}\nVerify it yourself: shardproof card fetch --out card.json && shardproof verify {0} --card card.json\n",
-                path.display()
-            ),
-            _ => String::new(),
-        };
-        proved.run.render() + &next
-    })?;
-    Ok(outcome)
+    Ok(Proved { run: view, bundle })
+}
+
+fn render_proved(proved: &Proved) -> String {
+    let next = match &proved.bundle {
+        Some(path) if proved.run.outcome() == Outcome::Success => format!(
+            "\nbundle  {0}\nVerify it yourself: shardproof card fetch --out card.json && shardproof verify {0} --card card.json\n",
+            path.display()
+        ),
+        _ => String::new(),
+    };
+    proved.run.render() + &next
 }
 
 /// `shardproof watch`.

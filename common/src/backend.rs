@@ -54,6 +54,42 @@ pub trait Backend: Send + Sync {
         statement: &Statement,
         job: &Job<'_>,
     ) -> Result<Proof, BackendError>;
+
+    /// Most runs of `shard` that [`Backend::prove_batch`] takes at once; at least 1, which is what it is by default.
+    fn batch_limit(&self, shard: &ShardFiles) -> usize {
+        let _one_at_a_time = shard;
+        1
+    }
+
+    /// Proves several runs of a shard in one proof, whose bytes are the proof of each of them. Public boundaries of every
+    /// run can be read from it, so all runs must be of one requester. The job is in the directory of the first run.
+    ///
+    /// # Errors
+    /// As [`Backend::prove`], and when there are more runs than [`Backend::batch_limit`]. There is no proof of the others
+    /// when one statement is not true.
+    fn prove_batch(
+        &self,
+        shard: &ShardFiles,
+        members: &[BatchMember<'_>],
+        job: &Job<'_>,
+    ) -> Result<Proof, BackendError> {
+        match members {
+            [BatchMember { input, statement }] => self.prove(shard, input, statement, job),
+            members => {
+                let what = format!("proves one run at a time, was given {}", members.len());
+                Err(BackendError::Unsupported { backend: self.id().kind, what })
+            }
+        }
+    }
+}
+
+/// One run of those that are proven together.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchMember<'a> {
+    /// What entered the shard.
+    pub input: &'a [Tensor],
+    /// What is proven of it.
+    pub statement: &'a Statement,
 }
 
 /// What a proof system does for whoever checks.

@@ -3,6 +3,7 @@
 //! A worker that owes a proof may be away for a while: the request is sent again when it is back. One that stays away, whose
 //! proof does not come in time, or whose proof fails, rejects the run and is named.
 
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,31 +15,59 @@ use shardproof_common::receipt::{PublicKey, Receipt};
 use shardproof_common::statement::{Binding, Boundary};
 use shardproof_proto::convert;
 use shardproof_proto::v1::coordinator_message::Message;
-use shardproof_proto::v1::{CancelJob, ProofDone, ProveJob};
+use shardproof_proto::v1::{CancelJob, ProofDone, ProveJob, ProveMember};
 use tonic::Status;
 
 use crate::record::{ProofState, RunRecord, RunState};
+use crate::registry::SessionId;
 use crate::runs::now_ms;
 use crate::setup::Prepared;
 use crate::{Coordinator, MAX_PROOF_BYTES, MAX_TENSOR_BYTES};
 
 impl Coordinator {
-    /// Requests proofs of `shards`, of all when none is named.
-    pub(crate) async fn prove(self: &Arc<Self>, run: RunId, shards: Vec<ShardIndex>) -> Result<RunRecord, Status> {
+    /// Requests proofs of `shards`, of all when none is named, for each of `runs`: of all runs or, where one of them cannot be
+    /// proven, of none. Answers with the first run.
+    pub(crate) async fn prove(self: &Arc<Self>, runs: &[RunId], shards: Vec<ShardIndex>) -> Result<RunRecord, Status> {
         let prepared = self.serving()?;
-        let record = self.find_run(run).await?;
         if !prepared.provable() {
             return Err(Status::failed_precondition(
                 "float mode proves nothing: start the coordinator with --backend gkr or ezkl",
             ));
         }
+        let all = (0..prepared.shards.len() as u32).map(ShardIndex);
+        let wanted: Vec<ShardIndex> = if shards.is_empty() { all.collect() } else { shards };
+        let mut open = Vec::new();
+        for &run in runs {
+            let record = self.find_run(run).await?;
+            if self.can_be_proven(&prepared, &record, &wanted)? {
+                open.push(run);
+            }
+        }
+        let mut jobs: BTreeMap<ShardIndex, Vec<RunId>> = BTreeMap::new();
+        for &run in &open {
+            let requested = self.runs.change(run, |record| record.request_proofs(&wanted, now_ms())).await;
+            for shard in requested.unwrap_or_default() {
+                jobs.entry(shard).or_default().push(run);
+                self.tasks.spawn(self.clone().expire(run, shard));
+            }
+        }
+        for (shard, runs) in jobs {
+            self.send_jobs(shard, &runs).await;
+        }
+        match runs.first() {
+            Some(&first) => self.find_run(first).await,
+            None => Err(Status::invalid_argument("no run is named")),
+        }
+    }
+
+    /// Whether there is anything left to prove of a run; an error when there is, and it cannot be.
+    fn can_be_proven(&self, prepared: &Prepared, record: &RunRecord, wanted: &[ShardIndex]) -> Result<bool, Status> {
+        let run = record.id;
         if record.plan != prepared.plan {
             return Err(Status::failed_precondition(format!(
                 "run {run} was made under another plan than the one now served"
             )));
         }
-        let all = (0..prepared.shards.len() as u32).map(ShardIndex);
-        let wanted: Vec<ShardIndex> = if shards.is_empty() { all.collect() } else { shards };
         if let Some(shard) = wanted.iter().find(|shard| shard.as_usize() >= prepared.shards.len()) {
             let message = format!("there is no shard {shard}: the plan has 0 to {}", prepared.shards.len() - 1);
             return Err(Status::invalid_argument(message));
@@ -48,29 +77,20 @@ impl Coordinator {
             RunState::Failed => {
                 return Err(Status::failed_precondition(format!("run {run} failed: {}", record.reason)));
             }
-            RunState::Rejected | RunState::Verified => return Ok(record),
+            RunState::Rejected | RunState::Verified => return Ok(false),
             RunState::Answered | RunState::Partial => {}
         }
-        for &shard in &wanted {
-            self.prover_of(&record, shard).map_err(Status::failed_precondition)?;
+        for &shard in wanted {
+            self.prover_of(record, shard).map_err(Status::failed_precondition)?;
         }
-        let requested =
-            self.runs.change(run, |record| record.request_proofs(&wanted, now_ms())).await.unwrap_or_default();
-        for shard in requested {
-            self.send_job(run, shard).await;
-            self.tasks.spawn(self.clone().expire(run, shard));
-        }
-        self.find_run(run).await
+        Ok(true)
     }
 
     /// The session that can prove a shard of a run: the worker that gave the receipt, while it holds the shard.
-    fn prover_of(&self, record: &RunRecord, shard: ShardIndex) -> Result<crate::registry::SessionId, String> {
+    fn prover_of(&self, record: &RunRecord, shard: ShardIndex) -> Result<SessionId, String> {
         let receipt = record.shards.get(shard.as_usize()).and_then(|shard| shard.receipt.as_ref());
         let worker = receipt.map(|receipt| receipt.worker).ok_or_else(|| format!("shard {shard} gave no receipt"))?;
-        let held = self.cluster.with(|registry| {
-            registry.by_key(&worker).filter(|(_, member)| member.shard == Some(shard) && member.ready).map(|(id, _)| id)
-        });
-        held.ok_or_else(|| {
+        self.session_with(worker, shard).ok_or_else(|| {
             format!(
                 "the run's boundary of shard {shard} is spooled at worker {}, which is not connected with that shard",
                 worker.short()
@@ -78,23 +98,43 @@ impl Coordinator {
         })
     }
 
-    /// Sends the request for a proof; without the worker it waits for it to come back.
-    async fn send_job(self: &Arc<Self>, run: RunId, shard: ShardIndex) {
-        let Ok(record) = self.find_run(run).await else { return };
-        let Some(entry) = record.shards.get(shard.as_usize()) else { return };
-        let job = ProveJob { run: convert::run_bytes(run), shard: shard.0, attempt: entry.attempt };
-        let sent = self.prover_of(&record, shard).is_ok_and(|session| self.cluster.send(session, Message::Prove(job)));
-        if !sent && let Some(receipt) = &entry.receipt {
-            self.tasks.spawn(self.clone().await_return(run, shard, receipt.worker));
+    /// The session of a worker that holds a shard and is ready.
+    fn session_with(&self, worker: PublicKey, shard: ShardIndex) -> Option<SessionId> {
+        self.cluster.with(|registry| {
+            registry.by_key(&worker).filter(|(_, member)| member.shard == Some(shard) && member.ready).map(|(id, _)| id)
+        })
+    }
+
+    /// Sends the requests for proofs of one shard, those of one worker together; without its worker a request waits for it to
+    /// come back. The runs are of one requester: a worker may prove them together.
+    async fn send_jobs(self: &Arc<Self>, shard: ShardIndex, runs: &[RunId]) {
+        let mut owed: HashMap<PublicKey, Vec<(RunId, u64)>> = HashMap::new();
+        for &run in runs {
+            let Ok(record) = self.find_run(run).await else { continue };
+            let Some(entry) = record.shards.get(shard.as_usize()) else { continue };
+            if let Some(receipt) = &entry.receipt {
+                owed.entry(receipt.worker).or_default().push((run, entry.attempt));
+            }
+        }
+        for (worker, runs) in owed {
+            let member = |&(run, attempt): &(RunId, u64)| ProveMember { run: convert::run_bytes(run), attempt };
+            let job = ProveJob { shard: shard.0, members: runs.iter().map(member).collect() };
+            let session = self.session_with(worker, shard);
+            if session.is_some_and(|session| self.cluster.send(session, Message::Prove(job))) {
+                continue;
+            }
+            for (run, _) in runs {
+                self.tasks.spawn(self.clone().await_return(run, shard, worker));
+            }
         }
     }
 
-    /// Asks a worker that is back for the proofs it owes.
+    /// Asks a worker that is back for the proofs it owes: for one at a time, because they may be of different requests.
     pub(crate) async fn ask_again(self: &Arc<Self>, shard: ShardIndex, worker: PublicKey) {
         for run in self.runs.under_way() {
             if run.owed_by(shard, worker) {
                 self.runs.change(run.id, |record| record.renew_attempt(shard)).await;
-                self.send_job(run.id, shard).await;
+                self.send_jobs(shard, &[run.id]).await;
             }
         }
     }

@@ -1,5 +1,8 @@
 //! Proofs, one at a time, on a thread of their own.
 //!
+//! Runs that the coordinator asks for in one job are of one requester and are proven together where the backend can. Each
+//! stands for itself all the same: one that is cancelled, or cannot be proven, leaves the others alone.
+//!
 //! A proof takes all cores, so two at a time would only make both late. What is proven is what the worker signed: the
 //! statement comes from the spooled receipt, and a proof that was made before is answered from the spool.
 
@@ -7,15 +10,19 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
-use shardproof_common::backend::{BackendError, Job, Proof};
+use shardproof_common::backend::{BackendError, BatchMember, Job, Proof};
 use shardproof_common::ids::{RunId, ShardIndex};
+use shardproof_common::statement::Statement;
+use shardproof_common::tensor::Tensor;
 use shardproof_proto::v1::worker_message::Message;
 use shardproof_proto::v1::{self, CancelJob, FailureStage, ProofDone, ProveJob};
 use shardproof_proto::{convert, transport};
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
+use tonic::Status;
 
-use crate::spool::SpoolError;
+use crate::shard::HeldShard;
+use crate::spool::{Entry, SpoolError};
 use crate::{Worker, timings};
 
 /// Where proof jobs wait for the proving thread.
@@ -30,9 +37,16 @@ pub(crate) struct Jobs {
     under_way: Arc<DashMap<RunId, CancellationToken>>,
 }
 
+/// Runs of one request, which may be proven together.
 struct Ticket {
-    job: ProveJob,
+    shard: ShardIndex,
+    members: Vec<Member>,
+}
+
+/// One run of a ticket.
+struct Member {
     run: RunId,
+    attempt: u64,
     cancel: CancellationToken,
 }
 
@@ -43,22 +57,29 @@ pub(crate) fn queue() -> (Queue, Jobs) {
 }
 
 impl Queue {
-    /// Queues a job. One that is for a run under way replaces it: the coordinator asks again only when it gave the first up.
-    pub(crate) fn submit(&self, job: ProveJob) {
-        let Ok(run) = convert::run_id(&job.run) else {
-            tracing::error!("the coordinator sent a job for no run");
-            return;
+    /// Queues a job. A run that is under way already is replaced: the coordinator asks again only when it gave the first up.
+    pub(crate) fn submit(&self, job: &ProveJob) {
+        let runs = job.members.iter().map(|member| Ok((convert::run_id(&member.run)?, member.attempt)));
+        let runs: Vec<(RunId, u64)> = match runs.collect::<Result<Vec<_>, Status>>() {
+            Ok(runs) if !runs.is_empty() => runs,
+            _ => {
+                tracing::error!("the coordinator sent a job for no run");
+                return;
+            }
         };
-        let cancel = CancellationToken::new();
-        if let Some(earlier) = self.under_way.insert(run, cancel.clone()) {
-            earlier.cancel();
-        }
-        if self.sender.send(Ticket { job, run, cancel }).is_err() {
-            tracing::error!(%run, "the proving thread is gone");
+        let members = runs.into_iter().map(|(run, attempt)| {
+            let cancel = CancellationToken::new();
+            if let Some(earlier) = self.under_way.insert(run, cancel.clone()) {
+                earlier.cancel();
+            }
+            Member { run, attempt, cancel }
+        });
+        if self.sender.send(Ticket { shard: ShardIndex(job.shard), members: members.collect() }).is_err() {
+            tracing::error!(shard = job.shard, "the proving thread is gone");
         }
     }
 
-    /// Stops the job for a run.
+    /// Stops the job for a run. Runs that are proven with it go on, and their proof is not reported for this one.
     pub(crate) fn cancel(&self, job: &CancelJob) {
         let under_way = convert::run_id(&job.run).ok().and_then(|run| self.under_way.remove(&run));
         if let Some((run, cancel)) = under_way {
@@ -70,100 +91,226 @@ impl Queue {
 
 /// Starts the proving thread, which ends with the process. `delay_ms` slows every proof down, for demonstrations.
 pub(crate) fn start(worker: Arc<Worker>, jobs: Jobs, delay_ms: Option<u64>) -> std::io::Result<()> {
-    let runtime = tokio::runtime::Handle::current();
-    let prove_one_by_one = move || {
-        for ticket in jobs.receiver {
-            let stop = ticket.cancel.clone();
-            let stopping = worker.shutdown.clone();
-            let forward_stop = runtime.spawn(async move {
-                stopping.cancelled().await;
-                stop.cancel();
-            });
-            let outcome = prove(&worker, &ticket, delay_ms.map(Duration::from_millis));
-            forward_stop.abort();
-            if !ticket.cancel.is_cancelled() {
-                jobs.under_way.remove(&ticket.run);
-            }
-            worker.tasks.spawn_on(report(worker.clone(), ticket, outcome), &runtime);
-        }
+    let prover = Prover {
+        worker,
+        under_way: jobs.under_way,
+        delay: delay_ms.map(Duration::from_millis),
+        runtime: tokio::runtime::Handle::current(),
     };
+    let receiver = jobs.receiver;
+    let prove_one_by_one = move || receiver.into_iter().for_each(|ticket| prover.serve(ticket));
     std::thread::Builder::new().name("proving".into()).spawn(prove_one_by_one)?;
     Ok(())
 }
 
-/// A proof with the time it took.
+/// What the proving thread has.
+struct Prover {
+    worker: Arc<Worker>,
+    under_way: Arc<DashMap<RunId, CancellationToken>>,
+    delay: Option<Duration>,
+    runtime: tokio::runtime::Handle,
+}
+
+/// A run with what it takes to prove it.
+struct Prepared {
+    member: Member,
+    entry: Entry,
+    input: Vec<Tensor>,
+    statement: Statement,
+}
+
+/// A proof with each run's share of the time it took.
 struct Made {
     proof: Proof,
-    elapsed: Duration,
+    share: Duration,
 }
 
-fn prove(worker: &Worker, ticket: &Ticket, delay: Option<Duration>) -> Result<Made, ProveError> {
-    let started = Instant::now();
-    if ticket.cancel.is_cancelled() {
-        return Err(BackendError::Cancelled.into());
-    }
-    let held = worker.shard.borrow().clone();
-    let shard = held.filter(|shard| shard.index() == ShardIndex(ticket.job.shard));
-    let shard = shard.ok_or(ProveError::NotHeld { shard: ShardIndex(ticket.job.shard) })?;
-    let entry = worker.spool.entry(ticket.run, shard.index());
-    let receipt = entry.read_receipt()?;
-    if receipt.statement.plan != shard.plan {
-        return Err(ProveError::OtherPlan);
-    }
-    if let Some(bytes) = entry.read_proof() {
-        return Ok(Made { proof: Proof { bytes, peak_rss_bytes: 0 }, elapsed: started.elapsed() });
-    }
-    let deadline = delay.map(|delay| started + delay);
-    while deadline.is_some_and(|deadline| Instant::now() < deadline) && !ticket.cancel.is_cancelled() {
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    tracing::info!(run = %ticket.run, shard = %shard.index(), "proving");
-    let report_step = |step: &str| {
-        let (run, shard) = (ticket.job.run.clone(), ticket.job.shard);
-        worker.mention(Message::Progress(v1::Progress { run, shard, step: step.to_owned() }));
-    };
-    let job =
-        Job { directory: entry.directory(), limits: shard.limits, cancel: &ticket.cancel, progress: &report_step };
-    let input = entry.read_input()?;
-    let proof = shard.backend.prove(&shard.files, &input, &receipt.statement, &job)?;
-    let elapsed = started.elapsed();
-    if let Some(file) = &worker.timings
-        && let Err(error) = timings::append(file, entry.directory(), ticket.run, shard.index())
-    {
-        tracing::warn!(%error, file = %file.display(), "cannot write timings");
-    }
-    entry.write_proof(&proof.bytes)?;
-    Ok(Made { proof, elapsed })
-}
-
-/// Hands the proof over, or says why there is none. A cancelled job is nobody's any more and is not reported.
-async fn report(worker: Arc<Worker>, ticket: Ticket, outcome: Result<Made, ProveError>) {
-    let Ticket { job, run, .. } = ticket;
-    let message = match outcome {
-        Err(ProveError::Backend(BackendError::Cancelled)) => return,
-        Err(error) => {
-            tracing::warn!(%run, %error, "no proof");
-            let (stage, reason) = (FailureStage::Proving.into(), error.to_string());
-            Message::Failure(v1::Failure { run: job.run, shard: job.shard, attempt: job.attempt, stage, reason })
+impl Prover {
+    /// Proves the runs of a ticket, as many at once as the backend takes.
+    fn serve(&self, ticket: Ticket) {
+        let held = self.worker.shard.borrow().clone().filter(|shard| shard.index() == ticket.shard);
+        let Some(shard) = held else {
+            let refuse =
+                |member| self.settle(ticket.shard, vec![member], Err(ProveError::NotHeld { shard: ticket.shard }));
+            return ticket.members.into_iter().for_each(refuse);
+        };
+        let limit = if ticket.members.len() == 1 { 1 } else { shard.backend.batch_limit(&shard.files).max(1) };
+        // Even shares: 8 runs, at most 7 at once, are 4 and 4.
+        let size = ticket.members.len().div_ceil(ticket.members.len().div_ceil(limit));
+        let mut members = ticket.members.into_iter().peekable();
+        while members.peek().is_some() {
+            let batch = members.by_ref().take(size).filter_map(|member| self.prepare(&shard, member));
+            let batch: Vec<Prepared> = batch.collect();
+            self.prove_together(&shard, batch);
         }
+    }
+
+    /// Reads what a run was spooled with. One that cannot be proven, or was proven before, is settled here and leaves the
+    /// others alone.
+    fn prepare(&self, shard: &HeldShard, member: Member) -> Option<Prepared> {
+        let entry = self.worker.spool.entry(member.run, shard.index());
+        let read = || {
+            if member.cancel.is_cancelled() {
+                return Err(BackendError::Cancelled.into());
+            }
+            let receipt = entry.read_receipt()?;
+            if receipt.statement.plan != shard.plan {
+                return Err(ProveError::OtherPlan);
+            }
+            match entry.read_proof() {
+                Some(bytes) => Ok(Err(bytes)),
+                None => Ok(Ok((entry.read_input()?, receipt.statement))),
+            }
+        };
+        match read() {
+            Ok(Ok((input, statement))) => Some(Prepared { member, entry, input, statement }),
+            Ok(Err(bytes)) => {
+                let made = Made { proof: Proof { bytes, peak_rss_bytes: 0 }, share: Duration::ZERO };
+                self.settle(shard.index(), vec![member], Ok(made));
+                None
+            }
+            Err(error) => {
+                self.settle(shard.index(), vec![member], Err(error));
+                None
+            }
+        }
+    }
+
+    /// One proof of all runs. If there is none, each is proven alone, so that a run that cannot be proven is known by name
+    /// and takes no other with it.
+    fn prove_together(&self, shard: &HeldShard, batch: Vec<Prepared>) {
+        if batch.is_empty() {
+            return;
+        }
+        match self.prove(shard, &batch) {
+            Err(ProveError::Backend(error)) if batch.len() > 1 && !matches!(error, BackendError::Cancelled) => {
+                tracing::warn!(runs = batch.len(), %error, "no proof of the runs together: proving each alone");
+                batch.into_iter().for_each(|run| self.prove_together(shard, vec![run]));
+            }
+            Err(error) => {
+                let members = batch.into_iter().map(|run| run.member).collect();
+                self.settle(shard.index(), members, Err(error));
+            }
+            Ok(made) => {
+                let mut spooled = Vec::new();
+                for run in batch {
+                    match run.entry.write_proof(&made.proof.bytes) {
+                        Ok(()) => spooled.push(run.member),
+                        Err(error) => self.settle(shard.index(), vec![run.member], Err(error.into())),
+                    }
+                }
+                self.settle(shard.index(), spooled, Ok(made));
+            }
+        }
+    }
+
+    fn prove(&self, shard: &HeldShard, batch: &[Prepared]) -> Result<Made, ProveError> {
+        let started = Instant::now();
+        let [first, ..] = batch else { return Err(BackendError::Cancelled.into()) };
+        let stop = StopWhenUnwanted::start(self, batch);
+        let deadline = self.delay.map(|delay| started + delay);
+        while deadline.is_some_and(|deadline| Instant::now() < deadline) && !stop.token.is_cancelled() {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        tracing::info!(run = %first.member.run, runs = batch.len(), shard = %shard.index(), "proving");
+        let report_step = |step: &str| {
+            for run in batch {
+                let (run, shard) = (convert::run_bytes(run.member.run), shard.index().0);
+                self.worker.mention(Message::Progress(v1::Progress { run, shard, step: step.to_owned() }));
+            }
+        };
+        let directory = first.entry.directory();
+        let job = Job { directory, limits: shard.limits, cancel: &stop.token, progress: &report_step };
+        let members: Vec<BatchMember<'_>> =
+            batch.iter().map(|run| BatchMember { input: &run.input, statement: &run.statement }).collect();
+        let proof = shard.backend.prove_batch(&shard.files, &members, &job)?;
+        let share = started.elapsed() / u32::try_from(batch.len()).unwrap_or(u32::MAX);
+        if let Some(file) = &self.worker.timings
+            && let Err(error) = timings::append(file, directory, first.member.run, shard.index())
+        {
+            tracing::warn!(%error, file = %file.display(), "cannot write timings");
+        }
+        Ok(Made { proof, share })
+    }
+
+    /// Ends the work on runs with one outcome, which is reported for each that is still wanted.
+    fn settle(&self, shard: ShardIndex, members: Vec<Member>, outcome: Result<Made, ProveError>) {
+        for member in members.iter().filter(|member| !member.cancel.is_cancelled()) {
+            self.under_way.remove(&member.run);
+        }
+        self.worker.tasks.spawn_on(report(self.worker.clone(), shard, members, outcome), &self.runtime);
+    }
+}
+
+/// A token that is cancelled once no run of a batch is wanted any more, or the worker stops.
+struct StopWhenUnwanted {
+    token: CancellationToken,
+    watching: tokio::task::JoinHandle<()>,
+}
+
+impl StopWhenUnwanted {
+    fn start(prover: &Prover, batch: &[Prepared]) -> Self {
+        let token = CancellationToken::new();
+        let (stop, stopping) = (token.clone(), prover.worker.shutdown.clone());
+        let wanted: Vec<CancellationToken> = batch.iter().map(|run| run.member.cancel.clone()).collect();
+        let watching = prover.runtime.spawn(async move {
+            let all_cancelled = async {
+                for run in &wanted {
+                    run.cancelled().await;
+                }
+            };
+            tokio::select! {
+                () = all_cancelled => {}
+                () = stopping.cancelled() => {}
+            }
+            stop.cancel();
+        });
+        Self { token, watching }
+    }
+}
+
+impl Drop for StopWhenUnwanted {
+    fn drop(&mut self) {
+        self.watching.abort();
+    }
+}
+
+/// Hands the proof over once, then reports it, or why there is none, for each run. A run that was cancelled is nobody's any
+/// more and is not reported.
+async fn report(worker: Arc<Worker>, shard: ShardIndex, members: Vec<Member>, outcome: Result<Made, ProveError>) {
+    let wanted: Vec<Member> = members.into_iter().filter(|member| !member.cancel.is_cancelled()).collect();
+    if wanted.is_empty() {
+        return;
+    }
+    let made = match outcome {
+        Err(ProveError::Backend(BackendError::Cancelled)) => return,
+        Err(error) => Err(error.to_string()),
         Ok(made) => match transport::artifacts::store(worker.coordinator.clone(), made.proof.bytes.into()).await {
-            Ok(artifact) => Message::ProofDone(ProofDone {
-                run: job.run,
-                shard: job.shard,
-                attempt: job.attempt,
-                proof: Some(convert::artifact_ref(artifact)),
-                prove_ms: made.elapsed.as_millis() as u64,
-                peak_rss_bytes: made.proof.peak_rss_bytes,
-            }),
+            Ok(artifact) => Ok((convert::artifact_ref(artifact), made.share, made.proof.peak_rss_bytes)),
             Err(error) => {
                 // The proof stays in the spool; the coordinator asks again once it is back.
-                tracing::warn!(%run, %error, "the coordinator did not take the proof");
+                tracing::warn!(%shard, %error, "the coordinator did not take the proof");
                 return;
             }
         },
     };
-    tracing::info!(%run, shard = job.shard, "proof reported");
-    worker.tell(message).await;
+    for Member { run, attempt, .. } in wanted {
+        let (id, shard) = (convert::run_bytes(run), shard.0);
+        let message = match &made {
+            Ok((artifact, share, peak_rss_bytes)) => {
+                let (proof, prove_ms) = (Some(artifact.clone()), share.as_millis() as u64);
+                tracing::info!(%run, shard, "proof reported");
+                let peak_rss_bytes = *peak_rss_bytes;
+                Message::ProofDone(ProofDone { run: id, shard, attempt, proof, prove_ms, peak_rss_bytes })
+            }
+            Err(reason) => {
+                tracing::warn!(%run, shard, reason, "no proof");
+                let (stage, reason) = (FailureStage::Proving.into(), reason.clone());
+                Message::Failure(v1::Failure { run: id, shard, attempt, stage, reason })
+            }
+        };
+        worker.tell(message).await;
+    }
 }
 
 /// Why there is no proof.

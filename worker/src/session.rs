@@ -133,7 +133,7 @@ fn handle(worker: &Arc<Worker>, message: FromCoordinator, session: &watch::Sende
             tracing::debug!(next = route.next, "outputs go to");
             worker.neighbours.send_replace(neighbours(&route));
         }
-        FromCoordinator::Prove(job) => worker.proving.submit(job),
+        FromCoordinator::Prove(job) => worker.proving.submit(&job),
         FromCoordinator::CancelJob(job) => worker.proving.cancel(&job),
         FromCoordinator::Challenge(_) => tracing::debug!("ignoring a second challenge"),
     }

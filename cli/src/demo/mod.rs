@@ -239,7 +239,7 @@ async fn infer_and_prove(
     if args.plan.backend.prove_nothing() || answered.state == "rejected" {
         return Ok(answered);
     }
-    served.client.prove(run, &[]).await?;
+    served.client.prove(&[run], &[]).await?;
     runs::follow(&served.client, run, "proving every shard", output).await
 }
 

@@ -7,14 +7,21 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use shardproof_common::artifacts::ArtifactStore;
+use shardproof_common::backend::Job;
+use shardproof_common::bundle::Bundle;
+use shardproof_common::card::ModelCard;
+use shardproof_common::chain::{self, VerifyOptions};
 use shardproof_common::tensor::{FloatTensor, Tensor, decode_boundary, encode_boundary};
+use shardproof_ezkl::{EzklConfig, EzklVerifier};
+use shardproof_gkr_service::GkrVerifier;
 use shardproof_models::{ModelSource, OnnxModel, input};
 use shardproof_proto::transport;
 use shardproof_proto::v1::runs_client::RunsClient;
 use shardproof_proto::v1::{
-    ArtifactRef, ProveRequest, Run, RunState, StatusRequest, StatusResponse, SubmitRequest, WatchRequest,
+    ArtifactRef, BundleRequest, ProveRequest, Run, RunState, StatusRequest, StatusResponse, SubmitRequest, WatchRequest,
 };
 use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::transport::Channel;
 
@@ -207,8 +214,14 @@ impl Service {
     }
 
     pub(crate) async fn prove(&self, run: &Run, shards: &[u32]) -> Result<Run, Status> {
-        let request = ProveRequest { run: run.run.clone(), shards: shards.to_vec() };
+        let request = ProveRequest { run: run.run.clone(), shards: shards.to_vec(), ..ProveRequest::default() };
         Ok(self.client().prove(request).await?.into_inner())
+    }
+
+    /// Requests proofs of all shards of several runs at once.
+    pub(crate) async fn prove_all(&self, runs: &[Run]) -> Result<Run, Status> {
+        let runs = runs.iter().map(|run| run.run.clone()).collect();
+        Ok(self.client().prove(ProveRequest { runs, ..ProveRequest::default() }).await?.into_inner())
     }
 
     /// The run once nothing is under way any more.
@@ -231,6 +244,39 @@ pub(crate) async fn fetch(service: &Service, reference: &ArtifactRef) -> Vec<u8>
     let store = ArtifactStore::open(directory.path()).unwrap();
     let artifact = shardproof_proto::convert::artifact(Some(reference)).unwrap();
     std::fs::read(transport::artifacts::fetch(service.channel(), &store, artifact).await.unwrap()).unwrap()
+}
+
+/// Fetches the bundle of a run.
+pub(crate) async fn bundle_of(service: &Service, run: &Run) -> Bundle {
+    let reference = service.client().bundle(BundleRequest { run: run.run.clone() }).await.unwrap().into_inner();
+    Bundle::decode(&fetch(service, &reference).await).unwrap()
+}
+
+/// Fetches card and bundle of a run on `input` and checks them as anyone else would.
+pub(crate) async fn verify_bundle(service: &Service, run: &Run, input: Vec<FloatTensor>) -> chain::Report {
+    let bundle = bundle_of(service, run).await;
+    check_bundle(service, bundle, input, answer(run)).await
+}
+
+/// Checks a bundle as one who knows the input and the answer.
+pub(crate) async fn check_bundle(
+    service: &Service,
+    bundle: Bundle,
+    input: Vec<FloatTensor>,
+    outputs: Vec<f64>,
+) -> chain::Report {
+    let card = ModelCard::parse(&service.status().await.card).unwrap();
+    tokio::task::spawn_blocking(move || {
+        let directory = tempfile::tempdir().unwrap();
+        let cancel = CancellationToken::new();
+        let job = Job { directory: directory.path(), limits: Default::default(), cancel: &cancel, progress: &|_| {} };
+        let options =
+            VerifyOptions { input: Some(&input), output: Some(&outputs), allow_test_srs: true, ..Default::default() };
+        let ezkl = EzklVerifier::new(EzklConfig::from_env());
+        chain::verify(&bundle, &card, &options, &[&GkrVerifier, &ezkl], &job).unwrap()
+    })
+    .await
+    .unwrap()
 }
 
 /// Runs `shardproof ARGS` to its end: exit code and standard error.

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on is a test that failed")]
 
 mod attacks;
+mod batches;
 mod cluster;
 mod full_disk;
 mod inference;

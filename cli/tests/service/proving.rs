@@ -1,17 +1,11 @@
 //! Proofs through the service, on the smallest network that is worth it.
 
-use shardproof_common::backend::Job;
-use shardproof_common::bundle::Bundle;
-use shardproof_common::card::ModelCard;
-use shardproof_common::chain::{self, VerifyOptions};
+use shardproof_common::chain;
 use shardproof_common::tensor::FloatTensor;
-use shardproof_ezkl::{EzklConfig, EzklVerifier};
-use shardproof_gkr_service::GkrVerifier;
-use shardproof_proto::v1::{BundleRequest, ProofState, Run, RunState};
-use tokio_util::sync::CancellationToken;
+use shardproof_proto::v1::{ProofState, Run, RunState};
 use tonic::Code;
 
-use crate::cluster::{PATIENCE, Service, answer, assert_close, assert_state, fetch};
+use crate::cluster::{PATIENCE, Service, answer, assert_close, assert_state, verify_bundle};
 
 const TINY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/tiny.onnx");
 
@@ -27,21 +21,7 @@ fn proofs(run: &Run) -> Vec<ProofState> {
 
 /// Fetches card and bundle and checks them as anyone else would.
 async fn verify_offline(service: &Service, run: &Run) -> chain::Report {
-    let card = ModelCard::parse(&service.status().await.card).unwrap();
-    let reference = service.client().bundle(BundleRequest { run: run.run.clone() }).await.unwrap().into_inner();
-    let bundle = Bundle::decode(&fetch(service, &reference).await).unwrap();
-    let (input, outputs) = (input(), answer(run));
-    tokio::task::spawn_blocking(move || {
-        let directory = tempfile::tempdir().unwrap();
-        let cancel = CancellationToken::new();
-        let job = Job { directory: directory.path(), limits: Default::default(), cancel: &cancel, progress: &|_| {} };
-        let options =
-            VerifyOptions { input: Some(&input), output: Some(&outputs), allow_test_srs: true, ..Default::default() };
-        let ezkl = EzklVerifier::new(EzklConfig::from_env());
-        chain::verify(&bundle, &card, &options, &[&GkrVerifier, &ezkl], &job).unwrap()
-    })
-    .await
-    .unwrap()
+    verify_bundle(service, run, input()).await
 }
 
 #[tokio::test]

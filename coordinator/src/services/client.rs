@@ -1,11 +1,12 @@
 //! The clients' side: submit, watch, prove, fetch.
 
+use std::collections::HashSet;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use futures::Stream;
 use prost::bytes::Bytes;
-use shardproof_common::ids::{Role, ShardIndex};
+use shardproof_common::ids::{Role, RunId, ShardIndex};
 use shardproof_proto::convert;
 use shardproof_proto::v1::runs_server::Runs;
 use shardproof_proto::v1::{
@@ -20,6 +21,8 @@ use crate::{Coordinator, MAX_TENSOR_BYTES, Stage};
 
 /// Most runs that one listing returns.
 const MAX_LISTED: u32 = 1000;
+/// Most runs of one request for proofs.
+const MAX_PROVEN: usize = 1024;
 
 /// The client service.
 pub(crate) struct ClientService {
@@ -58,7 +61,8 @@ impl Runs for ClientService {
     async fn prove(&self, request: Request<ProveRequest>) -> Result<Response<Run>, Status> {
         let request = request.into_inner();
         let shards = request.shards.into_iter().map(ShardIndex).collect();
-        let record = self.coordinator.prove(convert::run_id(&request.run)?, shards).await?;
+        let runs = requested_runs(&request.run, &request.runs)?;
+        let record = self.coordinator.prove(&runs, shards).await?;
         Ok(Response::new(self.show(&record)))
     }
 
@@ -83,6 +87,29 @@ impl Runs for ClientService {
 
     async fn status(&self, _request: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
         Ok(Response::new(status(&self.coordinator)))
+    }
+}
+
+/// The runs that a request for proofs names, each once.
+fn requested_runs(one: &[u8], several: &[Bytes]) -> Result<Vec<RunId>, Status> {
+    match (one, several) {
+        ([], several) if (1..=MAX_PROVEN).contains(&several.len()) => {
+            let mut named = HashSet::new();
+            let runs = several.iter().map(|run| {
+                let run = convert::run_id(run)?;
+                if named.insert(run) {
+                    Ok(run)
+                } else {
+                    Err(Status::invalid_argument(format!("run {run} is named twice")))
+                }
+            });
+            runs.collect()
+        }
+        (one, []) => Ok(vec![convert::run_id(one)?]),
+        ([], several) => {
+            Err(Status::invalid_argument(format!("{} runs in one request, {MAX_PROVEN} is the most", several.len())))
+        }
+        (_, _) => Err(Status::invalid_argument("a request names either `run` or `runs`")),
     }
 }
 
@@ -208,5 +235,24 @@ fn status(coordinator: &Coordinator) -> StatusResponse {
         shards: shards.collect(),
         workers,
         failure,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_name_one_run_or_several_once_each() {
+        let id = |n: u8| Bytes::from(vec![n; 16]);
+        let runs = |several: &[Bytes]| requested_runs(&[], several).map_err(|status| status.message().to_owned());
+        assert_eq!(requested_runs(&id(1), &[]).unwrap(), [RunId::from_bytes([1; 16])]);
+        assert_eq!(runs(&[id(2), id(1)]).unwrap(), [2, 1].map(|n| RunId::from_bytes([n; 16])));
+        assert!(runs(&[id(2), id(1), id(2)]).unwrap_err().ends_with("is named twice"));
+        assert!(requested_runs(&id(1), &[id(2)]).unwrap_err().message().contains("either"));
+        let many: Vec<Bytes> = (0..=MAX_PROVEN as u128).map(|n| Bytes::copy_from_slice(&n.to_be_bytes())).collect();
+        assert!(runs(&many).unwrap_err().contains("1024 is the most"));
+        assert_eq!(runs(&many[1..]).unwrap().len(), MAX_PROVEN);
+        assert!(runs(&[]).unwrap_err().contains("16 bytes"));
     }
 }

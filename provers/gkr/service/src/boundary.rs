@@ -7,17 +7,17 @@ use shardproof_gkr::VerifyingKey;
 use shardproof_gkr::pcs::{Commitment, MIN_VARS};
 use shardproof_integer::{BOUNDARY_BITS, TensorId};
 
-/// One side of a shard in one run.
-#[derive(Clone, Debug)]
+/// One side of a shard in one run, or in several.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Side {
-    /// The integers of each tensor.
+    /// The integers of each tensor, `[runs, ..shape]`.
     Public(Vec<Vec<i64>>),
-    /// For each tensor the commitment of the one run.
+    /// For each tensor the commitment of each run.
     Committed(Vec<Vec<Commitment>>),
 }
 
 impl Side {
-    /// What a statement says of a boundary; `tensors` are its integers where it is public.
+    /// What a statement says of a boundary in its one run; `tensors` are its integers where it is public.
     ///
     /// # Errors
     /// When a commitment is not one to a tensor of that shape in its one encoding, or the integers are missing, are floats,
@@ -44,6 +44,20 @@ impl Side {
                 });
                 Ok(Self::Committed(decoded.collect::<Result<_, String>>()?))
             }
+        }
+    }
+
+    /// Adds the runs of `other`, which is of the same kind and has as many tensors. What is not adds nothing, and the
+    /// protocol then finds too few runs.
+    pub(crate) fn append(&mut self, other: &Self) {
+        match (self, other) {
+            (Self::Public(all), Self::Public(more)) => {
+                all.iter_mut().zip(more).for_each(|(all, more)| all.extend(more))
+            }
+            (Self::Committed(all), Self::Committed(more)) => {
+                all.iter_mut().zip(more).for_each(|(all, more)| all.extend_from_slice(more));
+            }
+            _ => {}
         }
     }
 
@@ -87,7 +101,7 @@ pub(crate) fn encode(commitment: &Commitment) -> Vec<u8> {
 }
 
 /// Reads [`encode`].
-fn decode(bytes: &[u8]) -> Result<Commitment, String> {
+pub(crate) fn decode(bytes: &[u8]) -> Result<Commitment, String> {
     if bytes.len() > MAX_COMMITMENT_BYTES {
         return Err(format!("a commitment of {} bytes", bytes.len()));
     }

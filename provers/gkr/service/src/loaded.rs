@@ -9,10 +9,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use shardproof_common::backend::{BackendError, ShardFiles};
 use shardproof_common::card::ShardKeys;
 use shardproof_common::ids::Digest;
-use shardproof_common::plan::BackendKind;
-use shardproof_gkr::ProvingKey;
-use shardproof_integer::{Executor, Graph, Weights};
+use shardproof_common::plan::{BackendKind, BoundaryMode};
+use shardproof_gkr::{Boundary, ProvingKey, Statement, soundness};
+use shardproof_integer::{Executor, Graph, TensorId, Weights};
 
+use crate::batch::MAX_MEMBERS;
 use crate::boundary::check_tensors;
 use crate::key_file::KeyFile;
 use crate::setup::{failed, gkr_options, read, visibility};
@@ -23,6 +24,10 @@ pub(crate) const GRAPH: &str = "gkr.graph";
 pub(crate) const WEIGHTS: &str = "gkr.weights";
 /// Shards that stay loaded; a worker serves one or two.
 const KEPT: usize = 4;
+
+/// Most elements of all tensors over all runs of one proof. Memory grows with them, while what several runs share is done
+/// once for any number of them.
+const MAX_BATCH_ELEMENTS: usize = 1 << 22;
 
 /// What it takes to run and prove a shard.
 #[derive(Debug)]
@@ -79,5 +84,26 @@ impl Loaded {
         }
         check_tensors(key.verifying(), &shard.card).map_err(|error| refuse(&error))?;
         Ok(Self { key, executor })
+    }
+
+    /// Most runs that one proof may cover: as many as leave it the bits of soundness that the protocol asks for (each
+    /// committed boundary of each run is opened, and costs some), and fit into memory.
+    pub(crate) fn batch_limit(&self, shard: &ShardFiles) -> usize {
+        let graph = self.key.verifying().graph();
+        let elements: usize = (0..graph.tensors() as u32).map(|tensor| graph.elements(TensorId(tensor))).sum();
+        let most = (MAX_BATCH_ELEMENTS / elements.max(1)).min(MAX_MEMBERS);
+        let counts: Vec<usize> = (2..=most).collect();
+        1 + counts.partition_point(|&runs| self.is_sound(shard, runs))
+    }
+
+    /// Whether a proof of so many runs is accepted. The account depends on the kinds of the boundaries, not on their content.
+    fn is_sound(&self, shard: &ShardFiles, runs: usize) -> bool {
+        let boundary = |mode| match mode {
+            BoundaryMode::Public => Boundary::Public(&[]),
+            BoundaryMode::Committed | BoundaryMode::Hashed | BoundaryMode::Polycommit => Boundary::Committed(&[]),
+        };
+        let (input, output) = (boundary(shard.input_mode), boundary(shard.output_mode));
+        let account = soundness::proof(self.key.verifying(), &Statement { context: &[], runs, input, output });
+        account.is_ok_and(|account| account.total_bits() >= soundness::MIN_BITS)
     }
 }

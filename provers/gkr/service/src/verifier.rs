@@ -3,9 +3,10 @@
 use shardproof_common::backend::{BackendError, Job, ProofVerifier, Registered, VerifyError, VerifyRequest};
 use shardproof_common::card::{GkrKeys, ShardCard, ShardKeys};
 use shardproof_common::plan::{BackendKind, BackendOptions};
-use shardproof_gkr::{Proof, Statement};
+use shardproof_gkr::Proof;
 
 use crate::VERSION;
+use crate::batch::{self, BatchError, Member};
 use crate::boundary::{Side, check_tensors};
 use crate::key_file::{KeyFile, KeyFileError};
 
@@ -61,11 +62,13 @@ impl ProofVerifier for GkrVerifier {
         };
         let input = side("input", Side::of(&request.statement.input, request.input))?;
         let output = side("output", Side::of(&request.statement.output, request.output))?;
-        let context = request.statement.digest();
-        let statement =
-            Statement { context: context.as_bytes(), runs: 1, input: input.boundary(), output: output.boundary() };
-        let proof = Proof::from_bytes(request.proof).map_err(refusal)?;
-        shardproof_gkr::verify(&file.key, file.weights.as_ref(), &statement, &proof).map_err(refusal)
+        let own = Member { context: request.statement.digest(), input, output };
+        let (asserted, proof) = batch::open(request.proof, &own).map_err(|error| match error {
+            BatchError::Boundary { .. } => VerifyError::Instances(error.to_string()),
+            _ => VerifyError::Rejected(error.to_string()),
+        })?;
+        let proof = Proof::from_bytes(proof).map_err(refusal)?;
+        shardproof_gkr::verify(&file.key, file.weights.as_ref(), &asserted.statement(), &proof).map_err(refusal)
     }
 }
 

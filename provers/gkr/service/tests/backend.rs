@@ -2,152 +2,18 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on is a test that failed")]
 
-use std::path::Path;
+mod support;
 
-use shardproof_common::backend::{
-    Backend, BackendError, Inference, Job, Limits, ProofVerifier, Registered, SetupRequest, ShardFiles, ShardSetup,
-    VerifyError, VerifyRequest,
-};
+use shardproof_common::backend::{Backend, BackendError, ProofVerifier, Registered, VerifyError};
 use shardproof_common::card::ShardKeys;
-use shardproof_common::ids::{Digest, PROTOCOL_VERSION, RunId, ShardIndex};
+use shardproof_common::ids::{Digest, RunId, ShardIndex};
 use shardproof_common::plan::{BackendOptions, BoundaryMode, EzklOptions, GkrOptions, WeightVisibility};
 use shardproof_common::statement::{Binding, Statement};
-use shardproof_common::tensor::{FloatTensor, Tensor, TensorSpec};
+use shardproof_common::tensor::{Tensor, TensorSpec};
 use shardproof_gkr_service::{GkrBackend, GkrVerifier, KeyFile, KeyFileError, TIMINGS_FILE};
-use shardproof_models::{LoadOptions, ModelSource, OnnxModel, input};
-use tempfile::TempDir;
-use tokio_util::sync::CancellationToken;
 
 use BoundaryMode::{Committed, Public};
-
-fn with_job<T>(directory: &Path, action: impl FnOnce(&Job<'_>) -> T) -> T {
-    let cancel = CancellationToken::new();
-    action(&Job { directory, limits: Limits::default(), cancel: &cancel, progress: &|_| {} })
-}
-
-/// A zoo model as one shard.
-struct Shard {
-    directory: TempDir,
-    setup: ShardSetup,
-    files: ShardFiles,
-    sample: Vec<FloatTensor>,
-}
-
-fn options(weights: WeightVisibility) -> BackendOptions {
-    BackendOptions::Gkr(GkrOptions { weights, ..GkrOptions::default() })
-}
-
-fn try_setup(
-    name: &str,
-    directory: &Path,
-    options: &BackendOptions,
-    modes: [BoundaryMode; 2],
-    given: Option<&[TensorSpec]>,
-) -> Result<(ShardSetup, Vec<FloatTensor>), BackendError> {
-    let source = ModelSource::resolve(name).unwrap();
-    let model = OnnxModel::load(&source, &LoadOptions::default()).unwrap();
-    let path = directory.join("shard.onnx");
-    std::fs::write(&path, model.to_onnx()).unwrap();
-    let samples = input::samples(&source, &model, 8, 0).unwrap().inputs;
-    let names = |tensors: &[shardproof_common::plan::BoundaryTensor]| -> Vec<(String, Vec<u64>)> {
-        tensors.iter().map(|tensor| (tensor.name.clone(), tensor.shape.clone())).collect()
-    };
-    let request = SetupRequest {
-        shard: ShardIndex(0),
-        model: &path,
-        samples: &samples,
-        input: given,
-        input_names: &names(model.inputs()),
-        output_names: &names(model.outputs()),
-        input_mode: modes[0],
-        output_mode: modes[1],
-        options,
-        min_logrows: None,
-    };
-    let setup = with_job(directory, |job| GkrBackend::new().setup(&request, job))?;
-    Ok((setup, samples.into_iter().next().unwrap()))
-}
-
-impl Shard {
-    fn new(name: &str, weights: WeightVisibility, modes: [BoundaryMode; 2]) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let options = options(weights);
-        let (setup, sample) = try_setup(name, directory.path(), &options, modes, None).unwrap();
-        let files = ShardFiles {
-            shard: ShardIndex(0),
-            card: setup.card.clone(),
-            options,
-            input_mode: modes[0],
-            output_mode: modes[1],
-            model: directory.path().join("shard.onnx"),
-            files: setup.worker_files.clone(),
-        };
-        Self { directory, setup, files, sample }
-    }
-
-    fn input(&self) -> Vec<Tensor> {
-        let specs = &self.files.card.input;
-        self.sample.iter().zip(specs).map(|(x, spec)| Tensor::Integer(x.quantise(spec.scale).unwrap())).collect()
-    }
-
-    fn infer(&self) -> Inference {
-        with_job(self.directory.path(), |job| GkrBackend::new().infer(&self.files, &self.input(), job)).unwrap()
-    }
-
-    fn statement(&self, inference: &Inference) -> Statement {
-        Statement {
-            protocol: PROTOCOL_VERSION,
-            backend: self.files.card.backend.clone(),
-            model: Digest::of(b"model"),
-            architecture: Digest::of(b"architecture"),
-            plan: Digest::of(b"plan"),
-            shard: ShardIndex(0),
-            shards: 1,
-            run: RunId::from_bytes([7; 16]),
-            input: inference.input_boundary.clone(),
-            output: inference.output_boundary.clone(),
-            keys: self.files.card.keys.digest(),
-        }
-    }
-
-    fn prove(&self, statement: &Statement) -> Result<Vec<u8>, BackendError> {
-        let input = self.input();
-        let proof =
-            with_job(self.directory.path(), |job| GkrBackend::new().prove(&self.files, &input, statement, job))?;
-        Ok(proof.bytes)
-    }
-
-    fn key(&self) -> Vec<u8> {
-        std::fs::read(self.setup.verifying_key.as_ref().unwrap()).unwrap()
-    }
-
-    fn verify(&self, statement: &Statement, output: &[Tensor], key: &[u8], proof: &[u8]) -> Result<(), VerifyError> {
-        let input = self.input();
-        let request = VerifyRequest {
-            statement,
-            card: &self.files.card,
-            registered: self.registered(),
-            verifying_key: key,
-            input: (self.files.input_mode == Public).then_some(input.as_slice()),
-            output: (self.files.output_mode == Public).then_some(output),
-            proof,
-        };
-        with_job(self.directory.path(), |job| GkrVerifier.verify(&request, job))
-    }
-
-    fn registered(&self) -> Registered<'_> {
-        let ShardFiles { options, input_mode, output_mode, .. } = &self.files;
-        Registered { options, input_mode: *input_mode, output_mode: *output_mode }
-    }
-}
-
-#[track_caller]
-fn assert_rejected(result: Result<(), VerifyError>, reason: &str) {
-    match result {
-        Err(VerifyError::Rejected(found)) => assert!(found.contains(reason), "expected `{reason}`, found: {found}"),
-        other => panic!("expected a rejection with `{reason}`, found {other:?}"),
-    }
-}
+use support::{Shard, assert_rejected, options, try_setup, with_job};
 
 #[test]
 fn every_kind_of_weights_and_boundaries_is_proven_and_verified() {
