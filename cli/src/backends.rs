@@ -37,7 +37,7 @@ impl EzklChoice {
 
     /// One verifier per proof system, where ezkl is the one that `config` describes.
     pub(crate) fn verifiers_of(config: &EzklConfig) -> Vec<Box<dyn ProofVerifier>> {
-        vec![Box::new(GkrVerifier), Box::new(EzklVerifier::new(config.clone()))]
+        vec![Box::new(GkrVerifier::default()), Box::new(EzklVerifier::new(config.clone()))]
     }
 
     /// What happens when ezkl is used for the first time on this machine, in words; nothing when it is in place.

@@ -123,7 +123,7 @@ fn backend(kind: BackendKind, args: &ServiceArgs) -> Box<dyn Backend> {
 /// The verifiers of this side.
 pub(crate) fn verifiers(args: &ServiceArgs) -> Vec<Box<dyn ProofVerifier>> {
     let ezkl = EzklConfig { keep_warm: Some(KeepWarm::SERVICE), ..ezkl_config(args) };
-    vec![Box::new(GkrVerifier), Box::new(EzklVerifier::new(ezkl))]
+    vec![Box::new(GkrVerifier::default()), Box::new(EzklVerifier::new(ezkl))]
 }
 
 fn ezkl_config(args: &ServiceArgs) -> EzklConfig {

@@ -273,7 +273,7 @@ pub(crate) async fn check_bundle(
         let options =
             VerifyOptions { input: Some(&input), output: Some(&outputs), allow_test_srs: true, ..Default::default() };
         let ezkl = EzklVerifier::new(EzklConfig::from_env());
-        chain::verify(&bundle, &card, &options, &[&GkrVerifier, &ezkl], &job).unwrap()
+        chain::verify(&bundle, &card, &options, &[&GkrVerifier::default(), &ezkl], &job).unwrap()
     })
     .await
     .unwrap()

@@ -5,6 +5,7 @@ use shardproof_integer::{CheckedGraph, Op, TensorId, WeightId, Window};
 
 use crate::field::{Base, Ext};
 use crate::functional::{AxisMap, Functional, Term};
+use crate::layout::Digit;
 use crate::mle::{bits_for, eq_prefix};
 
 /// `<functional, tensor> = value`.
@@ -25,6 +26,14 @@ pub(crate) struct WitnessClaim {
     pub columns: Vec<(usize, Ext)>,
     /// What it gives.
     pub value: Ext,
+}
+
+impl WitnessClaim {
+    /// The claim that digits, weighted by their positions, give `value`.
+    pub(crate) fn of_digits(digits: &[Digit], functional: Functional, value: Ext) -> Self {
+        let columns = digits.iter().map(|digit| (digit.offset, Base::from_u64(1 << digit.position).into()));
+        Self { functional, columns: columns.collect(), value }
+    }
 }
 
 /// A claim on a weight.

@@ -1,7 +1,11 @@
 //! What checks proofs: everything here but the card is untrusted.
 
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
 use shardproof_common::backend::{BackendError, Job, ProofVerifier, Registered, VerifyError, VerifyRequest};
 use shardproof_common::card::{GkrKeys, ShardCard, ShardKeys};
+use shardproof_common::ids::Digest;
 use shardproof_common::plan::{BackendKind, BackendOptions};
 use shardproof_gkr::Proof;
 
@@ -10,9 +14,36 @@ use crate::batch::{self, BatchError, Member};
 use crate::boundary::{Side, check_tensors};
 use crate::key_file::{KeyFile, KeyFileError};
 
+/// Keys that a verifier keeps; those of the shards that it saw last.
+const KEPT_KEYS: usize = 4;
+
 /// Checks gkr proofs in this process; needs no installation and no files.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct GkrVerifier;
+///
+/// Reading a key with public weights takes longer than checking a proof, so the last few stay in memory, by the digest of
+/// their bytes. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct GkrVerifier {
+    keys: Arc<Mutex<VecDeque<KeptKey>>>,
+}
+
+/// A key by the digest of its file.
+type KeptKey = (Digest, Arc<KeyFile>);
+
+impl GkrVerifier {
+    /// The key in `bytes`, as it was read before or read now.
+    fn key(&self, bytes: &[u8]) -> Result<Arc<KeyFile>, KeyFileError> {
+        let digest = Digest::of(bytes);
+        let kept = || self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, key)) = kept().iter().find(|(known, _)| *known == digest) {
+            return Ok(key.clone());
+        }
+        let key = Arc::new(KeyFile::decode(bytes)?);
+        let mut keys = kept();
+        keys.push_front((digest, key.clone()));
+        keys.truncate(KEPT_KEYS);
+        Ok(key)
+    }
+}
 
 impl ProofVerifier for GkrVerifier {
     fn kind(&self) -> BackendKind {
@@ -37,7 +68,7 @@ impl ProofVerifier for GkrVerifier {
     }
 
     fn check_verifying_key(&self, card: &ShardCard, verifying_key: &[u8]) -> Result<(), String> {
-        let file = KeyFile::decode(verifying_key).map_err(|error| error.to_string())?;
+        let file = self.key(verifying_key).map_err(|error| error.to_string())?;
         check_key(card, &file)
     }
 
@@ -51,7 +82,7 @@ impl ProofVerifier for GkrVerifier {
             return Err(VerifyError::Rejected(reason));
         }
         self.check_settings(request.card, &request.registered).map_err(VerifyError::Rejected)?;
-        let file = KeyFile::decode(request.verifying_key).map_err(|error| match error {
+        let file = self.key(request.verifying_key).map_err(|error| match error {
             KeyFileError::Weights(_) => VerifyError::Weights(error.to_string()),
             _ => VerifyError::Rejected(error.to_string()),
         })?;

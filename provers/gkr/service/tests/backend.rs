@@ -24,8 +24,8 @@ fn every_kind_of_weights_and_boundaries_is_proven_and_verified() {
             assert_eq!(keys.weights, Some(weights));
             let key = shard.key();
             assert_eq!(keys.verifying_key, Digest::of(&key));
-            GkrVerifier.check_settings(&shard.files.card, &shard.registered()).unwrap();
-            GkrVerifier.check_verifying_key(&shard.files.card, &key).unwrap();
+            GkrVerifier::default().check_settings(&shard.files.card, &shard.registered()).unwrap();
+            GkrVerifier::default().check_verifying_key(&shard.files.card, &key).unwrap();
             let inference = shard.infer();
             let statement = shard.statement(&inference);
             let proof = shard.prove(&statement).unwrap();
@@ -166,7 +166,8 @@ fn keys_that_are_not_the_cards_are_refused() {
     let mut shard = Shard::new("mlp", WeightVisibility::Public, [Public, Public]);
     let other = Shard::new("testing", WeightVisibility::Public, [Public, Public]);
     let committed = Shard::new("mlp", WeightVisibility::Committed, [Public, Public]);
-    let check = |shard: &Shard, key: &[u8]| GkrVerifier.check_verifying_key(&shard.files.card, key).unwrap_err();
+    let check =
+        |shard: &Shard, key: &[u8]| GkrVerifier::default().check_verifying_key(&shard.files.card, key).unwrap_err();
     assert!(check(&shard, &other.key()).contains("the card registers"), "{}", check(&shard, &other.key()));
     let reason = check(&shard, &committed.key());
     assert_eq!(reason, "the card registers public weights, the key has committed ones");
@@ -177,10 +178,10 @@ fn keys_that_are_not_the_cards_are_refused() {
     assert!(check(&shard, &shard.key()).starts_with("input `"), "{}", check(&shard, &shard.key()));
 
     let modes = Registered { input_mode: BoundaryMode::Hashed, ..other.registered() };
-    assert!(GkrVerifier.check_settings(&other.files.card, &modes).unwrap_err().contains("hashed"));
+    assert!(GkrVerifier::default().check_settings(&other.files.card, &modes).unwrap_err().contains("hashed"));
     let ezkl = BackendOptions::Ezkl(EzklOptions::default());
     let options = Registered { options: &ezkl, ..other.registered() };
-    assert!(GkrVerifier.check_settings(&other.files.card, &options).unwrap_err().contains("ezkl"));
+    assert!(GkrVerifier::default().check_settings(&other.files.card, &options).unwrap_err().contains("ezkl"));
 }
 
 #[test]

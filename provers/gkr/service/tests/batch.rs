@@ -62,7 +62,7 @@ fn verify(shard: &Shard, run: &OneRun, proof: &[u8]) -> Result<(), VerifyError> 
         output: (shard.files.output_mode == Public).then_some(run.output.as_slice()),
         proof,
     };
-    with_job(shard.directory.path(), |job| GkrVerifier.verify(&request, job))
+    with_job(shard.directory.path(), |job| GkrVerifier::default().verify(&request, job))
 }
 
 /// A member as the forger states it.

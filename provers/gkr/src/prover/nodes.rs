@@ -58,7 +58,7 @@ impl Prover<'_> {
         let ones = Functional::ones(&extents);
         for claim in claims {
             let value = claim.value + claim.functional.inner(&ones) * columns.offset();
-            self.witness_claims.push(digits_claim(columns.high, claim.functional, value));
+            self.witness_claims.push(WitnessClaim::of_digits(columns.high, claim.functional, value));
         }
         let at = evaluation(&extents, &self.sender.challenges(variables(&extents)));
         let high = at.apply(&self.column(columns.high, extents.iter().product()));
@@ -72,13 +72,13 @@ impl Prover<'_> {
         } else {
             let low = at.apply(&self.column(columns.low, extents.iter().product()));
             self.sender.send(&[low]);
-            self.witness_claims.push(digits_claim(columns.low, at.clone(), low));
+            self.witness_claims.push(WitnessClaim::of_digits(columns.low, at.clone(), low));
             low
         };
         if let Some(digit) = columns.sign {
-            self.witness_claims.push(digits_claim(&[digit], at.clone(), sign));
+            self.witness_claims.push(WitnessClaim::of_digits(&[digit], at.clone(), sign));
         }
-        self.witness_claims.push(digits_claim(columns.high, at.clone(), high));
+        self.witness_claims.push(WitnessClaim::of_digits(columns.high, at.clone(), high));
         let ones = at.inner(&Functional::ones(extents));
         self.add_claim(columns.input, at, columns.accumulator(low, high, sign, ones));
     }
@@ -166,9 +166,4 @@ impl Prover<'_> {
             self.add_claim(input, functional, value);
         }
     }
-}
-
-fn digits_claim(digits: &[Digit], functional: Functional, value: Ext) -> WitnessClaim {
-    let columns = digits.iter().map(|digit| (digit.offset, Base::from_u64(1 << digit.position).into()));
-    WitnessClaim { functional, columns: columns.collect(), value }
 }

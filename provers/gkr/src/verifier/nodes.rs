@@ -12,7 +12,7 @@ use crate::error::VerifyError;
 use crate::field::{Base, Ext};
 use crate::functional::Functional;
 use crate::functional::Term;
-use crate::layout::{Columns, Digit};
+use crate::layout::Columns;
 use crate::operands::{addend_functional, operand_functionals, operands, summed_extents};
 use crate::requant::Requant;
 use crate::sumcheck::{verify_product, verify_triple};
@@ -65,7 +65,7 @@ impl Verifier<'_> {
         let ones = Functional::ones(&extents);
         for claim in claims {
             let value = claim.value + claim.functional.inner(&ones) * columns.offset();
-            self.witness.push(digits_claim(columns.high, claim.functional, value));
+            self.witness.push(WitnessClaim::of_digits(columns.high, claim.functional, value));
         }
         let point = self.receiver.challenges(variables(&extents));
         let [high] = self.receiver.receive()?;
@@ -85,13 +85,13 @@ impl Verifier<'_> {
             Ext::ZERO
         } else {
             let [low] = self.receiver.receive()?;
-            self.witness.push(digits_claim(columns.low, at.clone(), low));
+            self.witness.push(WitnessClaim::of_digits(columns.low, at.clone(), low));
             low
         };
         if let Some(digit) = columns.sign {
-            self.witness.push(digits_claim(&[digit], at.clone(), sign));
+            self.witness.push(WitnessClaim::of_digits(&[digit], at.clone(), sign));
         }
-        self.witness.push(digits_claim(columns.high, at.clone(), high));
+        self.witness.push(WitnessClaim::of_digits(columns.high, at.clone(), high));
         let result = self.graph.graph().result(node);
         let ones = at.inner(&Functional::ones(&extents(self.graph, result, self.layout.runs)));
         self.claims.add(columns.input, at, columns.accumulator(low, high, sign, ones));
@@ -182,10 +182,4 @@ impl Verifier<'_> {
         }
         Ok(())
     }
-}
-
-/// The claim that digits, weighted by their positions, give `value`.
-fn digits_claim(digits: &[Digit], functional: Functional, value: Ext) -> WitnessClaim {
-    let columns = digits.iter().map(|digit| (digit.offset, Base::from_u64(1 << digit.position).into()));
-    WitnessClaim { functional, columns: columns.collect(), value }
 }

@@ -135,7 +135,7 @@ impl Shard {
             output: (self.files.output_mode == BoundaryMode::Public).then_some(output),
             proof,
         };
-        with_job(self.directory.path(), |job| GkrVerifier.verify(&request, job))
+        with_job(self.directory.path(), |job| GkrVerifier::default().verify(&request, job))
     }
 
     pub(crate) fn registered(&self) -> Registered<'_> {
