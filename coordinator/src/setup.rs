@@ -150,6 +150,8 @@ impl Coordinator {
                 self.resume().await;
             }
             Err(error) => {
+                // The program ends only once its workers' sessions have: whoever reads the log need not wait for that.
+                tracing::error!("the model could not be set up: {error:#}");
                 self.stage.send_replace(Stage::Failed(format!("{error:#}")));
                 self.shutdown.cancel();
             }

@@ -135,3 +135,14 @@ fn a_demo_whose_setup_fails_shows_why_and_where_the_logs_are() {
     assert!(said.contains(out), "{said}");
     assert_eq!(processes_of(directory.path()), Vec::<u32>::new());
 }
+
+#[test]
+fn a_demo_of_a_model_that_cannot_be_quantised_names_the_node() {
+    let directory = tempfile::tempdir().unwrap();
+    let out = directory.path().to_str().unwrap();
+    let output = shardproof(&["demo", "attention", "--shards", "2", "--out", out]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("setting up shard 0: ") && said.contains("(MatMul) cannot be quantised"), "{said}");
+    assert_eq!(processes_of(directory.path()), Vec::<u32>::new());
+}
