@@ -64,6 +64,8 @@ struct Worker {
     queue: Arc<Semaphore>,
     compute: Arc<Semaphore>,
     proving: proving::Queue,
+    /// Held while a shard is fetched: two fetches of one artifact would write to the same partial file.
+    assigning: tokio::sync::Mutex<()>,
     tasks: TaskTracker,
     shutdown: CancellationToken,
 }
@@ -130,6 +132,7 @@ pub async fn run(args: WorkerArgs) -> anyhow::Result<()> {
         queue: Arc::new(Semaphore::new(args.queue.max(1))),
         compute: Arc::new(Semaphore::new(args.concurrency.max(1))),
         proving,
+        assigning: tokio::sync::Mutex::new(()),
         tasks: TaskTracker::new(),
         shutdown,
     });

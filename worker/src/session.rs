@@ -147,6 +147,8 @@ fn neighbours(route: &v1::Route) -> Neighbours {
 
 async fn take_assignment(worker: Arc<Worker>, assignment: v1::Assignment) {
     let index = assignment.shard;
+    // A worker that joins just as setup ends is told of its shard twice.
+    let _turn = worker.assigning.lock().await;
     tracing::info!(shard = index, "fetching shard");
     match shard::load(&worker, assignment).await {
         Ok(held) => {
