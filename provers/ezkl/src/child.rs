@@ -128,9 +128,10 @@ impl Child {
         usage_of(id).rss_bytes
     }
 
-    /// Whether it has not ended yet.
+    /// Whether it has not ended yet. One that was killed ends its threads one by one, and until the last has ended there is
+    /// nothing to wait for although nobody answers any more.
     pub(crate) fn is_alive(&mut self) -> bool {
-        matches!(self.process.try_wait(), Ok(None))
+        matches!(self.process.try_wait(), Ok(None)) && !usage_of(self.process.id()).ended
     }
 
     /// The error for a child that ended by itself in the midst of `step`.
@@ -279,6 +280,8 @@ struct Sample {
     peak_bytes: u64,
     cpu_ticks: u64,
     measured: bool,
+    /// Only its entry in the process table is left, or some of its threads.
+    ended: bool,
 }
 
 #[cfg(target_os = "linux")]
@@ -298,6 +301,7 @@ fn usage_of(id: u32) -> Sample {
         peak_bytes: kib("VmHWM") * 1024,
         cpu_ticks: ticks(11) + ticks(12),
         measured: !fields.is_empty(),
+        ended: matches!(fields.first(), Some(&("Z" | "X"))),
     }
 }
 
@@ -305,7 +309,7 @@ fn usage_of(id: u32) -> Sample {
 fn usage_of(id: u32) -> Sample {
     let output = Command::new("ps").args(["-o", "rss=", "-p", &id.to_string()]).output();
     let kib: u64 = output.ok().and_then(|out| String::from_utf8_lossy(&out.stdout).trim().parse().ok()).unwrap_or(0);
-    Sample { rss_bytes: kib * 1024, peak_bytes: kib * 1024, cpu_ticks: 0, measured: false }
+    Sample { rss_bytes: kib * 1024, peak_bytes: kib * 1024, cpu_ticks: 0, measured: false, ended: false }
 }
 
 #[cfg(all(test, target_os = "linux"))]
