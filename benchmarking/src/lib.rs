@@ -10,12 +10,16 @@
 //! - [`overlap`]: whether proofs of different shards are made at the same time.
 
 pub mod client;
+pub mod conditions;
 pub mod cost;
 pub mod error;
 pub mod hop;
+pub mod memory;
 pub mod overlap;
+pub mod plot;
 pub mod processes;
 pub mod report;
 pub mod script;
 pub mod stats;
+pub mod table;
 mod tcp;

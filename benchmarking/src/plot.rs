@@ -1,0 +1,293 @@
+//! Plots of few kinds, each as SVG and as PNG.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use kuva::backend::png::PngBackend;
+use kuva::backend::svg::SvgBackend;
+use kuva::plot::{BarPlot, Histogram, LegendPosition, LinePlot, ScatterPlot};
+use kuva::render::layout::{Layout, TickFormat};
+use kuva::render::plots::Plot;
+use kuva::render::render::render_multiple;
+use shardproof_common::files;
+use std::sync::Arc;
+use thiserror::Error;
+
+/// Colours that people with colour-blindness can tell apart (Wong, Nature Methods 2011), without the yellow, which is too
+/// light for lines.
+const COLOURS: [&str; 7] = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"];
+const WIDTH: f64 = 760.0;
+const HEIGHT: f64 = 440.0;
+/// Pixels of the PNG for each unit of the SVG.
+const SCALE: f32 = 2.0;
+
+/// Why a plot could not be written.
+#[derive(Debug, Error)]
+pub enum PlotError {
+    /// There is nothing to show.
+    #[error("the plot `{0}` has no points")]
+    Empty(String),
+    /// The pixels could not be made.
+    #[error("the plot `{name}`: {reason}")]
+    Pixels {
+        /// Which plot.
+        name: String,
+        /// Why.
+        reason: String,
+    },
+    /// The file system refused.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// How values lie along an axis.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scale {
+    /// Evenly, from 0.
+    #[default]
+    Linear,
+    /// By their logarithm; values that aren't positive are left out.
+    Logarithmic,
+}
+
+/// One line of a plot.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Series {
+    /// Its name in the legend.
+    pub name: String,
+    /// Its points; more than one are joined.
+    pub points: Vec<(f64, f64)>,
+    /// What is projected or taken from elsewhere is dashed; what was measured is not.
+    pub dashed: bool,
+}
+
+/// Lines over numbers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LineChart {
+    /// What is shown.
+    pub title: String,
+    /// What runs along the bottom, with its unit.
+    pub x: String,
+    /// What runs upwards, with its unit.
+    pub y: String,
+    /// Along the bottom.
+    pub x_scale: Scale,
+    /// Upwards.
+    pub y_scale: Scale,
+    /// The lines.
+    pub series: Vec<Series>,
+}
+
+/// Bars in groups, one of each group for every series.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct BarChart {
+    /// What is shown.
+    pub title: String,
+    /// What runs upwards, with its unit.
+    pub y: String,
+    /// Upwards.
+    pub y_scale: Scale,
+    /// Names of the bars of a group.
+    pub series: Vec<String>,
+    /// Each group's name with one value for each series.
+    pub groups: Vec<(String, Vec<f64>)>,
+}
+
+/// How often values occur.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct HistogramChart {
+    /// What is shown.
+    pub title: String,
+    /// What runs along the bottom, with its unit.
+    pub x: String,
+    /// What runs upwards.
+    pub y: String,
+    /// The values.
+    pub values: Vec<f64>,
+}
+
+impl LineChart {
+    /// Writes `NAME.svg` and `NAME.png` into `directory`.
+    ///
+    /// # Errors
+    /// When there is nothing to show, or a file cannot be written.
+    pub fn write(&self, directory: &Path, name: &str) -> Result<(), PlotError> {
+        let shown = |&(x, y): &(f64, f64)| {
+            let fits = |value: f64, scale| value.is_finite() && (scale == Scale::Linear || value > 0.0);
+            fits(x, self.x_scale) && fits(y, self.y_scale)
+        };
+        let mut plots: Vec<Plot> = Vec::new();
+        for (index, series) in self.series.iter().enumerate() {
+            let colour = COLOURS[index % COLOURS.len()];
+            let points: Vec<(f64, f64)> = series.points.iter().filter(|point| shown(point)).copied().collect();
+            if points.is_empty() {
+                continue;
+            }
+            let line = LinePlot::new().with_data(points.clone()).with_color(colour).with_stroke_width(2.0);
+            let line = if series.dashed { line.with_dashed() } else { line };
+            plots.push(Plot::Line(line.with_legend(series.name.clone())));
+            plots.push(Plot::Scatter(ScatterPlot::new().with_data(points).with_color(colour).with_size(4.0)));
+        }
+        if plots.is_empty() {
+            return Err(PlotError::Empty(name.to_owned()));
+        }
+        let layout = layout(&plots, &self.title).with_x_label(&self.x).with_y_label(&self.y);
+        let layout = match self.x_scale {
+            Scale::Linear => layout.with_x_axis_min(0.0),
+            Scale::Logarithmic => layout.with_log_x(),
+        };
+        let layout = match self.y_scale {
+            Scale::Linear => layout.with_y_axis_min(0.0),
+            Scale::Logarithmic => layout.with_log_y(),
+        };
+        let format = |scale| if scale == Scale::Linear { TickFormat::Auto } else { short_ticks() };
+        let layout = layout.with_x_tick_format(format(self.x_scale)).with_y_tick_format(format(self.y_scale));
+        render(plots, layout, directory, name)
+    }
+}
+
+impl BarChart {
+    /// Writes `NAME.svg` and `NAME.png` into `directory`.
+    ///
+    /// # Errors
+    /// When there is nothing to show, or a file cannot be written.
+    pub fn write(&self, directory: &Path, name: &str) -> Result<(), PlotError> {
+        if self.groups.is_empty() || self.series.is_empty() {
+            return Err(PlotError::Empty(name.to_owned()));
+        }
+        let mut bars = BarPlot::new();
+        for (group, values) in &self.groups {
+            let coloured = values.iter().zip(COLOURS.iter().cycle()).map(|(&value, &colour)| (value, colour));
+            bars = bars.with_group(group.clone(), coloured.collect::<Vec<_>>());
+        }
+        let bars = bars.with_legend(self.series.iter().map(String::as_str).collect());
+        let plots = vec![Plot::Bar(bars)];
+        let layout = layout(&plots, &self.title).with_y_label(&self.y);
+        let layout = match self.y_scale {
+            Scale::Linear => layout,
+            Scale::Logarithmic => layout.with_log_y().with_y_tick_format(short_ticks()),
+        };
+        render(plots, layout, directory, name)
+    }
+}
+
+impl HistogramChart {
+    /// Writes `NAME.svg` and `NAME.png` into `directory`.
+    ///
+    /// # Errors
+    /// When there is nothing to show, or a file cannot be written.
+    pub fn write(&self, directory: &Path, name: &str) -> Result<(), PlotError> {
+        let values: Vec<f64> = self.values.iter().copied().filter(|value| value.is_finite()).collect();
+        let ends = values.iter().fold((f64::MAX, f64::MIN), |(low, high), &x| (low.min(x), high.max(x)));
+        if values.is_empty() {
+            return Err(PlotError::Empty(name.to_owned()));
+        }
+        // A single value still has a bar of some width.
+        let range = if ends.0 < ends.1 { ends } else { (ends.0 - 0.5, ends.0 + 0.5) };
+        let bins = (values.len() as f64).sqrt().ceil().clamp(8.0, 60.0) as usize;
+        let histogram = Histogram::new().with_data(values).with_range(range).with_bins(bins).with_color(COLOURS[0]);
+        let plots = vec![Plot::Histogram(histogram)];
+        let layout = layout(&plots, &self.title).with_x_label(&self.x).with_y_label(&self.y);
+        render(plots, layout, directory, name)
+    }
+}
+
+fn layout(plots: &[Plot], title: &str) -> Layout {
+    Layout::auto_from_plots(plots)
+        .with_title(title)
+        .with_width(WIDTH)
+        .with_height(HEIGHT)
+        .with_legend_position(LegendPosition::OutsideRightTop)
+}
+
+/// Ticks of logarithmic axes: `0.01`, `10`, `1k`, `10M`.
+fn short_ticks() -> TickFormat {
+    TickFormat::Custom(Arc::new(short))
+}
+
+fn short(value: f64) -> String {
+    let (factor, unit) = match value.abs() {
+        v if v >= 1e9 => (1e9, "G"),
+        v if v >= 1e6 => (1e6, "M"),
+        v if v >= 1e3 => (1e3, "k"),
+        _ => (1.0, ""),
+    };
+    let scaled = value / factor;
+    // Powers of ten come with the error of a logarithm.
+    let rounded = (scaled * 1e6).round() / 1e6;
+    format!("{rounded}{unit}")
+}
+
+fn render(plots: Vec<Plot>, layout: Layout, directory: &Path, name: &str) -> Result<(), PlotError> {
+    let scene = render_multiple(plots, layout);
+    let pixels = PngBackend::new().with_scale(SCALE).render_scene(&scene);
+    let pixels = pixels.map_err(|reason| PlotError::Pixels { name: name.to_owned(), reason })?;
+    let svg = SvgBackend::new().render_scene(&scene);
+    let write = |extension: &str, bytes: &[u8]| {
+        let path = directory.join(format!("{name}.{extension}"));
+        files::write_whole(&path, bytes).map_err(|source| PlotError::Io { path, source })
+    };
+    write("svg", svg.as_bytes())?;
+    write("png", &pixels)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_is_drawn_in_both_formats() {
+        let directory = tempfile::tempdir().unwrap();
+        let series = |name: &str, factor: f64, dashed| Series {
+            name: name.to_owned(),
+            points: (0..6).map(|x| (f64::from(1 << x), factor * f64::from(1 << (2 * x)))).collect(),
+            dashed,
+        };
+        let lines = LineChart {
+            title: "time".to_owned(),
+            x: "weights".to_owned(),
+            y: "ms".to_owned(),
+            x_scale: Scale::Logarithmic,
+            y_scale: Scale::Logarithmic,
+            series: vec![series("measured", 1.0, false), series("projected", 0.1, true)],
+        };
+        lines.write(directory.path(), "lines").unwrap();
+        let bars = BarChart {
+            title: "sizes".to_owned(),
+            y: "bytes".to_owned(),
+            y_scale: Scale::Linear,
+            series: vec!["proof".to_owned(), "key".to_owned()],
+            groups: vec![("a".to_owned(), vec![1.0, 2.0]), ("b".to_owned(), vec![3.0, 4.0])],
+        };
+        bars.write(directory.path(), "bars").unwrap();
+        let histogram =
+            HistogramChart { title: "errors".to_owned(), values: vec![0.1, 0.2, 0.2], ..Default::default() };
+        histogram.write(directory.path(), "histogram").unwrap();
+        for name in ["lines", "bars", "histogram"] {
+            let svg = std::fs::read_to_string(directory.path().join(format!("{name}.svg"))).unwrap();
+            assert!(svg.contains("<svg"), "{name}");
+            let png = std::fs::read(directory.path().join(format!("{name}.png"))).unwrap();
+            assert!(png.starts_with(b"\x89PNG"), "{name}");
+        }
+        let svg = std::fs::read_to_string(directory.path().join("lines.svg")).unwrap();
+        assert!(svg.contains("projected") && svg.contains("weights"), "legend and axes have their names");
+    }
+
+    #[test]
+    fn nothing_to_show_is_no_plot() {
+        let directory = tempfile::tempdir().unwrap();
+        assert!(matches!(LineChart::default().write(directory.path(), "lines"), Err(PlotError::Empty(_))));
+        assert!(matches!(BarChart::default().write(directory.path(), "bars"), Err(PlotError::Empty(_))));
+        assert!(matches!(HistogramChart::default().write(directory.path(), "h"), Err(PlotError::Empty(_))));
+    }
+
+    #[test]
+    fn ticks_are_short() {
+        assert_eq!([0.01, 9.999_999_9, 1000.0, 2.5e6, 1e9].map(short), ["0.01", "10", "1k", "2.5M", "1G"]);
+    }
+}
