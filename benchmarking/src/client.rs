@@ -1,12 +1,19 @@
 //! A client of the coordinator that waits for what it asked for.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
+use shardproof_common::artifacts::ArtifactStore;
 use shardproof_common::card::ModelCard;
+use shardproof_common::ids::RunId;
 use shardproof_common::tensor::{FloatTensor, Tensor, encode_boundary};
+use shardproof_proto::transport::artifacts::TransferError;
 use shardproof_proto::v1::runs_client::RunsClient;
-use shardproof_proto::v1::{ProveRequest, Run, RunState, StatusRequest, StatusResponse, SubmitRequest, WatchRequest};
+use shardproof_proto::v1::{
+    BundleRequest, ProveRequest, Run, RunState, StatusRequest, StatusResponse, SubmitRequest, WatchRequest,
+};
 use shardproof_proto::{convert, transport};
+use tonic::Status;
 use tonic::transport::Channel;
 
 use crate::error::BenchError;
@@ -90,6 +97,45 @@ impl Client {
         let request = ProveRequest { run: run.run.clone(), ..ProveRequest::default() };
         let run = self.runs().prove(request).await?.into_inner();
         self.until(run, RunState::Verified, "verified").await
+    }
+
+    /// Has one shard of `run` proven and verified, after which the run is `expected`, in words `name`.
+    ///
+    /// # Errors
+    /// When the run ends otherwise.
+    pub async fn prove_shard(
+        &self,
+        run: &Run,
+        shard: usize,
+        expected: RunState,
+        name: &'static str,
+    ) -> Result<Run, BenchError> {
+        let shards = vec![u32::try_from(shard).unwrap_or(u32::MAX)];
+        let request = ProveRequest { run: run.run.clone(), shards, ..ProveRequest::default() };
+        let run = self.runs().prove(request).await?.into_inner();
+        self.until(run, expected, name).await
+    }
+
+    /// Fetches the bundle of the run with this id into the file at `path` and returns its size, bytes.
+    ///
+    /// # Errors
+    /// When there is none, or the transfer fails.
+    pub async fn fetch_bundle(&self, run: &str, path: &Path) -> Result<u64, BenchError> {
+        let id: RunId = run.parse().map_err(|_| Status::invalid_argument(format!("`{run}` is no run's id")))?;
+        let reference = self.runs().bundle(BundleRequest { run: convert::run_bytes(id) }).await?.into_inner();
+        let artifact = convert::artifact(Some(&reference))?;
+        let transfer = tempfile::tempdir().map_err(BenchError::io("making a directory"))?;
+        let store = ArtifactStore::open(transfer.path()).map_err(TransferError::Store)?;
+        let fetched = transport::artifacts::fetch(self.channel.clone(), &store, artifact).await?;
+        std::fs::copy(fetched, path).map_err(BenchError::io(path.display().to_string()))
+    }
+
+    /// A run's id as text.
+    ///
+    /// # Errors
+    /// When the coordinator sent none.
+    pub fn id(run: &Run) -> Result<String, BenchError> {
+        Ok(convert::run_id(&run.run)?.to_string())
     }
 
     /// Follows a run until nothing is under way; it must end as `expected`.

@@ -164,14 +164,14 @@ async fn pass(
     let asked = Instant::now();
     let run = client.prove(&run).await?;
     let prove_and_verify = asked.elapsed();
-    let milliseconds =
-        |get: fn(&shardproof_proto::v1::ShardProgress) -> u64| Duration::from_millis(run.shards.first().map_or(0, get));
+    let time_of =
+        |get: fn(&shardproof_proto::v1::ShardProgress) -> u64| Duration::from_micros(run.shards.first().map_or(0, get));
     let times = Times {
         setup: serving.served - started,
-        setup_calls: Duration::from_millis(serving.status.shards.first().map_or(0, |shard| shard.setup_ms)),
-        witness: milliseconds(|shard| shard.witness_ms),
-        prove: milliseconds(|shard| shard.prove_ms),
-        verify: milliseconds(|shard| shard.verify_ms),
+        setup_calls: Duration::from_micros(serving.status.shards.first().map_or(0, |shard| shard.setup_us)),
+        witness: time_of(|shard| shard.witness_us),
+        prove: time_of(|shard| shard.prove_us),
+        verify: time_of(|shard| shard.verify_us),
         prove_and_verify,
     };
     Ok((times, serving.card))

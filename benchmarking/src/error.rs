@@ -10,6 +10,9 @@ use shardproof_models::{InputError, ModelError};
 use shardproof_proto::transport::artifacts::TransferError;
 use thiserror::Error;
 
+use crate::plot::PlotError;
+use crate::table::TableError;
+
 /// Why a measurement failed.
 #[derive(Debug, Error)]
 pub enum BenchError {
@@ -96,6 +99,37 @@ pub enum BenchError {
         /// What was expected.
         expected: &'static str,
     },
+    /// A run does not have the shards that it should.
+    #[error("the run has {found} shards, expected {expected}")]
+    Shards {
+        /// As many as the configuration says.
+        expected: usize,
+        /// As many as the coordinator tells of.
+        found: usize,
+    },
+    /// No repetition was made.
+    #[error("nothing was measured: ask for one repetition at least")]
+    NothingMeasured,
+    /// A server's log doesn't say what its connections carried.
+    #[error("the log of the {name} doesn't tell of its traffic: it did not end as it should")]
+    Traffic {
+        /// `coordinator`, or which worker.
+        name: String,
+    },
+    /// The offline verifier did not accept.
+    #[error("offline verification ended with {status}:\n{said}")]
+    Offline {
+        /// How it ended.
+        status: ExitStatus,
+        /// What it said.
+        said: String,
+    },
+    /// A table could not be read or written.
+    #[error(transparent)]
+    Table(#[from] TableError),
+    /// A plot could not be written.
+    #[error(transparent)]
+    Plot(#[from] PlotError),
     /// The measurement was stopped by a signal.
     #[error("stopped by a signal")]
     Stopped,

@@ -8,6 +8,7 @@
 //! - [`hop`]: what it takes to pass a boundary from one worker to the next, against the same bytes over plain TCP.
 //! - [`cost`]: what the service adds to the ezkl calls that it makes.
 //! - [`overlap`]: whether proofs of different shards are made at the same time.
+//! - [`system`]: the whole service over numbers of shards.
 
 pub mod client;
 pub mod conditions;
@@ -18,8 +19,10 @@ pub mod memory;
 pub mod overlap;
 pub mod plot;
 pub mod processes;
+pub mod progress;
 pub mod report;
 pub mod script;
 pub mod stats;
+pub mod system;
 pub mod table;
 mod tcp;

@@ -82,7 +82,7 @@ async fn prove(
     let run = client.prove(&run).await?;
     let wall_ms = started.elapsed().as_millis() as u64;
 
-    let prove_ms: Vec<u64> = run.shards.iter().map(|shard| shard.prove_ms).collect();
+    let prove_ms: Vec<u64> = run.shards.iter().map(|shard| shard.prove_us / 1000).collect();
     let (sum, max) = (prove_ms.iter().sum(), prove_ms.iter().copied().max().unwrap_or(0));
     let overlap = overlap(wall_ms, sum, max);
     Ok(OverlapReport {
@@ -95,7 +95,7 @@ async fn prove(
         prove_ms_max: max,
         wall_ms,
         coordinator_wall_ms: run.prove_wall_ms,
-        verify_ms_sum: run.shards.iter().map(|shard| shard.verify_ms).sum(),
+        verify_ms_sum: run.shards.iter().map(|shard| shard.verify_us / 1000).sum(),
         overlap,
         overlapped: overlap > 0.5,
     })

@@ -22,6 +22,7 @@ const TAIL_LINES: usize = 15;
 pub struct Programs {
     coordinator: PathBuf,
     worker: PathBuf,
+    shardproof: PathBuf,
 }
 
 impl Programs {
@@ -46,8 +47,26 @@ impl Programs {
             let path = directory.join(name);
             if path.is_file() { Ok(path) } else { Err(BenchError::NotBuilt { path }) }
         };
-        Ok(Self { coordinator: program("coordinator")?, worker: program("worker")? })
+        Ok(Self {
+            coordinator: program("coordinator")?,
+            worker: program("worker")?,
+            shardproof: program("shardproof")?,
+        })
     }
+
+    /// The command for people.
+    pub fn shardproof(&self) -> &Path {
+        &self.shardproof
+    }
+}
+
+/// A process that has ended.
+#[derive(Clone, Debug)]
+pub struct Stopped {
+    /// `coordinator`, or `worker-` with its number.
+    pub name: String,
+    /// All that it logged; empty where that cannot be read.
+    pub log: String,
 }
 
 /// One child process with its log.
@@ -117,12 +136,13 @@ impl Service {
         BenchError::Service { name: self.name.clone(), what: what.to_owned(), log: tail }
     }
 
-    async fn stop(mut self) {
+    async fn stop(mut self) -> Stopped {
         drop(self.child.stdin.take());
         if tokio::time::timeout(GRACE, self.child.wait()).await.is_err() {
             // It ignores the closed pipe; what cannot be killed is gone already.
             let _already_gone = self.child.kill().await;
         }
+        Stopped { log: self.log().unwrap_or_default(), name: self.name }
     }
 }
 
@@ -178,6 +198,12 @@ impl Cluster {
         &self.workers
     }
 
+    /// Process ids of the coordinator and of the workers, in their order; 0 for one that is gone.
+    pub fn process_ids(&self) -> Vec<u32> {
+        let services = std::iter::once(&self.coordinator).chain(&self.workers);
+        services.map(|service| service.child.id().unwrap_or(0)).collect()
+    }
+
     /// # Errors
     /// [`BenchError::Service`] when one of the programs is gone.
     pub fn check_alive(&mut self) -> Result<(), BenchError> {
@@ -185,12 +211,15 @@ impl Cluster {
         self.workers.iter_mut().try_for_each(Service::check_alive)
     }
 
-    /// Ends all of them, the workers before the coordinator that they would otherwise look for.
-    pub async fn stop(self) {
+    /// Ends all of them, the workers before the coordinator that they would otherwise look for. Returns the coordinator and
+    /// the workers in their order.
+    pub async fn stop(self) -> Vec<Stopped> {
+        let mut stopped = Vec::with_capacity(self.workers.len() + 1);
         for worker in self.workers {
-            worker.stop().await;
+            stopped.push(worker.stop().await);
         }
-        self.coordinator.stop().await;
+        stopped.insert(0, self.coordinator.stop().await);
+        stopped
     }
 }
 

@@ -20,13 +20,28 @@ pub async fn conclude<R>(name: &str, json: bool, measurement: impl Future<Output
 where
     R: Serialize + Display,
 {
+    conclude_whole(name, json, measurement, |_| true).await
+}
+
+/// As [`conclude`]; a report that is printed and not `whole`, because a part of it failed, ends the program with 1 as well.
+pub async fn conclude_whole<R>(
+    name: &str,
+    json: bool,
+    measurement: impl Future<Output = Result<R, BenchError>>,
+    whole: impl Fn(&R) -> bool,
+) -> ExitCode
+where
+    R: Serialize + Display,
+{
     let outcome = tokio::select! {
         outcome = measurement => outcome,
         stopped = stop_signal() => Err(stopped.err().map_or(BenchError::Stopped, BenchError::io("waiting for signals"))),
     };
     let (text, code) = match outcome {
-        Ok(report) if json => (object(&report), ExitCode::SUCCESS),
-        Ok(report) => (report.to_string(), ExitCode::SUCCESS),
+        Ok(report) => {
+            let code = if whole(&report) { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+            (if json { object(&report) } else { report.to_string() }, code)
+        }
         Err(error) => {
             eprintln!("{name}: failed: {error}");
             let failure = serde_json::json!({ "benchmark": name, "failed": error.to_string() });
@@ -54,6 +69,31 @@ async fn stop_signal() -> std::io::Result<()> {
     Ok(())
 }
 
+/// Seconds as people read them: `1.6 ms`, `843 ms`, `6.4 s`, `3 min 12 s`.
+pub fn time(seconds: f64) -> String {
+    match seconds {
+        s if s < 0.00995 => format!("{:.1} ms", s * 1e3),
+        s if s < 0.9995 => format!("{:.0} ms", s * 1e3),
+        s if s < 59.95 => format!("{s:.1} s"),
+        s => {
+            let whole = s.round() as u64;
+            format!("{} min {:02} s", whole / 60, whole % 60)
+        }
+    }
+}
+
+/// Bytes as people read them, in decimal units: `312 B`, `17.1 kB`, `138 MB`.
+pub fn size(bytes: u64) -> String {
+    let (unit, divisor) = match bytes {
+        0..1_000 => return format!("{bytes} B"),
+        1_000..1_000_000 => ("kB", 1e3),
+        1_000_000..1_000_000_000 => ("MB", 1e6),
+        _ => ("GB", 1e9),
+    };
+    let scaled = bytes as f64 / divisor;
+    if scaled < 99.95 { format!("{scaled:.1} {unit}") } else { format!("{scaled:.0} {unit}") }
+}
+
 /// Rows of text in columns; all but the first column are aligned to the right.
 pub fn table(heading: &[&str], rows: &[Vec<String>]) -> String {
     let heading: Vec<String> = heading.iter().map(|&cell| cell.to_owned()).collect();
@@ -77,6 +117,12 @@ pub fn table(heading: &[&str], rows: &[Vec<String>]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn amounts_are_short() {
+        assert_eq!([0.0016, 0.843, 6.43, 192.4].map(time), ["1.6 ms", "843 ms", "6.4 s", "3 min 12 s"]);
+        assert_eq!([312, 17_060, 138_000_000].map(size), ["312 B", "17.1 kB", "138 MB"]);
+    }
 
     #[test]
     fn columns_are_aligned() {

@@ -55,11 +55,11 @@ pub(crate) struct ShardView {
     /// The worker's key.
     pub(crate) worker: String,
     /// Running the shard.
-    pub(crate) witness_ms: u64,
+    pub(crate) witness_ms: f64,
     /// Proving it.
-    pub(crate) prove_ms: u64,
+    pub(crate) prove_ms: f64,
     /// Verifying the proof.
-    pub(crate) verify_ms: u64,
+    pub(crate) verify_ms: f64,
     /// Size of the proof.
     pub(crate) proof_bytes: u64,
     /// Size of the witness.
@@ -190,9 +190,9 @@ impl ShardView {
             proof: proof_name(shard.proof()),
             step: shard.step.clone(),
             worker: shard.worker.clone(),
-            witness_ms: shard.witness_ms,
-            prove_ms: shard.prove_ms,
-            verify_ms: shard.verify_ms,
+            witness_ms: table::ms(shard.witness_us),
+            prove_ms: table::ms(shard.prove_us),
+            verify_ms: table::ms(shard.verify_us),
             proof_bytes: shard.proof_bytes,
             witness_bytes: shard.witness_bytes,
             peak_rss_bytes: shard.peak_rss_bytes,
@@ -235,9 +235,9 @@ mod tests {
             shard,
             proof: proof.into(),
             worker: "ab".repeat(32),
-            witness_ms: 40,
-            prove_ms: 6_430,
-            verify_ms: 41,
+            witness_ms: 40.0,
+            prove_ms: 6_430.0,
+            verify_ms: 41.0,
             proof_bytes: 17_100,
             ..ShardProgress::default()
         };

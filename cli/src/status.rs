@@ -32,7 +32,7 @@ struct ShardView {
     shard: u32,
     role: String,
     parameters: u64,
-    setup_ms: u64,
+    setup_ms: f64,
     setup_cached: bool,
     proving_key_bytes: u64,
     verifying_key_bytes: u64,
@@ -65,7 +65,7 @@ impl StatusView {
             shard: shard.shard,
             role: shard.role,
             parameters: shard.parameters,
-            setup_ms: shard.setup_ms,
+            setup_ms: table::ms(shard.setup_us),
             setup_cached: shard.setup_cached,
             proving_key_bytes: shard.proving_key_bytes,
             verifying_key_bytes: shard.verifying_key_bytes,
@@ -149,7 +149,7 @@ impl StatusView {
                 worker.address.clone(),
                 worker.shard.map_or_else(|| "spare".to_owned(), |shard| shard.to_string()),
                 if worker.ready { "ready" } else { "loading" }.to_owned(),
-                table::duration(worker.connected_ms),
+                table::duration(worker.connected_ms as f64),
             ]);
         }
         table.render()

@@ -63,13 +63,22 @@ impl Table {
     }
 }
 
-/// `843 ms`, `6.4 s`, `3 min 12 s`; nothing measured is `-`.
-pub(crate) fn duration(ms: u64) -> String {
+/// Milliseconds of a number of microseconds.
+pub(crate) fn ms(us: u64) -> f64 {
+    us as f64 / 1e3
+}
+
+/// `1.6 ms`, `843 ms`, `6.4 s`, `3 min 12 s` of milliseconds; nothing measured is `-`.
+pub(crate) fn duration(ms: f64) -> String {
     match ms {
-        0 => "-".to_owned(),
-        1..=999 => format!("{ms} ms"),
-        1_000..=59_999 => format!("{:.1} s", ms as f64 / 1e3),
-        _ => format!("{} min {:02} s", ms / 60_000, ms % 60_000 / 1_000),
+        ms if ms <= 0.0 => "-".to_owned(),
+        ms if ms < 9.95 => format!("{ms:.1} ms"),
+        ms if ms < 999.5 => format!("{ms:.0} ms"),
+        ms if ms < 59_950.0 => format!("{:.1} s", ms / 1e3),
+        _ => {
+            let seconds = (ms / 1e3).round() as u64;
+            format!("{} min {:02} s", seconds / 60, seconds % 60)
+        }
     }
 }
 
@@ -132,7 +141,9 @@ mod tests {
 
     #[test]
     fn units_are_the_ones_people_read() {
-        assert_eq!([0, 843, 6_430, 192_900].map(duration), ["-", "843 ms", "6.4 s", "3 min 12 s"]);
+        let times = [0.0, 0.04, 1.64, 9.96, 843.2, 999.7, 6_430.0, 59_990.0, 192_400.0];
+        let shown = ["-", "0.0 ms", "1.6 ms", "10 ms", "843 ms", "1.0 s", "6.4 s", "1 min 00 s", "3 min 12 s"];
+        assert_eq!(times.map(duration), shown);
         assert_eq!(
             [0, 312, 17_100, 138_000_000, 4_600_000_000].map(bytes),
             ["-", "312 B", "17.1 kB", "138 MB", "4.6 GB"]

@@ -114,7 +114,7 @@ impl Coordinator {
             }
             check_receipt(&prepared, record, shard, &receipt)?;
             if let Some(entry) = record.shards.get_mut(shard.as_usize()) {
-                (entry.witness_ms, entry.witness_bytes) = (figures.witness_ms, figures.witness_bytes);
+                (entry.witness_us, entry.witness_bytes) = (figures.witness_us, figures.witness_bytes);
                 entry.peak_rss_bytes = figures.peak_rss_bytes;
                 entry.receipt = Some(receipt);
             }
@@ -206,7 +206,7 @@ impl Coordinator {
 /// What a worker says about its inference.
 #[derive(Clone, Copy)]
 pub(crate) struct WitnessFigures {
-    pub(crate) witness_ms: u64,
+    pub(crate) witness_us: u64,
     pub(crate) witness_bytes: u64,
     pub(crate) peak_rss_bytes: u64,
 }

@@ -189,7 +189,7 @@ impl Coordinator {
                 entry.and_then(|entry| entry.receipt.as_ref()).is_some_and(|receipt| receipt.worker == worker);
             let taken = its_own && record.take_proof(shard, done.attempt, artifact);
             if let Some(entry) = record.shards.get_mut(shard.as_usize()).filter(|_| taken) {
-                entry.prove_ms = done.prove_ms;
+                entry.prove_us = done.prove_us;
                 entry.peak_rss_bytes = entry.peak_rss_bytes.max(done.peak_rss_bytes);
                 entry.step = "verify".into();
             }
@@ -217,11 +217,11 @@ impl Coordinator {
         let coordinator = self.clone();
         let verdict =
             tokio::task::spawn_blocking(move || coordinator.check_proof(&prepared, &record, &receipt, artifact)).await;
-        let verify_ms = started.elapsed().as_millis() as u64;
+        let verify_us = started.elapsed().as_micros() as u64;
         match verdict {
             Ok(Ok(())) => {
-                tracing::info!(%run, %shard, verify_ms, "proof verified");
-                self.runs.change(run, |record| record.proof_passed(shard, verify_ms, now_ms())).await;
+                tracing::info!(%run, %shard, verify_us, "proof verified");
+                self.runs.change(run, |record| record.proof_passed(shard, verify_us, now_ms())).await;
             }
             Ok(Err(Verdict::Rejected(reason))) => self.reject(run, shard, worker, reason).await,
             Ok(Err(Verdict::Unable(reason))) => {

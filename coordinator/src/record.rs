@@ -67,14 +67,17 @@ pub(crate) struct RunRecord {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct ShardRecord {
     pub(crate) receipt: Option<Receipt>,
-    pub(crate) witness_ms: u64,
+    #[serde(default)]
+    pub(crate) witness_us: u64,
     pub(crate) witness_bytes: u64,
     pub(crate) proof: ProofState,
     /// Counts the requests; a completion of an earlier one is late and ignored.
     pub(crate) attempt: u64,
     pub(crate) artifact: Option<Artifact>,
-    pub(crate) prove_ms: u64,
-    pub(crate) verify_ms: u64,
+    #[serde(default)]
+    pub(crate) prove_us: u64,
+    #[serde(default)]
+    pub(crate) verify_us: u64,
     pub(crate) peak_rss_bytes: u64,
     pub(crate) step: String,
 }
@@ -184,13 +187,13 @@ impl RunRecord {
     }
 
     /// Notes that the proof of `shard` passed; the state follows.
-    pub(crate) fn proof_passed(&mut self, shard: ShardIndex, verify_ms: u64, now_ms: u64) {
+    pub(crate) fn proof_passed(&mut self, shard: ShardIndex, verify_us: u64, now_ms: u64) {
         if self.state.is_terminal() {
             return;
         }
         if let Some(record) = self.shards.get_mut(shard.as_usize()) {
             record.proof = ProofState::Verified;
-            record.verify_ms = verify_ms;
+            record.verify_us = verify_us;
             record.step.clear();
         }
         if !self.proofs_pending() {

@@ -62,7 +62,8 @@ pub(crate) struct PreparedShard {
     pub(crate) model: Artifact,
     pub(crate) files: BTreeMap<String, Artifact>,
     pub(crate) verifying_key: Option<Artifact>,
-    pub(crate) setup_ms: u64,
+    #[serde(default)]
+    pub(crate) setup_us: u64,
     pub(crate) proving_key_bytes: u64,
     pub(crate) peak_rss_bytes: u64,
     /// Whether this process found it done.
@@ -316,7 +317,7 @@ impl Coordinator {
         let prepared = self.keep(setup, &model, started.elapsed())?;
         files::write_whole(&kept, &serde_json::to_vec_pretty(&prepared)?)
             .with_context(|| kept.display().to_string())?;
-        tracing::info!(shard = index, ms = prepared.setup_ms, "shard set up");
+        tracing::info!(shard = index, us = prepared.setup_us, "shard set up");
         Ok(prepared)
     }
 
@@ -327,7 +328,7 @@ impl Coordinator {
             files: stored.collect::<anyhow::Result<_>>()?,
             model: self.artifacts.put_file(model)?,
             verifying_key: setup.verifying_key.as_deref().map(|path| self.artifacts.put_file(path)).transpose()?,
-            setup_ms: elapsed.as_millis() as u64,
+            setup_us: elapsed.as_micros() as u64,
             proving_key_bytes: setup.proving_key_bytes,
             peak_rss_bytes: setup.peak_rss_bytes,
             card: setup.card,

@@ -30,11 +30,10 @@ use shardproof_common::{keyfile, machine, telemetry};
 use shardproof_ezkl::{EzklBackend, EzklConfig, KeepWarm, RunnerKind};
 use shardproof_gkr_service::GkrBackend;
 use shardproof_models::FloatBackend;
-use shardproof_proto::transport;
+use shardproof_proto::transport::{self, traffic::Traffic};
 use shardproof_proto::v1::{WorkerMessage, worker_message};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, watch};
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::transport::Channel;
@@ -157,11 +156,12 @@ async fn serve(
         .build_v1()?;
     let activations = pipeline::server(worker.clone());
     let stop = worker.shutdown.clone();
+    let traffic = Traffic::default();
     let server = transport::server()
         .add_service(health_service)
         .add_service(reflection)
         .add_service(activations)
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop.cancelled_owned());
+        .serve_with_incoming_shutdown(traffic.counted(listener), stop.cancelled_owned());
     let server = tokio::spawn(server);
     let watcher = tokio::spawn(shard::report_health(worker.clone(), health));
 
@@ -171,6 +171,7 @@ async fn serve(
     worker.tasks.wait().await;
     watcher.abort();
     server.await??;
+    traffic.log();
     Ok(session?)
 }
 

@@ -200,17 +200,17 @@ async fn run_and_forward(worker: &Arc<Worker>, passage: Passage) -> Result<(), P
         // Whoever verifies needs the tensors of a public boundary, and only the neighbours have seen them.
         artifacts::store(worker.coordinator.clone(), encoding.clone()).await?;
     }
-    let done_ms = started.elapsed().as_millis() as u64;
+    let done_us = started.elapsed().as_micros() as u64;
     let done = v1::InferenceDone {
         run: convert::run_bytes(passage.run),
         shard: shard.index().0,
         receipt: convert::pack(&receipt),
-        witness_ms: done_ms,
+        witness_us: done_us,
         witness_bytes: inference.witness_bytes,
         peak_rss_bytes: inference.peak_rss_bytes,
     };
     worker.tell(Message::InferenceDone(done)).await;
-    tracing::info!(run = %passage.run, shard = %shard.index(), ms = done_ms, "ran shard");
+    tracing::info!(run = %passage.run, shard = %shard.index(), us = done_us, "ran shard");
 
     let next = worker.neighbours.borrow().next.clone().ok_or(PassError::NoRoute)?;
     let header = ActivationHeader {

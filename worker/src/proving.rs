@@ -298,10 +298,10 @@ async fn report(worker: Arc<Worker>, shard: ShardIndex, members: Vec<Member>, ou
         let (id, shard) = (convert::run_bytes(run), shard.0);
         let message = match &made {
             Ok((artifact, share, peak_rss_bytes)) => {
-                let (proof, prove_ms) = (Some(artifact.clone()), share.as_millis() as u64);
+                let (proof, prove_us) = (Some(artifact.clone()), share.as_micros() as u64);
                 tracing::info!(%run, shard, "proof reported");
                 let peak_rss_bytes = *peak_rss_bytes;
-                Message::ProofDone(ProofDone { run: id, shard, attempt, proof, prove_ms, peak_rss_bytes })
+                Message::ProofDone(ProofDone { run: id, shard, attempt, proof, prove_us, peak_rss_bytes })
             }
             Err(reason) => {
                 tracing::warn!(%run, shard, reason, "no proof");

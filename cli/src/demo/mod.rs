@@ -252,7 +252,7 @@ async fn verify(
     input: &ChosenInput,
     directory: &DemoDirectory,
     output: Output,
-) -> Result<Option<(Report, u64)>> {
+) -> Result<Option<(Report, f64)>> {
     if args.plan.backend.prove_nothing() {
         return Ok(None);
     }
@@ -277,5 +277,5 @@ async fn verify(
     };
     let started = Instant::now();
     let report = verification.run(output).await?;
-    Ok(Some((report, started.elapsed().as_millis() as u64)))
+    Ok(Some((report, started.elapsed().as_secs_f64() * 1e3)))
 }

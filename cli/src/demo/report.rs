@@ -28,9 +28,9 @@ pub(crate) struct DemoReport {
     verified: bool,
     rejected: Option<Rejection>,
     per_shard: Vec<ShardReport>,
-    prove_ms_sum: u64,
+    prove_ms_sum: f64,
     prove_ms_wall: u64,
-    verify_ms: u64,
+    verify_ms: f64,
     proof_bytes: u64,
     bundle: Option<PathBuf>,
     card: PathBuf,
@@ -45,10 +45,10 @@ struct ShardReport {
     shard: u32,
     role: &'static str,
     parameters: u64,
-    setup_ms: u64,
-    witness_ms: u64,
-    prove_ms: u64,
-    verify_ms: u64,
+    setup_ms: f64,
+    witness_ms: f64,
+    prove_ms: f64,
+    verify_ms: f64,
     proof_bytes: u64,
     proving_key_bytes: u64,
     verifying_key_bytes: u64,
@@ -69,7 +69,7 @@ pub(super) struct Gathered<'a> {
     /// The whole model's answer in floats.
     pub(super) float_outputs: &'a [f64],
     /// The offline verifier's result and how long it took, ms; none in float mode.
-    pub(super) verification: Option<(&'a Report, u64)>,
+    pub(super) verification: Option<(&'a Report, f64)>,
     /// Where the bundle is, if there is one.
     pub(super) bundle: Option<&'a Path>,
     /// Where the card is.
@@ -104,7 +104,7 @@ impl DemoReport {
             rejected: rejection(run, verification.map(|(report, _)| report)),
             prove_ms_sum: per_shard.iter().map(|shard| shard.prove_ms).sum(),
             prove_ms_wall: run.prove_ms_wall,
-            verify_ms: verification.map_or(0, |(_, ms)| ms),
+            verify_ms: verification.map_or(0.0, |(_, ms)| ms),
             proof_bytes: per_shard.iter().map(|shard| shard.proof_bytes).sum(),
             per_shard,
             bundle: bundle.map(Path::to_owned),
@@ -132,7 +132,7 @@ impl DemoReport {
             out.push_str(&format!(
                 "\nproving took {} of work in {} on the clock, all proofs together have {}\n",
                 table::duration(self.prove_ms_sum),
-                table::duration(self.prove_ms_wall),
+                table::duration(self.prove_ms_wall as f64),
                 table::bytes(self.proof_bytes)
             ));
         }
@@ -209,7 +209,7 @@ impl DemoReport {
         match (self.verified, self.unproven()) {
             (true, _) => format!(
                 "\nVERIFIED  every shard is proven, the proofs chain, and every check passed offline in {}\n",
-                table::duration(self.verify_ms.max(1))
+                table::duration(self.verify_ms)
             ),
             (false, true) => "\nUNPROVEN  float mode proves nothing; --backend gkr does\n".to_owned(),
             (false, false) => "\nNOT VERIFIED  not everything is proven\n".to_owned(),
@@ -224,14 +224,15 @@ impl ShardReport {
         let setup = status.shards.iter().find(|shard| shard.shard as usize == index);
         let setup_of = |get: fn(&shardproof_proto::v1::ShardStatus) -> u64| setup.map_or(0, get);
         let run_of = |get: fn(&crate::run_view::ShardView) -> u64| measured.map_or(0, get);
+        let time_of = |get: fn(&crate::run_view::ShardView) -> f64| measured.map_or(0.0, get);
         Self {
             shard: index as u32,
             role,
             parameters: setup_of(|shard| shard.parameters),
-            setup_ms: setup_of(|shard| shard.setup_ms),
-            witness_ms: run_of(|shard| shard.witness_ms),
-            prove_ms: run_of(|shard| shard.prove_ms),
-            verify_ms: run_of(|shard| shard.verify_ms),
+            setup_ms: table::ms(setup_of(|shard| shard.setup_us)),
+            witness_ms: time_of(|shard| shard.witness_ms),
+            prove_ms: time_of(|shard| shard.prove_ms),
+            verify_ms: time_of(|shard| shard.verify_ms),
             proof_bytes: run_of(|shard| shard.proof_bytes),
             proving_key_bytes: setup_of(|shard| shard.proving_key_bytes),
             verifying_key_bytes: setup_of(|shard| shard.verifying_key_bytes),
@@ -290,18 +291,18 @@ mod tests {
                 shard: 0,
                 role: "SOLO",
                 parameters: 711,
-                setup_ms: 5_000,
-                witness_ms: 40,
-                prove_ms: 6_400,
-                verify_ms: 41,
+                setup_ms: 5_000.0,
+                witness_ms: 40.0,
+                prove_ms: 6_400.0,
+                verify_ms: 41.0,
                 proof_bytes: 17_100,
                 proving_key_bytes: 138_000_000,
                 verifying_key_bytes: 1_200,
                 peak_rss_bytes: 900_000_000,
             }],
-            prove_ms_sum: 6_400,
+            prove_ms_sum: 6_400.0,
             prove_ms_wall: 6_500,
-            verify_ms: 80,
+            verify_ms: 80.0,
             proof_bytes: 17_100,
             bundle: Some("run.bundle".into()),
             card: "card.json".into(),

@@ -35,11 +35,11 @@ fn the_report_tells_what_happened(report: &Value) {
     assert_eq!(shards.len(), 2);
     for shard in shards {
         for measured in ["setup_ms", "witness_ms", "prove_ms", "verify_ms", "proof_bytes", "proving_key_bytes"] {
-            assert!(shard[measured].as_u64().unwrap() > 0, "{measured} of {shard}");
+            assert!(shard[measured].as_f64().unwrap() > 0.0, "{measured} of {shard}");
         }
     }
-    let sum: u64 = shards.iter().map(|shard| shard["prove_ms"].as_u64().unwrap()).sum();
-    assert_eq!(report["prove_ms_sum"], sum);
+    let sum: f64 = shards.iter().map(|shard| shard["prove_ms"].as_f64().unwrap()).sum();
+    assert!((report["prove_ms_sum"].as_f64().unwrap() - sum).abs() < 1e-6);
 }
 
 fn the_bundle_verifies_and_says_so(demo: &Demo) {

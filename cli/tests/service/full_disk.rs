@@ -91,7 +91,7 @@ async fn keys_that_fill_the_disk_are_made_again() {
     assert_eq!(files(&data.join("setup")), Vec::<PathBuf>::new());
     assert_eq!(files(&data.join("artifacts")), Vec::<PathBuf>::new());
     service.restart_coordinator();
-    service.until("the keys are made", |status| status.shards[0].setup_ms > 0).await;
+    service.until("the keys are made", |status| status.shards[0].setup_us > 0).await;
 }
 
 #[tokio::test]

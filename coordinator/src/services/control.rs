@@ -193,7 +193,7 @@ async fn take_receipt(
         return Err(Status::invalid_argument("the receipt is another worker's"));
     }
     let figures = WitnessFigures {
-        witness_ms: done.witness_ms,
+        witness_us: done.witness_us,
         witness_bytes: done.witness_bytes,
         peak_rss_bytes: done.peak_rss_bytes,
     };

@@ -7,13 +7,13 @@ mod control;
 use std::sync::Arc;
 
 use shardproof_proto::transport::artifacts::ArtifactService;
+use shardproof_proto::transport::traffic::Traffic;
 use shardproof_proto::transport::{self, MAX_MESSAGE_BYTES};
 use shardproof_proto::v1::activations_server::ActivationsServer;
 use shardproof_proto::v1::artifacts_server::ArtifactsServer;
 use shardproof_proto::v1::control_server::ControlServer;
 use shardproof_proto::v1::runs_server::RunsServer;
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
 
 use crate::{Coordinator, MAX_TENSOR_BYTES, SILENCE, Stage};
 
@@ -43,7 +43,9 @@ pub(crate) async fn serve(coordinator: Arc<Coordinator>, listener: TcpListener) 
     let reporter = tokio::spawn(report_health(coordinator.clone(), health));
     let watchdog = tokio::spawn(tidy(coordinator.clone()));
     let stop = coordinator.shutdown.clone();
-    router.serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop.cancelled_owned()).await?;
+    let traffic = Traffic::default();
+    router.serve_with_incoming_shutdown(traffic.counted(listener), stop.cancelled_owned()).await?;
+    traffic.log();
     coordinator.tasks.close();
     coordinator.tasks.wait().await;
     reporter.abort();

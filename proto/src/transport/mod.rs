@@ -2,6 +2,7 @@
 
 pub mod activations;
 pub mod artifacts;
+pub mod traffic;
 
 use std::time::Duration;
 
