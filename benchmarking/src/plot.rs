@@ -77,6 +77,8 @@ pub struct LineChart {
     pub y: String,
     /// Along the bottom.
     pub x_scale: Scale,
+    /// Distance of the ticks along the bottom, where they should have a certain one.
+    pub x_step: Option<f64>,
     /// Upwards.
     pub y_scale: Scale,
     /// The lines.
@@ -140,6 +142,10 @@ impl LineChart {
         let layout = match self.x_scale {
             Scale::Linear => layout.with_x_axis_min(0.0),
             Scale::Logarithmic => layout.with_log_x(),
+        };
+        let layout = match self.x_step {
+            Some(step) => layout.with_x_tick_step(step),
+            None => layout,
         };
         let layout = match self.y_scale {
             Scale::Linear => layout.with_y_axis_min(0.0),
@@ -253,6 +259,7 @@ mod tests {
             x: "weights".to_owned(),
             y: "ms".to_owned(),
             x_scale: Scale::Logarithmic,
+            x_step: None,
             y_scale: Scale::Logarithmic,
             series: vec![series("measured", 1.0, false), series("projected", 0.1, true)],
         };
