@@ -88,8 +88,8 @@ fn every_number_of_shards_is_measured_once() {
         }
         assert!(row["wire_bytes"].as_u64() > row["total_proof_size"].as_u64(), "proofs travel");
     }
-    assert!(stage.path("results/proving-time.png").is_file());
-    assert!(stage.path("results/mlp-2-gkr-committed-committed-resources/shards.csv").is_file());
+    assert!(stage.path("results/mlp/proving-time.png").is_file());
+    assert!(stage.path("results/mlp/mlp-2-gkr-committed-committed-resources/shards.csv").is_file());
 
     let again = stage.run(&["1,2,3"]);
     assert!(again.status.success());
@@ -105,7 +105,7 @@ fn a_worker_that_is_killed_is_a_failed_row() {
     let rows = summary(&output);
     assert_eq!(rows[0]["status"], "failed");
     assert!(rows[0]["reason"].as_str().unwrap().contains("worker-0 ended with signal: 9"), "{}", rows[0]["reason"]);
-    let table = fs::read_to_string(stage.path("results/summary.csv")).unwrap();
+    let table = fs::read_to_string(stage.path("results/mlp/summary.csv")).unwrap();
     assert!(table.contains("failed"), "{table}");
 }
 

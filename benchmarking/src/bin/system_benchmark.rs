@@ -52,7 +52,7 @@ struct Cli {
     /// Memory that a shard may be predicted to need, with K, M, G; beyond, it is not tried [default: this machine's]
     #[arg(long, value_name = "BYTES", value_parser = machine::parse_bytes)]
     memory_limit: Option<u64>,
-    /// Where records, tables and plots go; what is there already is not measured again
+    /// Where records, tables and plots go, in a folder for each model; what is there already is not measured again
     #[arg(long, value_name = "DIR", default_value = "benchmark-results/system")]
     out: PathBuf,
     /// Measure again what is there already

@@ -67,12 +67,16 @@ impl Configuration {
         format!("{}-{}", self.model_id(), self.shards)
     }
 
+    /// Name of the folder of everything that was measured of the model.
+    pub fn model_folder(&self) -> String {
+        file_name(&self.model_id())
+    }
+
     /// Name of the folder with what was measured; other configurations have other names.
     pub fn folder(&self) -> String {
         let Self { boundary, weights, .. } = self;
         let target = self.target.as_str();
-        let safe = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' };
-        let setup: String = self.setup_id().chars().map(safe).collect();
+        let setup = file_name(&self.setup_id());
         match self.backend {
             ProvenBy::Gkr => format!("{setup}-gkr-{boundary}-{}-{target}", weights.as_str()),
             ProvenBy::Ezkl => format!("{setup}-ezkl-{boundary}-{target}"),
@@ -122,6 +126,11 @@ impl Configuration {
         let split = model.split(&request)?;
         Ok(split.shards.iter().map(|shard| shard.prediction.peak_memory_bytes().unwrap_or(0)).collect())
     }
+}
+
+/// What can stand in a file's name.
+fn file_name(text: &str) -> String {
+    text.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' }).collect()
 }
 
 /// Numbers of shards, separated by commas.

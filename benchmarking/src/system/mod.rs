@@ -58,7 +58,7 @@ pub struct SystemOptions {
     pub time_limit: Duration,
     /// What one setup or proof may be predicted to need, bytes.
     pub memory_limit: u64,
-    /// Where records, tables and plots go.
+    /// Where records, tables and plots go, in a folder for each model.
     pub directory: PathBuf,
     /// Measure also what was measured before.
     pub again: bool,
@@ -86,12 +86,13 @@ pub async fn measure(options: SystemOptions) -> Result<SystemReport, BenchError>
     let source = ModelSource::resolve(&options.model)?;
     let model = OnnxModel::load(&source, &LoadOptions::default())?;
     let sample = input::samples(&source, &model, 1, 0)?.inputs.remove(0);
-    fs::create_dir_all(&options.directory).map_err(BenchError::io(options.directory.display().to_string()))?;
+    let directory = options.directory.join(options.configuration(1).model_folder());
+    fs::create_dir_all(&directory).map_err(BenchError::io(directory.display().to_string()))?;
     let progress = Progress::begin();
     let mut records = Vec::new();
     for &shards in &options.shards {
         let configuration = options.configuration(shards);
-        let folder = options.directory.join(configuration.folder());
+        let folder = directory.join(configuration.folder());
         let record = match kept(&folder, &options, &configuration) {
             Some(record) => {
                 progress.note(&format!("{}: measured before", configuration.folder()));
@@ -106,9 +107,8 @@ pub async fn measure(options: SystemOptions) -> Result<SystemReport, BenchError>
         };
         records.push(record);
     }
-    let summary = write_tables(&options.directory, &records)?;
-    plots::write(&summary, &options.directory)?;
-    let directory = options.directory;
+    plots::write(&write_tables(&directory, &records_in(&directory)?)?, &directory)?;
+    let summary = records.iter().map(Record::summary_row).collect();
     Ok(SystemReport { benchmark: "system", directory, conditions: Conditions::now(), summary })
 }
 
@@ -213,6 +213,27 @@ fn keep(folder: &Path, record: &Record) -> Result<(), BenchError> {
     let text = serde_json::to_vec_pretty(record)
         .map_err(|error| BenchError::Io { what: path.display().to_string(), source: error.into() })?;
     files::write_whole(&path, &text).map_err(BenchError::io(path.display().to_string()))
+}
+
+/// Everything that was measured with its results in `directory`, in the order of configurations.
+///
+/// # Errors
+/// When the directory or a record cannot be read.
+pub fn records_in(directory: &Path) -> Result<Vec<Record>, BenchError> {
+    let unreadable = || BenchError::io(directory.display().to_string());
+    let mut records = Vec::new();
+    for entry in fs::read_dir(directory).map_err(unreadable())? {
+        let path = entry.map_err(unreadable())?.path().join(RECORD);
+        let Ok(bytes) = fs::read(&path) else { continue };
+        let record: Record = serde_json::from_slice(&bytes)
+            .map_err(|error| BenchError::Io { what: path.display().to_string(), source: error.into() })?;
+        records.push(record);
+    }
+    records.sort_by_key(|record| {
+        let Configuration { shards, backend, boundary, weights, target, .. } = record.configuration.clone();
+        (backend.kind().as_str(), boundary.as_str(), weights.as_str(), target.as_str(), shards)
+    });
+    Ok(records)
 }
 
 /// Writes the tables of several configurations and returns the summary.
