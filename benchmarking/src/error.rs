@@ -124,6 +124,16 @@ pub enum BenchError {
         /// What it said.
         said: String,
     },
+    /// Tables of one kind have different columns.
+    #[error("{}: has the columns {found}, the ones before {expected}: measure all of them with the same version", path.display())]
+    Columns {
+        /// The table.
+        path: PathBuf,
+        /// Columns of the tables before.
+        expected: String,
+        /// Its own.
+        found: String,
+    },
     /// A table could not be read or written.
     #[error(transparent)]
     Table(#[from] TableError),

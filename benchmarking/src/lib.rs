@@ -8,6 +8,7 @@
 //! - [`hop`]: what it takes to pass a boundary from one worker to the next, against the same bytes over plain TCP.
 //! - [`cost`]: what the service adds to the ezkl calls that it makes.
 //! - [`overlap`]: whether proofs of different shards are made at the same time.
+//! - [`results`]: the published results and their page.
 //! - [`system`]: the whole service over numbers of shards.
 
 pub mod client;
@@ -21,6 +22,7 @@ pub mod plot;
 pub mod processes;
 pub mod progress;
 pub mod report;
+pub mod results;
 pub mod script;
 pub mod stats;
 pub mod system;

@@ -1,0 +1,164 @@
+//! What speaks for and against each proof system, as measured.
+
+use std::collections::BTreeMap;
+
+use super::markdown::count;
+use super::rows::{Compared, Tables, Taken};
+use crate::report;
+use crate::stats::Summary;
+
+/// Findings about one system.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Verdict {
+    pub(super) system: String,
+    pub(super) pros: Vec<String>,
+    pub(super) cons: Vec<String>,
+}
+
+/// A figure in which less is better: what the first one is said to do, what the figure is called, and where it comes from.
+type Figure = (&'static str, &'static str, fn(&Compared) -> Option<f64>);
+
+const FIGURES: [Figure; 5] = [
+    ("proves fastest", "proving", |row| row.prove_ms_median),
+    ("verifies fastest", "verifying", |row| row.verify_ms_median),
+    ("has the smallest proof", "proof size", |row| row.proof_bytes.map(|bytes| bytes as f64)),
+    ("is set up fastest", "setup", |row| row.setup_ms),
+    ("needs the least memory to prove", "memory", |row| row.prove_peak_bytes.map(|bytes| bytes as f64)),
+];
+
+/// Compares all systems that have figures, on the models that at least two of them have figures of.
+pub(super) fn verdicts(tables: &Tables) -> Vec<Verdict> {
+    let rows: Vec<&Compared> = tables.models.iter().chain(&tables.growth).collect();
+    let mut systems: Vec<&str> = Vec::new();
+    for row in &rows {
+        if !systems.contains(&row.system.as_str()) {
+            systems.push(&row.system);
+        }
+    }
+    systems.into_iter().map(|system| verdict(system, &rows, &tables.compatibility)).collect()
+}
+
+fn verdict(system: &str, rows: &[&Compared], probes: &[Taken]) -> Verdict {
+    let mut verdict = Verdict { system: system.to_owned(), ..Verdict::default() };
+    for (best, called, get) in FIGURES {
+        compare(&mut verdict, best, called, &contests(rows, get));
+    }
+    sizes(&mut verdict, rows);
+    operators(&mut verdict, probes);
+    verdict
+}
+
+/// A figure of every system that has one, for each model with two of them at least.
+fn contests<'a>(rows: &[&'a Compared], get: fn(&Compared) -> Option<f64>) -> Vec<Vec<(&'a str, f64)>> {
+    let mut models: BTreeMap<&str, Vec<(&str, f64)>> = BTreeMap::new();
+    for row in rows.iter().filter(|row| row.is_ok()) {
+        if let Some(value) = get(row) {
+            models.entry(&row.model).or_default().push((&row.system, value));
+        }
+    }
+    models.into_values().filter(|entries| entries.len() > 1).collect()
+}
+
+/// Says on how many models the system is first, and by how much it is behind the first otherwise.
+fn compare(verdict: &mut Verdict, best: &str, called: &str, contests: &[Vec<(&str, f64)>]) {
+    let mut behind = Vec::new();
+    for entries in contests {
+        let least = entries.iter().map(|(_, value)| *value).fold(f64::INFINITY, f64::min);
+        if let Some((_, own)) = entries.iter().find(|(system, _)| *system == verdict.system) {
+            behind.push(own / least);
+        }
+    }
+    let first = behind.iter().filter(|&&ratio| ratio <= 1.0).count();
+    if first > 0 {
+        verdict.pros.push(format!("{best} on {first} of {} models", behind.len()));
+    }
+    let rest = Summary::of(behind.iter().copied().filter(|&ratio| ratio > 1.0));
+    if let Some(Summary { count: models, median, max, .. }) = rest.filter(|rest| rest.median >= 1.5) {
+        let ratio = |value: f64| if value < 10.0 { format!("{value:.1}") } else { count(value.round() as u64) };
+        let (median, max) = (ratio(median), ratio(max));
+        verdict.cons.push(format!("{called}: {median} times the best in the middle of {models} models, {max} at most"));
+    }
+}
+
+fn sizes(verdict: &mut Verdict, rows: &[&Compared]) {
+    let own = || rows.iter().filter(|row| row.system == verdict.system);
+    let largest = own().filter(|row| row.is_ok()).map(|row| row.parameters).max();
+    let tried = own().map(|row| row.parameters).max();
+    let rejected = own().filter(|row| row.is_ok() && row.control.as_deref() == Some("rejected")).count();
+    let done = own().filter(|row| row.is_ok()).count();
+    match (largest, tried) {
+        (Some(largest), Some(tried)) if largest < tried => {
+            verdict.cons.push(format!("nothing above {} parameters within the limits", count(largest)));
+        }
+        (Some(largest), _) => {
+            let text = format!("every size that was tried, up to {} parameters", count(largest));
+            verdict.pros.push(text);
+        }
+        (None, _) => verdict.cons.push("no model within the limits".to_owned()),
+    }
+    if done > 0 && rejected == done {
+        verdict.pros.push(format!("a changed input was rejected on all {done} models"));
+    }
+    let setup = own().filter(|row| row.is_ok()).filter_map(|row| row.setup_ms).fold(0.0, f64::max);
+    if setup > 60_000.0 {
+        verdict.cons.push(format!("setup of up to {}", report::time(setup / 1e3)));
+    }
+}
+
+fn operators(verdict: &mut Verdict, probes: &[Taken]) {
+    let own = || probes.iter().filter(|probe| probe.system == verdict.system);
+    let taken = own().filter(|probe| probe.proven == "yes").count();
+    let tried = own().filter(|probe| probe.proven != "skipped").count();
+    if tried == 0 {
+        return;
+    }
+    let text = format!("{taken} of {tried} operators that were tried");
+    if 2 * taken >= tried { verdict.pros.push(text) } else { verdict.cons.push(format!("only {text}")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(model: &str, system: &str, prove_ms: f64) -> Compared {
+        Compared {
+            model: model.to_owned(),
+            parameters: 100,
+            system: system.to_owned(),
+            status: "ok".to_owned(),
+            setup_ms: None,
+            witness_ms_median: None,
+            prove_ms_median: Some(prove_ms),
+            prove_wall_ms_median: None,
+            verify_ms_median: None,
+            proof_bytes: None,
+            proving_key_bytes: None,
+            verifying_key_bytes: None,
+            setup_peak_bytes: None,
+            prove_peak_bytes: None,
+            relative_rmse: None,
+            control: Some("rejected".to_owned()),
+        }
+    }
+
+    #[test]
+    fn who_is_first_and_who_is_behind_is_said() {
+        let rows = [row("a", "fast", 1.0), row("a", "slow", 30.0), row("b", "fast", 2.0), row("b", "slow", 20.0)];
+        let rows: Vec<&Compared> = rows.iter().collect();
+        let fast = verdict("fast", &rows, &[]);
+        assert_eq!(fast.pros[0], "proves fastest on 2 of 2 models");
+        assert!(fast.cons.is_empty());
+        let slow = verdict("slow", &rows, &[]);
+        assert_eq!(slow.cons[0], "proving: 20 times the best in the middle of 2 models, 30 at most");
+        assert!(slow.pros.iter().all(|pro| !pro.contains("fastest")));
+    }
+
+    #[test]
+    fn a_model_that_one_system_alone_can_do_is_no_contest() {
+        let failed = Compared { status: "failed: memory".to_owned(), parameters: 500, ..row("a", "slow", 1.0) };
+        let rows = [row("a", "fast", 1.0), failed];
+        let rows: Vec<&Compared> = rows.iter().collect();
+        assert!(verdict("fast", &rows, &[]).pros.iter().all(|pro| !pro.contains("fastest")));
+        assert_eq!(verdict("slow", &rows, &[]).cons, ["no model within the limits"]);
+    }
+}
