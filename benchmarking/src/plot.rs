@@ -203,7 +203,9 @@ impl HistogramChart {
         let histogram = Histogram::new().with_data(values).with_range(range).with_bins(count).with_color(COLOURS[0]);
         let plots = vec![Plot::Histogram(histogram)];
         let layout = layout(&plots, &self.title).with_x_label(&self.x).with_y_label(&self.y);
-        let layout = layout.with_x_tick_step(round_up((range.1 - range.0) / 8.0).max(width));
+        let step = round_up((range.1 - range.0) / 8.0).max(width);
+        let ticks = TickFormat::Custom(Arc::new(move |value| multiple_of(step, value)));
+        let layout = layout.with_x_tick_step(step).with_x_tick_format(ticks);
         render(plots, layout, directory, name)
     }
 }
@@ -223,6 +225,14 @@ fn round_up(value: f64) -> f64 {
     let power = 10f64.powf(value.log10().floor());
     let fits = |factor: &&f64| **factor * power >= value;
     [1.0, 2.0, 5.0].iter().find(fits).copied().unwrap_or(10.0) * power
+}
+
+/// A tick at a multiple of `step` without the error of its sum: `-0.15`, `6e-4`.
+fn multiple_of(step: f64, value: f64) -> String {
+    let near = (value / step).round() * step;
+    // Two digits more than the step's one tell all multiples apart that fit an axis.
+    let short = format!("{near:.3e}").parse().unwrap_or(near);
+    if short != 0.0 && step < 1e-3 { format!("{short:e}") } else { format!("{}", short + 0.0) }
 }
 
 fn layout(plots: &[Plot], title: &str) -> Layout {
@@ -325,6 +335,9 @@ mod tests {
 
     #[test]
     fn ticks_are_short() {
+        let tick = |value| multiple_of(2e-4, value);
+        assert_eq!([-8e-4, 6.000_000_000_000_001e-4, 1e-20, 0.0].map(tick), ["-8e-4", "6e-4", "0", "0"]);
+        assert_eq!([-0.15, 0.1].map(|value| multiple_of(0.05, value)), ["-0.15", "0.1"]);
         assert_eq!([0.01, 9.999_999_9, 1000.0, 2.5e6, 1e9].map(short), ["0.01", "10", "1k", "2.5M", "1G"]);
     }
 }

@@ -48,7 +48,7 @@ impl Spread {
 
     /// Largest float value less the least one.
     pub fn range(&self) -> Option<f64> {
-        (self.values > 0).then(|| self.high - self.low)
+        (self.values > 0).then_some(self.high - self.low)
     }
 
     /// Root mean square error over the range, %; nothing where the floats never change.
@@ -83,13 +83,16 @@ pub struct ChainFailure {
 /// How far an input has come: its integers at the last boundary, or where it ended.
 type Progress = Result<Vec<IntegerTensor>, ChainFailure>;
 
+/// The dequantised outputs one after another, or why there are none.
+pub type ChainAnswer = Result<Vec<f64>, ChainFailure>;
+
 /// What a chain made of some inputs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ChainErrors {
     /// For boundaries 1 to the number of shards.
     pub boundaries: Vec<BoundaryErrors>,
-    /// For every input, the dequantised outputs one after another, or why there are none.
-    pub answers: Vec<Result<Vec<f64>, ChainFailure>>,
+    /// For every input.
+    pub answers: Vec<ChainAnswer>,
 }
 
 /// Runs `inputs` through the shards in floats and in integers; calls `done` with the number of inputs after each batch.

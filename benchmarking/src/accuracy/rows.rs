@@ -7,7 +7,7 @@ use serde::Serialize;
 use shardproof_common::plan::{BoundaryPlan, Plan};
 use shardproof_models::quantise::class;
 
-use super::chain::{BoundaryErrors, ChainErrors, ChainFailure};
+use super::chain::{BoundaryErrors, ChainAnswer, ChainErrors, ChainFailure};
 use super::inputs::Input;
 use crate::stats::Summary;
 
@@ -278,25 +278,33 @@ fn failed_nodes(errors: &ChainErrors) -> String {
 
 /// One row for each input.
 pub fn error_rows(configuration: &Configuration, reference: &Reference<'_>, errors: &ChainErrors) -> Vec<ErrorRow> {
-    let row = |((input, float), answer): ((&Input, &Vec<f64>), &Result<Vec<f64>, ChainFailure>)| {
-        let integer = answer.as_ref().ok();
-        let failure = answer.as_ref().err();
-        let largest = |integer: &Vec<f64>| integer.iter().zip(float).map(|(y, x)| (y - x).abs()).fold(0.0, f64::max);
-        ErrorRow {
-            model: configuration.model.clone(),
-            target: configuration.target,
-            shards: configuration.shards,
-            input: input.position,
-            max_absolute_error: integer.map(largest),
-            rmse: integer.map(|integer| (sum_of_squares(float, integer) / float.len() as f64).sqrt()),
-            label: input.label,
-            class_float: reference.class(float),
-            class_quantised: integer.and_then(|integer| reference.class(integer)),
-            failed_shard: failure.map(|failure| failure.shard),
-            failed: failure.map(|failure| failure.failure.reason.clone()).unwrap_or_default(),
-        }
-    };
-    reference.inputs.iter().zip(reference.outputs).zip(&errors.answers).map(row).collect()
+    let pairs = reference.inputs.iter().zip(reference.outputs).zip(&errors.answers);
+    pairs.map(|((input, float), answer)| error_row(configuration, reference, input, float, answer)).collect()
+}
+
+fn error_row(
+    configuration: &Configuration,
+    reference: &Reference<'_>,
+    input: &Input,
+    float: &[f64],
+    answer: &ChainAnswer,
+) -> ErrorRow {
+    let integer = answer.as_ref().ok();
+    let failure = answer.as_ref().err();
+    let largest = |integer: &Vec<f64>| integer.iter().zip(float).map(|(y, x)| (y - x).abs()).fold(0.0, f64::max);
+    ErrorRow {
+        model: configuration.model.clone(),
+        target: configuration.target,
+        shards: configuration.shards,
+        input: input.position,
+        max_absolute_error: integer.map(largest),
+        rmse: integer.map(|integer| (sum_of_squares(float, integer) / float.len() as f64).sqrt()),
+        label: input.label,
+        class_float: reference.class(float),
+        class_quantised: integer.and_then(|integer| reference.class(integer)),
+        failed_shard: failure.map(|failure| failure.shard),
+        failed: failure.map(|failure| failure.failure.reason.clone()).unwrap_or_default(),
+    }
 }
 
 /// One row for each boundary but the model's input. `scales` are those of each shard's outputs.
