@@ -11,29 +11,30 @@ use shardproof_models::Strategy;
 
 /// How far a quantised model's answers are from the float model's.
 ///
-/// Every input goes through the whole model in floats and through the quantised shards in integers: with gkr through the
-/// executor whose values are served and proven, with ezkl through its witness generator. Shards are cut and calibrated as a
-/// coordinator does. Included are all errors of quantisation: rounding of inputs, weights and activations, clamping, tables.
-/// Excluded are time, proofs and the network, which change no value, and the float engine's own rounding: floats are single
-/// precision.
+/// Every input goes through the whole model in floats and through the quantised shards in integers: with gkr through
+/// the executor whose values are served and proven, with ezkl through its witness generator. Shards are cut and
+/// calibrated as a coordinator does. Included are all errors of quantisation: rounding of inputs, weights and
+/// activations, clamping, tables. Excluded are time, proofs and the network, which change no value, and the float
+/// engine's own rounding: floats are single precision.
 ///
-/// INPUTS are of one kind, never filled up or augmented: with mlp, cnn, mlp2 and testing the digits that no training step saw,
-/// with attention the zoo's samples, with --samples the file's, otherwise random (standard normal). Inputs that calibration uses
-/// are left out where there are others. A run whose values leave the calibrated range ends with an error instead of an answer:
-/// it is counted in `failed_runs`, named in errors.csv, and is in no figure of errors.
+/// INPUTS are of one kind, never filled up or augmented: with mlp, cnn, mlp2 and testing the digits that no training
+/// step saw, with attention the zoo's samples, with --samples the file's, otherwise random (standard normal). Inputs
+/// that calibration uses are left out where there are others. A run whose values leave the calibrated range ends with
+/// an error instead of an answer: it is counted in `failed_runs`, named in errors.csv, and is in no figure of errors.
 ///
-/// FIGURES, over all answered inputs and all values of the output. RMSE: root mean square of integers (dequantised) less floats;
-/// relative: over the range of the float outputs. Percentage error: magnitude of the error over that of the float value, without
-/// values below 1 % of the range, which are counted in `values_near_zero`. Class: whether a single number is positive, else the
-/// place of the largest; agreement is over answered inputs, the task's accuracy over all inputs, a failed run counting as wrong.
+/// FIGURES, over all answered inputs and all values of the output. RMSE: root mean square of integers (dequantised)
+/// less floats; relative: over the range of the float outputs. Percentage error: magnitude of the error over that of
+/// the float value, without values below 1 % of the range, which are counted in `values_near_zero`. Class: whether a
+/// single number is positive, else the place of the largest; agreement is over answered inputs, the task's accuracy
+/// over all inputs, a failed run counting as wrong.
 ///
-/// CUTS. `rmse_added_by_cuts`: the output's RMSE less that of one shard, over inputs that both answered; a negative one means
-/// that the cut model happens to be nearer. boundaries.csv has, for the end of every shard, the error of what came through all shards so
-/// far (`chain`) and of what this shard alone makes of the floats before it (`own`): where `chain` is no larger than `own`,
-/// earlier errors do not matter. `accuracy_loss` is the sum of `own` over the shards.
+/// CUTS. `rmse_added_by_cuts`: the output's RMSE less that of one shard, over inputs that both answered; a negative one
+/// means that the cut model happens to be nearer. boundaries.csv has, for the end of every shard, the error of what
+/// came through all shards so far (`chain`) and of what this shard alone makes of the floats before it (`own`): where
+/// `chain` is no larger than `own`, earlier errors do not matter. `accuracy_loss` is the sum of `own` over the shards.
 ///
-/// DIR gets accuracy.csv, errors.csv, boundaries.csv, conditions.json and plots (SVG and PNG): errors-TARGET-SHARDS for one shard
-/// and the most, rmse-by-shards. Files of these names are replaced.
+/// DIR gets accuracy.csv, errors.csv, boundaries.csv, conditions.json and plots (SVG and PNG): errors-TARGET-SHARDS for
+/// one shard and the most, rmse-by-shards. Files of these names are replaced.
 #[derive(Parser)]
 #[command(version)]
 struct Cli {
