@@ -10,6 +10,7 @@ use shardproof_models::{InputError, ModelError};
 use shardproof_proto::transport::artifacts::TransferError;
 use thiserror::Error;
 
+use crate::accuracy::error::AccuracyError;
 use crate::plot::PlotError;
 use crate::table::TableError;
 
@@ -164,6 +165,9 @@ pub enum BenchError {
     /// The answer is none.
     #[error("the answer: {0}")]
     Answer(#[from] TensorError),
+    /// Accuracy could not be measured.
+    #[error(transparent)]
+    Accuracy(#[from] AccuracyError),
     /// The system refused something else.
     #[error("{what}: {source}")]
     Io {

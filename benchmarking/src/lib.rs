@@ -10,7 +10,9 @@
 //! - [`overlap`]: whether proofs of different shards are made at the same time.
 //! - [`results`]: the published results and their page.
 //! - [`system`]: the whole service over numbers of shards.
+//! - [`accuracy`]: how far quantised answers are from the float model's; alone of all, without processes.
 
+pub mod accuracy;
 pub mod client;
 pub mod conditions;
 pub mod cost;

@@ -77,8 +77,6 @@ pub struct LineChart {
     pub y: String,
     /// Along the bottom.
     pub x_scale: Scale,
-    /// Distance of the ticks along the bottom, where they should have a certain one.
-    pub x_step: Option<f64>,
     /// Upwards.
     pub y_scale: Scale,
     /// The lines.
@@ -140,12 +138,11 @@ impl LineChart {
         }
         let layout = layout(&plots, &self.title).with_x_label(&self.x).with_y_label(&self.y);
         let layout = match self.x_scale {
-            Scale::Linear => layout.with_x_axis_min(0.0),
+            Scale::Linear => match self.most_counted() {
+                Some(most) => layout.with_x_axis_min(0.0).with_x_axis_max(most + 1.0).with_x_tick_step(1.0),
+                None => layout.with_x_axis_min(0.0),
+            },
             Scale::Logarithmic => layout.with_log_x(),
-        };
-        let layout = match self.x_step {
-            Some(step) => layout.with_x_tick_step(step),
-            None => layout,
         };
         let layout = match self.y_scale {
             Scale::Linear => layout.with_y_axis_min(0.0),
@@ -154,6 +151,15 @@ impl LineChart {
         let format = |scale| if scale == Scale::Linear { TickFormat::Auto } else { short_ticks() };
         let layout = layout.with_x_tick_format(format(self.x_scale)).with_y_tick_format(format(self.y_scale));
         render(plots, layout, directory, name)
+    }
+}
+
+impl LineChart {
+    /// The largest of the numbers along the bottom where they count few things, so that no tick lies between two.
+    fn most_counted(&self) -> Option<f64> {
+        let numbers = || self.series.iter().flat_map(|series| &series.points).map(|point| point.0);
+        let most = numbers().fold(0.0, f64::max);
+        (most <= 16.0 && numbers().all(|number| number.fract() == 0.0)).then_some(most)
     }
 }
 
@@ -189,18 +195,44 @@ impl HistogramChart {
     /// When there is nothing to show, or a file cannot be written.
     pub fn write(&self, directory: &Path, name: &str) -> Result<(), PlotError> {
         let values: Vec<f64> = self.values.iter().copied().filter(|value| value.is_finite()).collect();
-        let ends = values.iter().fold((f64::MAX, f64::MIN), |(low, high), &x| (low.min(x), high.max(x)));
         if values.is_empty() {
             return Err(PlotError::Empty(name.to_owned()));
         }
-        // A single value still has a bar of some width.
-        let range = if ends.0 < ends.1 { ends } else { (ends.0 - 0.5, ends.0 + 0.5) };
-        let bins = (values.len() as f64).sqrt().ceil().clamp(8.0, 60.0) as usize;
-        let histogram = Histogram::new().with_data(values).with_range(range).with_bins(bins).with_color(COLOURS[0]);
+        let (range, width) = bins(&values);
+        let count = ((range.1 - range.0) / width).round() as usize;
+        let histogram = Histogram::new().with_data(values).with_range(range).with_bins(count).with_color(COLOURS[0]);
         let plots = vec![Plot::Histogram(histogram)];
         let layout = layout(&plots, &self.title).with_x_label(&self.x).with_y_label(&self.y);
+        let step = round_up((range.1 - range.0) / 8.0).max(width);
+        let ticks = TickFormat::Custom(Arc::new(move |value| multiple_of(step, value)));
+        let layout = layout.with_x_tick_step(step).with_x_tick_format(ticks);
         render(plots, layout, directory, name)
     }
+}
+
+/// Ends and width of a histogram's bars: about the square root of the number of values of them, at round places.
+fn bins(values: &[f64]) -> ((f64, f64), f64) {
+    let (low, high) = values.iter().fold((f64::MAX, f64::MIN), |(low, high), &x| (low.min(x), high.max(x)));
+    // A single value still has a bar of some width.
+    let spread = if low < high { high - low } else { low.abs().max(1.0) };
+    let width = round_up(spread / (values.len() as f64).sqrt().ceil().clamp(8.0, 60.0));
+    let (first, last) = ((low / width).floor(), (high / width).floor() + 1.0);
+    ((first * width, last * width), width)
+}
+
+/// The least of 1, 2 or 5 times a power of ten that is not below `value`, which is greater than 0.
+fn round_up(value: f64) -> f64 {
+    let power = 10f64.powf(value.log10().floor());
+    let fits = |factor: &&f64| **factor * power >= value;
+    [1.0, 2.0, 5.0].iter().find(fits).copied().unwrap_or(10.0) * power
+}
+
+/// A tick at a multiple of `step` without the error of its sum: `-0.15`, `6e-4`.
+fn multiple_of(step: f64, value: f64) -> String {
+    let near = (value / step).round() * step;
+    // Two digits more than the step's one tell all multiples apart that fit an axis.
+    let short = format!("{near:.3e}").parse().unwrap_or(near);
+    if short != 0.0 && step < 1e-3 { format!("{short:e}") } else { format!("{}", short + 0.0) }
 }
 
 fn layout(plots: &[Plot], title: &str) -> Layout {
@@ -259,7 +291,6 @@ mod tests {
             x: "weights".to_owned(),
             y: "ms".to_owned(),
             x_scale: Scale::Logarithmic,
-            x_step: None,
             y_scale: Scale::Logarithmic,
             series: vec![series("measured", 1.0, false), series("projected", 0.1, true)],
         };
@@ -294,7 +325,19 @@ mod tests {
     }
 
     #[test]
+    fn bars_end_at_round_places_and_hold_all_values() {
+        let ((low, high), width) = bins(&[-0.152, 0.0, 0.001, 0.093]);
+        assert_eq!((low, high, width), (-0.2, 0.1, 0.05));
+        let ((low, high), width) = bins(&[3.0; 5]);
+        assert!(low <= 3.0 && 3.0 < high && width > 0.0);
+        assert_eq!([0.3, 0.5, 7.0, 1.0].map(round_up), [0.5, 0.5, 10.0, 1.0]);
+    }
+
+    #[test]
     fn ticks_are_short() {
+        let tick = |value| multiple_of(2e-4, value);
+        assert_eq!([-8e-4, 6.000_000_000_000_001e-4, 1e-20, 0.0].map(tick), ["-8e-4", "6e-4", "0", "0"]);
+        assert_eq!([-0.15, 0.1].map(|value| multiple_of(0.05, value)), ["-0.15", "0.1"]);
         assert_eq!([0.01, 9.999_999_9, 1000.0, 2.5e6, 1e9].map(short), ["0.01", "10", "1k", "2.5M", "1G"]);
     }
 }

@@ -41,7 +41,7 @@ pub fn write<R: Serialize>(path: &Path, rows: &[R]) -> Result<(), TableError> {
     files::write_whole(path, &bytes).map_err(|source| TableError::Io { path: path.to_owned(), source })
 }
 
-/// Reads what [`write`] wrote. Columns are found by name, so a table may have more of them.
+/// Reads what [`write()`] wrote. Columns are found by name, so a table may have more of them.
 ///
 /// # Errors
 /// When the file cannot be read, or a row lacks a column or has another kind of value; the message names the line.

@@ -147,8 +147,15 @@ fn check_count(found: usize, specs: &[BoundaryTensor]) -> Result<(), InputError>
     Err(InputError::Count { expected: specs.len(), names, found })
 }
 
-/// Takes a stack `[samples, *input shape]` apart.
-fn unstack(stack: FloatTensor, specs: &[BoundaryTensor], count: usize) -> Result<Vec<Vec<FloatTensor>>, InputError> {
+/// Takes a stack `[samples, *input shape]` apart, for a model with one input: its first `count` samples.
+///
+/// # Errors
+/// When the stack does not fit the model.
+pub fn unstack(
+    stack: FloatTensor,
+    specs: &[BoundaryTensor],
+    count: usize,
+) -> Result<Vec<Vec<FloatTensor>>, InputError> {
     check_count(1, specs)?;
     let spec = &specs[0];
     let elements = spec.shape.iter().product::<u64>() as usize;

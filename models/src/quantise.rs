@@ -32,7 +32,7 @@ use shardproof_integer::{CheckedGraph, TensorId, Weights};
 pub use chain::quantise_chain;
 pub use emit::HEADROOM_BITS;
 pub use error::QuantiseError;
-pub use report::{ClassAgreement, OutputError, QuantisationReport};
+pub use report::{ClassAgreement, OutputError, QuantisationReport, class};
 
 use crate::input;
 use emit::Precision;

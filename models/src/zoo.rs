@@ -2,9 +2,12 @@
 //! for.
 
 mod generated;
+mod held_out;
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
+
+pub use held_out::{HeldOut, held_out};
 
 /// One model of the zoo.
 #[derive(Debug)]

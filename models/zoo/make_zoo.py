@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Makes the model zoo: the .onnx files and their samples, the same bytes each time on one machine.
+"""Makes the model zoo: the .onnx files, their samples and the held-out digits, the same bytes each time on one machine.
 
     python models/zoo/make_zoo.py                      all models
     python models/zoo/make_zoo.py mlp cnn              only these
+    python models/zoo/make_zoo.py held-out             only the held-out digits that accuracy is measured on
     python models/zoo/make_zoo.py --out DIR            somewhere else than beside this script
     python models/zoo/make_zoo.py --held-out DIR       also write every held-out image and its label, for accuracy checks
 
@@ -87,7 +88,7 @@ TRAINED = {
         samples=TESTING_SAMPLES,
     ),
 }
-NAMES = [*TRAINED, "attention"]
+NAMES = [*TRAINED, "attention", "held-out"]
 
 
 def require(condition: bool, message: str) -> None:
@@ -186,6 +187,22 @@ def make_attention(data: Digits, out: Path) -> None:
     )
 
 
+def make_held_out(data: Digits, out: Path) -> None:
+    """Writes the held-out images as they are, 0 to 16, with their digits, and the features that `testing` takes of them.
+
+    What `mlp`, `cnn` and `mlp2` take is resampled from the images by whoever reads them, as `zoo_data.resample` does it.
+    """
+    folder = out / "held-out"
+    folder.mkdir(exist_ok=True)
+    pixels = np.round(data.held_out_images * 16).astype(np.uint8)
+    require(np.array_equal(pixels / 16.0, data.held_out_images), "the digits have other values than 0 to 16")
+    np.save(folder / "digits.npy", pixels)
+    np.save(folder / "classes.npy", data.held_out_classes.astype(np.uint8))
+    features = zoo_data.principal_components(data.train_images, data.held_out_images)
+    np.save(folder / "testing.npy", np.ascontiguousarray(features[:, None]))
+    print(f"held-out: {len(pixels)} digits, {np.sum(data.held_out_classes % 2)} of them odd", flush=True)
+
+
 def write_samples(folder: Path, name: str, inputs: np.ndarray, labels: np.ndarray) -> None:
     np.save(folder / f"{name}.npy", np.ascontiguousarray(inputs, np.float32))
     np.save(folder / f"{name}.labels.npy", labels.astype(np.int64))
@@ -207,6 +224,8 @@ def main() -> None:
     for name in arguments.models or NAMES:
         if name == "attention":
             make_attention(data, arguments.out)
+        elif name == "held-out":
+            make_held_out(data, arguments.out)
         else:
             make_trained(name, TRAINED[name], data, arguments.out, arguments.held_out)
 

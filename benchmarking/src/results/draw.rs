@@ -106,7 +106,6 @@ fn shards_chart(title: &str, y: &str, series: Vec<Series>) -> LineChart {
         x: "shards".to_owned(),
         y: y.to_owned(),
         x_scale: Scale::Linear,
-        x_step: Some(1.0),
         y_scale: Scale::Logarithmic,
         series,
     }

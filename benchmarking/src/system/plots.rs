@@ -57,7 +57,6 @@ pub fn write(rows: &[SummaryRow], directory: &Path) -> Result<(), PlotError> {
         x: "shards".to_owned(),
         y: y.to_owned(),
         x_scale: Scale::Linear,
-        x_step: Some(1.0),
         y_scale: Scale::Logarithmic,
         series: parts.into_iter().flat_map(|(part, series)| named(part, series)).collect(),
     };

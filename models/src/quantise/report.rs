@@ -97,8 +97,8 @@ impl QuantisationReport {
     }
 }
 
-/// The sign of a single number, else the place of the largest one.
-fn class(values: &[f64]) -> usize {
+/// The class that a model's first output stands for: whether a single number is positive, else the place of the largest.
+pub fn class(values: &[f64]) -> usize {
     match values {
         [single] => usize::from(*single > 0.0),
         _ => {
