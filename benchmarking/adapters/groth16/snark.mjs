@@ -1,0 +1,116 @@
+// circom and snarkjs as this adapter calls them.
+
+import { spawnSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { BadInput, Unsupported } from './errors.mjs';
+import { cacheFolder, circomProgram, load } from './packages.mjs';
+
+const LOGGER = {
+  debug() {},
+  info() {},
+  log() {},
+  warn: (message) => console.error(message),
+  error: (message) => console.error(message),
+};
+
+/** What the compiler says when its 32-bit address space, or the engine's memory, is used up. */
+const OUT_OF_MEMORY = /out of memory|memory allocation|RangeError|allocation failed|ERR_OUT_OF_MEMORY/i;
+
+/**
+ * Keeps snarkjs to `threads` worker threads: its arithmetic starts as many as there are processors, and takes their number
+ * from here first. The thread that calls only waits for them.
+ */
+export function limitThreads(threads) {
+  Object.defineProperty(globalThis, 'navigator', { value: { hardwareConcurrency: threads }, configurable: true });
+}
+
+/**
+ * Compiles `circuit.circom` of `folder` to `circuit.r1cs` and to the witness generator `circuit_js/circuit.wasm`.
+ * `symbols` also writes `circuit.sym`, which names the signals.
+ */
+export function compile(folder, { symbols = false } = {}) {
+  // Full simplification (--O2) would replace activations by sums of bits, and make every later row that much longer.
+  const args = [circomProgram(), 'circuit.circom', '--r1cs', '--wasm', '--O1', ...(symbols ? ['--sym'] : [])];
+  const { status, signal, stdout, stderr, error } = spawnSync(process.execPath, args, { cwd: folder, encoding: 'utf8' });
+  if (error) throw new Error(`circom cannot be started: ${error.message}`);
+  if (status === 0 && existsSync(join(folder, 'circuit.r1cs'))) return;
+  const said = `${stdout}${stderr}`.trim();
+  if (OUT_OF_MEMORY.test(said)) throw new Unsupported('circom ran out of memory');
+  throw new Error(`circom ended with ${signal ?? `status ${status}`}: ${said.slice(-2000)}`);
+}
+
+/** Smallest power of two that holds a circuit of `size` (see `circuit.mjs`), as an exponent. */
+export function powerFor({ constraints, public: values }) {
+  return Math.max(4, Math.ceil(Math.log2(constraints + values + 1)));
+}
+
+const entropy = () => randomBytes(64).toString('hex');
+
+/**
+ * The powers of tau for circuits of up to 2^power rows, from the cache, or made now. **Insecure**: whoever runs this could keep
+ * tau. Returns the file's path.
+ */
+export async function referenceString(power) {
+  const path = join(cacheFolder(), `powers-of-tau-${power}.ptau`);
+  if (existsSync(path)) return path;
+  mkdirSync(cacheFolder(), { recursive: true });
+  const { powersOfTau, curves } = load('snarkjs');
+  const [empty, filled, finished] = ['empty', 'filled', 'finished'].map((step) => `${path}.${process.pid}.${step}`);
+  try {
+    await powersOfTau.newAccumulator(await curves.getCurveFromName('bn128'), power, empty, LOGGER);
+    await powersOfTau.contribute(empty, filled, 'benchmark', entropy(), LOGGER);
+    await powersOfTau.preparePhase2(filled, finished, LOGGER);
+    renameSync(finished, path);
+  } finally {
+    for (const step of [empty, filled, finished]) rmSync(step, { force: true });
+  }
+  return path;
+}
+
+/**
+ * Makes `model.zkey` and `vk.json` in `folder` for its `circuit.r1cs`. The key gets a contribution, because without one gamma
+ * equals delta, and then anyone can forge proofs.
+ */
+export async function makeKeys(folder, powersPath) {
+  const { zKey } = load('snarkjs');
+  const blank = join(folder, 'blank.zkey');
+  const key = join(folder, 'model.zkey');
+  const made = await zKey.newZKey(join(folder, 'circuit.r1cs'), powersPath, blank, LOGGER);
+  if (made === -1) throw new Error('snarkjs refuses the circuit or the powers of tau; its message is above');
+  await zKey.contribute(blank, key, 'benchmark', entropy(), LOGGER);
+  rmSync(blank);
+  const verifyingKey = await zKey.exportVerificationKey(key, LOGGER);
+  if (JSON.stringify(verifyingKey.vk_gamma_2) === JSON.stringify(verifyingKey.vk_delta_2)) {
+    throw new Error('the key has no contribution: gamma equals delta');
+  }
+  writeFileSync(join(folder, 'vk.json'), JSON.stringify(verifyingKey));
+}
+
+/** Computes `witness.wtns` in `folder` for input field elements, given as decimal strings. */
+export async function makeWitness(folder, elements) {
+  const { wtns } = load('snarkjs');
+  await wtns.calculate({ x: elements }, join(folder, 'circuit_js', 'circuit.wasm'), join(folder, 'witness.wtns'));
+}
+
+/** Proves `witness.wtns` of `folder`. Returns snarkjs's proof and its public signals, outputs first. */
+export async function makeProof(folder) {
+  const { groth16 } = load('snarkjs');
+  return groth16.prove(join(folder, 'model.zkey'), join(folder, 'witness.wtns'), LOGGER);
+}
+
+/** Whether `proof` convinces of `signals`. A proof that is none at all does not. */
+export async function checkProof(verifyingKey, signals, proof) {
+  const { groth16 } = load('snarkjs');
+  const points = { pi_a: [3], pi_b: [3, 2], pi_c: [3] };
+  for (const [name, [length, degree]] of Object.entries(points)) {
+    const point = proof?.[name];
+    const flat = degree && Array.isArray(point) ? point.flat() : point;
+    const coordinate = (entry) => typeof entry === 'string' && /^(0|[1-9][0-9]{0,77})$/.test(entry);
+    const formed = Array.isArray(point) && point.length === length && flat.length === length * (degree ?? 1)
+      && flat.every(coordinate);
+    if (!formed) throw new BadInput(`proof.json: ${name} is no curve point`);
+  }
+  return groth16.verify(verifyingKey, signals, proof, LOGGER);
+}
