@@ -2,10 +2,11 @@
 
 import { spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, rmSync, writeFileSync } from 'node:fs';
+import os from 'node:os';
 import { join } from 'node:path';
 import { BadInput, Unsupported } from './errors.mjs';
-import { cacheFolder, circomProgram, load } from './packages.mjs';
+import { circomProgram, load } from './packages.mjs';
 
 const LOGGER = {
   debug() {},
@@ -19,11 +20,12 @@ const LOGGER = {
 const OUT_OF_MEMORY = /out of memory|memory allocation|RangeError|allocation failed|ERR_OUT_OF_MEMORY/i;
 
 /**
- * Keeps snarkjs to `threads` worker threads: its arithmetic starts as many as there are processors, and takes their number
- * from here first. The thread that calls only waits for them.
+ * Keeps snarkjs to `threads` worker threads: its arithmetic starts as many as the machine has processors, and this is where it
+ * asks. The thread that calls mostly waits for them.
  */
 export function limitThreads(threads) {
-  Object.defineProperty(globalThis, 'navigator', { value: { hardwareConcurrency: threads }, configurable: true });
+  const processors = os.cpus();
+  os.cpus = () => Array.from({ length: threads }, (_, at) => processors[at % processors.length]);
 }
 
 /**
@@ -47,27 +49,6 @@ export function powerFor({ constraints, public: values }) {
 }
 
 const entropy = () => randomBytes(64).toString('hex');
-
-/**
- * The powers of tau for circuits of up to 2^power rows, from the cache, or made now. **Insecure**: whoever runs this could keep
- * tau. Returns the file's path.
- */
-export async function referenceString(power) {
-  const path = join(cacheFolder(), `powers-of-tau-${power}.ptau`);
-  if (existsSync(path)) return path;
-  mkdirSync(cacheFolder(), { recursive: true });
-  const { powersOfTau, curves } = load('snarkjs');
-  const [empty, filled, finished] = ['empty', 'filled', 'finished'].map((step) => `${path}.${process.pid}.${step}`);
-  try {
-    await powersOfTau.newAccumulator(await curves.getCurveFromName('bn128'), power, empty, LOGGER);
-    await powersOfTau.contribute(empty, filled, 'benchmark', entropy(), LOGGER);
-    await powersOfTau.preparePhase2(filled, finished, LOGGER);
-    renameSync(finished, path);
-  } finally {
-    for (const step of [empty, filled, finished]) rmSync(step, { force: true });
-  }
-  return path;
-}
 
 /**
  * Makes `model.zkey` and `vk.json` in `folder` for its `circuit.r1cs`. The key gets a contribution, because without one gamma

@@ -9,9 +9,8 @@ import { checkSize } from './limits.mjs';
 import { readOnnx } from './onnx.mjs';
 import { install } from './packages.mjs';
 import { dequantise, execute, inputValues, quantise, quantiseInput } from './quantise.mjs';
-import {
-  checkProof, compile, limitThreads, makeKeys, makeProof, makeWitness, powerFor, referenceString,
-} from './snark.mjs';
+import { referenceString } from './reference.mjs';
+import { checkProof, compile, limitThreads, makeKeys, makeProof, makeWitness, powerFor } from './snark.mjs';
 
 function workFile(name) {
   const folder = process.env.BENCH_WORK;
