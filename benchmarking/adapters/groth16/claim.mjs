@@ -1,12 +1,15 @@
-// The statement as the verifier takes it: signed integers in decimal, the inputs first. One value has one spelling, and every
-// value must lie in its range, so no two claims stand for the same field elements.
+// What the verifier reads from others: the claim, as signed integers in decimal, the inputs first, and the proof. One value has
+// one spelling, and every value must lie in its range, so no two claims stand for the same field elements.
+
+/** Modulus of BN254's base field, which curve points have their coordinates in. */
+const BASE_MODULUS = 21888242871839275222246405745257275088696311157297823662689037894645226208583n;
 
 /** Modulus of BN254's scalar field. */
 export const MODULUS = 21888242871839275222246405745257275088548364400416034343698204186575808495617n;
 
 const CANONICAL = /^(0|-?[1-9][0-9]{0,77})$/;
 
-/** A claim that is not to be accepted whatever the proof says. */
+/** A claim that is not to be accepted whatever the proof says, or a proof that is none. */
 export class Refused extends Error {}
 
 /** A signed integer as the field element that stands for it. */
@@ -41,17 +44,20 @@ export function claimOf(inputs, outputs) {
   return { public: [...inputs, ...outputs].map((integer) => BigInt(integer).toString()), inputs: inputs.length };
 }
 
+function parse(text, name) {
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw new Refused(`${name} is not JSON: ${error.message}`);
+  }
+}
+
 /**
  * The public signals, in snarkjs's order (outputs first), that the text of `claim.json` stands for. Throws `Refused` for
  * anything that is not exactly a claim on this statement.
  */
 export function publicSignals(text, statement) {
-  let claim;
-  try {
-    claim = JSON.parse(text);
-  } catch (error) {
-    throw new Refused(`claim.json is not JSON: ${error.message}`);
-  }
+  const claim = parse(text, 'claim.json');
   const values = claim?.public;
   if (!Array.isArray(values)) throw new Refused('claim.json has no list of public values');
   if (claim.inputs !== statement.inputs) throw new Refused(`${claim.inputs} inputs, not ${statement.inputs}`);
@@ -62,4 +68,17 @@ export function publicSignals(text, statement) {
     return toField(value(entry, at, BigInt(limit))).toString();
   });
   return [...elements.slice(statement.inputs), ...elements.slice(0, statement.inputs)];
+}
+
+/** The proof that the text of `proof.json` holds. Throws `Refused` unless it has the three points' coordinates, all canonical. */
+export function proofOf(text) {
+  const proof = parse(text, 'proof.json');
+  const isCoordinate = (entry) => typeof entry === 'string' && CANONICAL.test(entry)
+    && BigInt(entry) >= 0n && BigInt(entry) < BASE_MODULUS;
+  const isTriple = (entries, isEntry) => Array.isArray(entries) && entries.length === 3 && entries.every(isEntry);
+  const isPair = (entries) => Array.isArray(entries) && entries.length === 2 && entries.every(isCoordinate);
+  for (const [name, isEntry] of [['pi_a', isCoordinate], ['pi_b', isPair], ['pi_c', isCoordinate]]) {
+    if (!isTriple(proof?.[name], isEntry)) throw new Refused(`proof.json: ${name} is no curve point`);
+  }
+  return { pi_a: proof.pi_a, pi_b: proof.pi_b, pi_c: proof.pi_c };
 }

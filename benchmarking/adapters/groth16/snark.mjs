@@ -5,7 +5,8 @@ import { randomBytes } from 'node:crypto';
 import { existsSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import { join } from 'node:path';
-import { BadInput, Unsupported } from './errors.mjs';
+import { setFlagsFromString } from 'node:v8';
+import { Unsupported } from './errors.mjs';
 import { circomProgram, load } from './packages.mjs';
 
 const LOGGER = {
@@ -69,10 +70,19 @@ export async function makeKeys(folder, powersPath) {
   writeFileSync(join(folder, 'vk.json'), JSON.stringify(verifyingKey));
 }
 
-/** Computes `witness.wtns` in `folder` for input field elements, given as decimal strings. */
+/**
+ * Computes `witness.wtns` in `folder` for input field elements, given as decimal strings.
+ *
+ * The generator is megabytes of straight code that run once. The engine would go on optimising it in the background, for
+ * seconds and a gigabyte with half a million weights, while the proof is made; so that is off here, and on again after.
+ */
 export async function makeWitness(folder, elements) {
   const { wtns } = load('snarkjs');
+  setFlagsFromString('--no-wasm-tier-up');
+  setFlagsFromString('--no-wasm-dynamic-tiering');
   await wtns.calculate({ x: elements }, join(folder, 'circuit_js', 'circuit.wasm'), join(folder, 'witness.wtns'));
+  setFlagsFromString('--wasm-tier-up');
+  setFlagsFromString('--wasm-dynamic-tiering');
 }
 
 /** Proves `witness.wtns` of `folder`. Returns snarkjs's proof and its public signals, outputs first. */
@@ -81,17 +91,8 @@ export async function makeProof(folder) {
   return groth16.prove(join(folder, 'model.zkey'), join(folder, 'witness.wtns'), LOGGER);
 }
 
-/** Whether `proof` convinces of `signals`. A proof that is none at all does not. */
+/** Whether `proof` (see `proofOf` in claim.mjs) convinces of `signals`, outputs first. */
 export async function checkProof(verifyingKey, signals, proof) {
   const { groth16 } = load('snarkjs');
-  const points = { pi_a: [3], pi_b: [3, 2], pi_c: [3] };
-  for (const [name, [length, degree]] of Object.entries(points)) {
-    const point = proof?.[name];
-    const flat = degree && Array.isArray(point) ? point.flat() : point;
-    const coordinate = (entry) => typeof entry === 'string' && /^(0|[1-9][0-9]{0,77})$/.test(entry);
-    const formed = Array.isArray(point) && point.length === length && flat.length === length * (degree ?? 1)
-      && flat.every(coordinate);
-    if (!formed) throw new BadInput(`proof.json: ${name} is no curve point`);
-  }
   return groth16.verify(verifyingKey, signals, proof, LOGGER);
 }

@@ -3,7 +3,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { circuit, size } from './circuit.mjs';
-import { Refused, claimOf, fromField, publicSignals, statementOf, toField } from './claim.mjs';
+import { Refused, claimOf, fromField, proofOf, publicSignals, statementOf, toField } from './claim.mjs';
 import { BadInput, Unsupported } from './errors.mjs';
 import { checkSize } from './limits.mjs';
 import { readOnnx } from './onnx.mjs';
@@ -94,7 +94,8 @@ async function verify() {
   const statement = readJson('statement.json');
   const [verifyMs, accepted] = await timed(async () => {
     try {
-      return await checkProof(verifyingKey, publicSignals(read('claim.json').toString(), statement), readJson('proof.json'));
+      const signals = publicSignals(read('claim.json').toString(), statement);
+      return await checkProof(verifyingKey, signals, proofOf(read('proof.json').toString()));
     } catch (error) {
       if (!(error instanceof Refused)) throw error;
       console.error(`refused: ${error.message}`);
