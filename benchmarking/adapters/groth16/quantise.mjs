@@ -6,11 +6,11 @@
 
 import { BadInput, Unsupported } from './errors.mjs';
 
-/** Bits of the weights' magnitudes. */
-export const WEIGHT_BITS = 8;
+/** Bits of the weights' magnitudes. With 8, and 11 for activations, deep narrow networks lose up to 5 % of their range. */
+export const WEIGHT_BITS = 13;
 
 /** Bits of the magnitudes of inputs and of rescaled values, headroom included. */
-export const ACTIVATION_BITS = 11;
+export const ACTIVATION_BITS = 16;
 
 /** Calibrated ranges are this many bits wider than what the samples reach. */
 export const HEADROOM_BITS = 1;
