@@ -5,9 +5,10 @@
 //     sum of bit[i] * 2^i  =  acc + 2^(shift-1) + 2^(shift+bits)          one linear constraint
 //     bit[i] * (bit[i] - 1) = 0                                           T constraints
 //
-// The lower `shift` bits are the remainder, so it is below 2^shift; the upper ones are the quotient plus 2^bits, so it lies in
-// [-2^bits, 2^bits); the uppermost says that it is not negative. Both sides are far below the modulus in magnitude, as the
-// inputs' ranges are: nothing wraps, and there is one assignment only. ReLU multiplies the quotient by the uppermost bit.
+// The lower `shift` bits are the remainder, so it is below 2^shift; the upper ones are the quotient plus 2^bits, so it
+// lies in [-2^bits, 2^bits); the uppermost says that it is not negative. Both sides are far below the modulus in
+// magnitude, as the inputs' ranges are: nothing wraps, and there is one assignment only. ReLU multiplies the quotient
+// by the uppermost bit.
 //
 // The range of the public inputs is not in the circuit: the verifier has them, and looks.
 
@@ -16,7 +17,8 @@ import { BadInput } from './errors.mjs';
 /** Every template declares what it needs of the language. */
 const VERSION = '2.1.0';
 
-// The compiler copies a symbolic sum whenever it grows, so one long sum costs the square of its length: blocks of blocks.
+// The compiler copies a symbolic sum whenever it grows, so one long sum costs the square of its length: blocks of
+// blocks.
 const INNER = 10;
 const OUTER = 100;
 
@@ -60,6 +62,7 @@ function rescale(stage) {
 }
 
 function stageTemplate(stage, at) {
+  const output = stage.rescale ? rescale(stage) : '\n    y[o] <== acc;';
   const bits = stage.rescale && `signal bit[${stage.outputs}][${stage.rescale.shift + stage.rescale.bits + 1}];`;
   return `
 template Stage${at}() {
@@ -70,7 +73,7 @@ template Stage${at}() {
 ${stage.weights.map(list).join(',\n')}
   ];
   var bias[${stage.outputs}] = ${list(stage.bias)};
-  for (var o = 0; o < ${stage.outputs}; o++) {${accumulator(stage)}${stage.rescale ? rescale(stage) : '\n    y[o] <== acc;'}
+  for (var o = 0; o < ${stage.outputs}; o++) {${accumulator(stage)}${output}
   }
 }
 `;

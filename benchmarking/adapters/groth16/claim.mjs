@@ -1,5 +1,5 @@
-// What the verifier reads from others: the claim, as signed integers in decimal, the inputs first, and the proof. One value has
-// one spelling, and every value must lie in its range, so no two claims stand for the same field elements.
+// What the verifier reads from others: the claim, as signed integers in decimal, the inputs first, and the proof. One
+// value has one spelling, and every value must lie in its range, so no two claims stand for the same field elements.
 
 /** Modulus of BN254's base field, which curve points have their coordinates in. */
 const BASE_MODULUS = 21888242871839275222246405745257275088696311157297823662689037894645226208583n;
@@ -53,8 +53,8 @@ function parse(text, name) {
 }
 
 /**
- * The public signals, in snarkjs's order (outputs first), that the text of `claim.json` stands for. Throws `Refused` for
- * anything that is not exactly a claim on this statement.
+ * The public signals, in snarkjs's order (outputs first), that the text of `claim.json` stands for. Throws `Refused`
+ * for anything that is not exactly a claim on this statement.
  */
 export function publicSignals(text, statement) {
   const claim = parse(text, 'claim.json');
@@ -70,14 +70,21 @@ export function publicSignals(text, statement) {
   return [...elements.slice(statement.inputs), ...elements.slice(0, statement.inputs)];
 }
 
-/** The proof that the text of `proof.json` holds. Throws `Refused` unless it has the three points' coordinates, all canonical. */
+/**
+ * The proof that the text of `proof.json` holds. Throws `Refused` unless it has the three points' coordinates, all
+ * canonical.
+ */
 export function proofOf(text) {
   const proof = parse(text, 'proof.json');
-  const isCoordinate = (entry) => typeof entry === 'string' && CANONICAL.test(entry)
-    && BigInt(entry) >= 0n && BigInt(entry) < BASE_MODULUS;
+  const isCoordinate = (entry) =>
+    typeof entry === 'string' && CANONICAL.test(entry) && BigInt(entry) >= 0n && BigInt(entry) < BASE_MODULUS;
   const isTriple = (entries, isEntry) => Array.isArray(entries) && entries.length === 3 && entries.every(isEntry);
   const isPair = (entries) => Array.isArray(entries) && entries.length === 2 && entries.every(isCoordinate);
-  for (const [name, isEntry] of [['pi_a', isCoordinate], ['pi_b', isPair], ['pi_c', isCoordinate]]) {
+  for (const [name, isEntry] of [
+    ['pi_a', isCoordinate],
+    ['pi_b', isPair],
+    ['pi_c', isCoordinate],
+  ]) {
     if (!isTriple(proof?.[name], isEntry)) throw new Refused(`proof.json: ${name} is no curve point`);
   }
   return { pi_a: proof.pi_a, pi_b: proof.pi_b, pi_c: proof.pi_c };

@@ -1,4 +1,5 @@
-// Beyond these, setting a model up takes longer or more memory than a comparison should: README.md has what was measured.
+// Beyond these, setting a model up takes longer or more memory than a comparison should: README.md has what was
+// measured.
 
 import { Unsupported } from './errors.mjs';
 import { powerFor } from './snark.mjs';
@@ -13,10 +14,14 @@ const MAX_POWER = 17;
 export function checkSize(size) {
   const count = (number) => number.toLocaleString('en');
   if (size.weights > MAX_WEIGHTS) {
-    throw new Unsupported(`too large: ${count(size.weights)} weights, and circom's memory ends at about ${count(MAX_WEIGHTS)}`);
+    throw new Unsupported(
+      `too large: ${count(size.weights)} weights, and circom's memory ends at about ${count(MAX_WEIGHTS)}`,
+    );
   }
   if (powerFor(size) > MAX_POWER) {
     const rows = count(size.constraints + size.public);
-    throw new Unsupported(`too large: ${rows} constraints and public values, and the limit is ${count(2 ** MAX_POWER)}`);
+    throw new Unsupported(
+      `too large: ${rows} constraints and public values, and the limit is ${count(2 ** MAX_POWER)}`,
+    );
   }
 }

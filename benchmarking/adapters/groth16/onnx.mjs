@@ -1,5 +1,5 @@
-// Reads an ONNX file as a chain of dense layers. Whatever is not exactly such a chain is refused by name: a network that is
-// understood in part would be proven wrongly.
+// Reads an ONNX file as a chain of dense layers. Whatever is not exactly such a chain is refused by name: a network
+// that is understood in part would be proven wrongly.
 
 import { Unsupported, BadInput } from './errors.mjs';
 import { load } from './packages.mjs';
@@ -15,9 +15,14 @@ const SCHEMA = {
     ValueInfo: { fields: { name: field('string', 1), type: field('Type', 2) } },
     Tensor: {
       fields: {
-        dims: field('int64', 1, 'repeated'), dataType: field('int32', 2), floatData: field('float', 4, 'repeated'),
-        int64Data: field('int64', 7, 'repeated'), name: field('string', 8), rawData: field('bytes', 9),
-        doubleData: field('double', 10, 'repeated'), dataLocation: field('int32', 14),
+        dims: field('int64', 1, 'repeated'),
+        dataType: field('int32', 2),
+        floatData: field('float', 4, 'repeated'),
+        int64Data: field('int64', 7, 'repeated'),
+        name: field('string', 8),
+        rawData: field('bytes', 9),
+        doubleData: field('double', 10, 'repeated'),
+        dataLocation: field('int32', 14),
       },
     },
     Attribute: {
@@ -25,14 +30,21 @@ const SCHEMA = {
     },
     Node: {
       fields: {
-        input: field('string', 1, 'repeated'), output: field('string', 2, 'repeated'), name: field('string', 3),
-        opType: field('string', 4), attribute: field('Attribute', 5, 'repeated'), domain: field('string', 7),
+        input: field('string', 1, 'repeated'),
+        output: field('string', 2, 'repeated'),
+        name: field('string', 3),
+        opType: field('string', 4),
+        attribute: field('Attribute', 5, 'repeated'),
+        domain: field('string', 7),
       },
     },
     Graph: {
       fields: {
-        node: field('Node', 1, 'repeated'), name: field('string', 2), initializer: field('Tensor', 5, 'repeated'),
-        input: field('ValueInfo', 11, 'repeated'), output: field('ValueInfo', 12, 'repeated'),
+        node: field('Node', 1, 'repeated'),
+        name: field('string', 2),
+        initializer: field('Tensor', 5, 'repeated'),
+        input: field('ValueInfo', 11, 'repeated'),
+        output: field('ValueInfo', 12, 'repeated'),
         sparseInitializer: field('bytes', 15, 'repeated'),
       },
     },
@@ -68,7 +80,8 @@ function constant(tensor, where) {
     [DOUBLE]: [8, (view, at) => view.getFloat64(at, true), tensor.doubleData],
     [INT64]: [8, (view, at) => Number(view.getBigInt64(at, true)), tensor.int64Data.map(Number)],
   };
-  if (!(tensor.dataType in kinds)) throw new Unsupported(`${where}: element type ${tensor.dataType}, not float or double`);
+  if (!(tensor.dataType in kinds))
+    throw new Unsupported(`${where}: element type ${tensor.dataType}, not float or double`);
   const [width, read, listed] = kinds[tensor.dataType];
   const values = raw.length > 0 ? unpack(raw, width, read) : Array.from(listed);
   if (values.length !== product(dims)) {
@@ -124,19 +137,20 @@ class Chain {
   /** The tensor's length, where it is one row. */
   row(label) {
     const length = this.shape.at(-1);
-    if (product(this.shape) !== length) throw new Unsupported(`${label}: its input has shape [${this.shape}], more than a row`);
+    if (product(this.shape) !== length)
+      throw new Unsupported(`${label}: its input has shape [${this.shape}], more than a row`);
     return length;
   }
 }
 
 function dense(chain, node, label, { matrix, transposed, alpha }) {
-  if (chain.current !== node.input[0]) throw new Unsupported(`${label}: its left operand is constant`);
   if (matrix.dims.length !== 2) throw new Unsupported(`${label}: weights of shape [${matrix.dims}]`);
   const [inputs, outputs] = transposed ? [matrix.dims[1], matrix.dims[0]] : matrix.dims;
   const row = chain.row(label);
   if (row !== inputs) throw new BadInput(`${label}: ${row} values enter weights for ${inputs}`);
-  const weights = Array.from({ length: outputs }, (_, o) => Array.from({ length: inputs }, (_, i) =>
-    alpha * matrix.values[transposed ? o * inputs + i : i * outputs + o]));
+  const weights = Array.from({ length: outputs }, (_, o) =>
+    Array.from({ length: inputs }, (_, i) => alpha * matrix.values[transposed ? o * inputs + i : i * outputs + o]),
+  );
   chain.shape = [...chain.shape.slice(0, -1), outputs];
   const name = node.name || node.output[0];
   chain.stages.push({ name, inputs, outputs, weights, bias: new Array(outputs).fill(0), relu: false });
@@ -165,7 +179,8 @@ const READERS = {
     if (Number(transA?.i ?? 0) !== 0) throw new Unsupported(`${label}: transA`);
     const matrix = chain.parameter(node, 1, label);
     if (!matrix) throw new BadInput(`${label}: it has no weights`);
-    if (chain.shape.length !== 2) throw new Unsupported(`${label}: its input has shape [${chain.shape}], not two dimensions`);
+    if (chain.shape.length !== 2)
+      throw new Unsupported(`${label}: its input has shape [${chain.shape}], not two dimensions`);
     dense(chain, node, label, { matrix, transposed: Number(transB?.i ?? 0) !== 0, alpha: alpha?.f ?? 1 });
     const bias = chain.parameter(node, 2, label);
     if (bias) addBias(chain, bias, beta?.f ?? 1, label);
@@ -175,7 +190,8 @@ const READERS = {
     dense(chain, node, label, { matrix: chain.parameter(node, 1, label), transposed: false, alpha: 1 });
   },
   Add(chain, node, label) {
-    if (chain.stages.length === 0 || chain.stages.at(-1).relu) throw new Unsupported(`${label}: only as a dense layer's bias`);
+    if (chain.stages.length === 0 || chain.stages.at(-1).relu)
+      throw new Unsupported(`${label}: only as a dense layer's bias`);
     addBias(chain, chain.parameter(node, chain.current === node.input[0] ? 1 : 0, label), 1, label);
   },
   Relu(chain, node, label) {
@@ -205,9 +221,9 @@ const READERS = {
 /**
  * Reads the bytes of an ONNX file.
  *
- * Returns `{ inputs, stages }`: the number of input values, and dense layers in order, each
- * `{ name, inputs, outputs, weights: [outputs][inputs], bias: [outputs], relu }`. Values stay in row-major order throughout.
- * Throws `Unsupported`, naming the operator and the node, or `BadInput`.
+ * Returns `{ inputs, stages }`: the number of input values, and dense layers in order, each `{ name, inputs, outputs,
+ * weights: [outputs][inputs], bias: [outputs], relu }`. Values stay in row-major order throughout. Throws
+ * `Unsupported`, naming the operator and the node, or `BadInput`.
  */
 export function readOnnx(bytes) {
   let model;

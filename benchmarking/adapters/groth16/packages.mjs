@@ -1,5 +1,6 @@
 // The npm packages live in BENCH_CACHE and never beside the code: circom and snarkjs are GPL programs that the user's
-// machine installs, and a checkout stays clean. The folder's name is the lock file's digest, so a new lock file installs anew.
+// machine installs, and a checkout stays clean. The folder's name is the lock file's digest, so a new lock file
+// installs anew.
 
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -20,7 +21,9 @@ export function cacheFolder() {
 }
 
 function packageFolder() {
-  const digest = createHash('sha256').update(readFileSync(join(HERE, 'package-lock.json'))).digest('hex');
+  const digest = createHash('sha256')
+    .update(readFileSync(join(HERE, 'package-lock.json')))
+    .digest('hex');
   return join(cacheFolder(), `packages-${digest.slice(0, 16)}`);
 }
 
@@ -29,7 +32,10 @@ export function installed() {
   return Boolean(process.env.BENCH_CACHE) && existsSync(packageFolder());
 }
 
-/** Installs the locked packages into the cache. The folder gets its name when it is complete, so a broken install leaves none. */
+/**
+ * Installs the locked packages into the cache. The folder gets its name when it is complete, so a broken install leaves
+ * none.
+ */
 export function install() {
   if (installed()) return;
   const folder = packageFolder();

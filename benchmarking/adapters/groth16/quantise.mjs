@@ -1,12 +1,15 @@
-// From floats to integers: real = q / 2^scale for every tensor. The same integers go into the circuit, into the executor
-// below, and so into the witness; nothing else is proven.
+// From floats to integers: real = q / 2^scale for every tensor. The same integers go into the circuit, into the
+// executor below, and so into the witness; nothing else is proven.
 //
-// A dense layer's accumulator is exact. Between layers it is rescaled, q = floor((acc + 2^(k-1)) / 2^k), to a number of bits
-// found by calibration. The last layer is not rescaled: its accumulator is the public output, at the product's scale.
+// A dense layer's accumulator is exact. Between layers it is rescaled, q = floor((acc + 2^(k-1)) / 2^k), to a number of
+// bits found by calibration. The last layer is not rescaled: its accumulator is the public output, at the product's
+// scale.
 
 import { BadInput, Unsupported } from './errors.mjs';
 
-/** Bits of the weights' magnitudes. With 8, and 11 for activations, deep narrow networks lose up to 5 % of their range. */
+/**
+ * Bits of the weights' magnitudes. With 8, and 11 for activations, deep narrow networks lose up to 5 % of their range.
+ */
 export const WEIGHT_BITS = 13;
 
 /** Bits of the magnitudes of inputs and of rescaled values, headroom included. */
@@ -74,12 +77,21 @@ function calibrate(model, samples) {
 }
 
 function quantiseStage(stage, reached, { inputScale, inputLimit, last }) {
-  const weightScale = scaleFor(stage.weights.reduce((most, row) => Math.max(most, largest(row)), 0), WEIGHT_BITS);
+  const weightScale = scaleFor(
+    stage.weights.reduce((most, row) => Math.max(most, largest(row)), 0),
+    WEIGHT_BITS,
+  );
   const productScale = inputScale + weightScale;
   const weights = stage.weights.map((row) => row.map((weight) => Math.round(weight * 2 ** weightScale)));
   const bias = stage.bias.map((value) => Math.round(value * 2 ** productScale));
-  const limit = weights.reduce((most, row, o) =>
-    Math.max(most, row.reduce((sum, weight) => sum + Math.abs(weight) * inputLimit, Math.abs(bias[o]))), 0);
+  const limit = weights.reduce(
+    (most, row, o) =>
+      Math.max(
+        most,
+        row.reduce((sum, weight) => sum + Math.abs(weight) * inputLimit, Math.abs(bias[o])),
+      ),
+    0,
+  );
   if (limit > MAX_ACCUMULATOR) throw new Unsupported(`node ${stage.name}: accumulators of more than 50 bits`);
   const shared = { name: stage.name, inputs: stage.inputs, outputs: stage.outputs, relu: stage.relu, weights, bias };
   if (last && !stage.relu) return { ...shared, scale: productScale, rescale: null, limit };
@@ -98,9 +110,10 @@ function quantiseStage(stage, reached, { inputScale, inputLimit, last }) {
 /**
  * Quantises what `readOnnx` returned, with ranges from `samples` (each the flat values of the input).
  *
- * Returns `{ inputs, inputScale, inputLimit, outputScale, outputLimit, stages }`. Limits are inclusive magnitudes. Each stage is
- * `{ name, inputs, outputs, relu, weights, bias, scale, rescale, limit }` in integers, the bias at the product's scale;
- * `rescale` is `{ shift, bits }` with -2^bits <= q < 2^bits, or null where the accumulator stays as it is.
+ * Returns `{ inputs, inputScale, inputLimit, outputScale, outputLimit, stages }`. Limits are inclusive magnitudes. Each
+ * stage is `{ name, inputs, outputs, relu, weights, bias, scale, rescale, limit }` in integers, the bias at the
+ * product's scale; `rescale` is `{ shift, bits }` with -2^bits <= q < 2^bits, or null where the accumulator stays as it
+ * is.
  */
 export function quantise(model, samples) {
   if (samples.length === 0) throw new BadInput('samples.json holds no samples, and ranges come from them');
@@ -136,13 +149,17 @@ function rescaled(stage, accumulator, at) {
   const quotient = Math.floor((accumulator + half) / 2 ** shift);
   if (quotient < -(2 ** bits) || quotient >= 2 ** bits) {
     const range = 2 ** (bits - stage.scale);
-    throw new BadInput(`node ${stage.name}: value ${at} is ${quotient / 2 ** stage.scale} (before ReLU, if any), `
-      + `outside of the calibrated range of ${-range} to ${range}`);
+    throw new BadInput(
+      `node ${stage.name}: value ${at} is ${quotient / 2 ** stage.scale} (before ReLU, if any), ` +
+        `outside of the calibrated range of ${-range} to ${range}`,
+    );
   }
   return quotient;
 }
 
-/** The network on integers: exactly what the circuit constrains. Throws `BadInput`, naming node and value, out of range. */
+/**
+ * The network on integers: exactly what the circuit constrains. Throws `BadInput`, naming node and value, out of range.
+ */
 export function execute(network, input) {
   let values = input;
   for (const stage of network.stages) {

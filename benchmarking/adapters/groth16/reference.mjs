@@ -1,10 +1,11 @@
-// The powers of tau, in snarkjs's file format, made from a tau that is drawn here. **Insecure by construction**: this process
-// knows tau, and whoever knows it can forge proofs. A benchmark needs keys of the right shape; nobody is to be convinced.
+// The powers of tau, in snarkjs's file format, made from a tau that is drawn here. **Insecure by construction**: this
+// process knows tau, and whoever knows it can forge proofs. A benchmark needs keys of the right shape; nobody is to be
+// convinced.
 //
-// snarkjs would keep tau secret even from itself, which makes it transform vectors of curve points: half a minute for 2^11
-// rows and the better part of an hour for 2^17. With tau known, the transform is one of field elements, and each point a
-// multiple of the generator. The file holds what key generation reads: powers of tau (section 2), alpha and beta (4 to 6), and
-// the Lagrange polynomials at tau of every domain up to 2^power (12 to 15; 12 of 2^(power+1) too).
+// snarkjs would keep tau secret even from itself, which makes it transform vectors of curve points: half a minute for
+// 2^11 rows and the better part of an hour for 2^17. With tau known, the transform is one of field elements, and each
+// point a multiple of the generator. The file holds what key generation reads: powers of tau (section 2), alpha and
+// beta (4 to 6), and the Lagrange polynomials at tau of every domain up to 2^power (12 to 15; 12 of 2^(power+1) too).
 
 import { randomBytes } from 'node:crypto';
 import { closeSync, existsSync, mkdirSync, openSync, renameSync, rmSync, writeSync } from 'node:fs';
@@ -49,8 +50,8 @@ async function writeSection(file, id, size, pieces) {
 }
 
 /**
- * Multiples of the generator of `group` (G1 or G2), affine, for scalars in Montgomery form. The scalar's digits to base 16 pick
- * from a table of the generator's multiples, so a point takes 64 additions and no doubling.
+ * Multiples of the generator of `group` (G1 or G2), affine, for scalars in Montgomery form. The scalar's digits to base
+ * 16 pick from a table of the generator's multiples, so a point takes 64 additions and no doubling.
  */
 async function multiples(curve, group, scalars) {
   const G = curve[group];
@@ -128,13 +129,21 @@ async function fill(file, curve, power) {
   writeSync(file, Buffer.concat([Buffer.from('ptau'), u32(VERSION), u32(9)]));
   await writeSection(file, HEADER, header.length, [header]);
   const count = 2 ** (power + 1) - 1;
-  await writeSection(file, TAU_G1, count * width.G1, [await multiples(curve, 'G1', await powers(curve, count, tau, Fr.one))]);
-  for (const [id, group, scalar] of [[ALPHA_G1, 'G1', alpha], [BETA_G1, 'G1', beta], [BETA_G2, 'G2', beta]]) {
+  await writeSection(file, TAU_G1, count * width.G1, [
+    await multiples(curve, 'G1', await powers(curve, count, tau, Fr.one)),
+  ]);
+  for (const [id, group, scalar] of [
+    [ALPHA_G1, 'G1', alpha],
+    [BETA_G1, 'G1', beta],
+    [BETA_G2, 'G2', beta],
+  ]) {
     await writeSection(file, id, width[group], [await multiples(curve, group, scalar)]);
   }
   const sections = [
-    [LAGRANGE_G1, 'G1', power + 1, Fr.one], [LAGRANGE_G2, 'G2', power, Fr.one],
-    [LAGRANGE_ALPHA_G1, 'G1', power, alpha], [LAGRANGE_BETA_G1, 'G1', power, beta],
+    [LAGRANGE_G1, 'G1', power + 1, Fr.one],
+    [LAGRANGE_G2, 'G2', power, Fr.one],
+    [LAGRANGE_ALPHA_G1, 'G1', power, alpha],
+    [LAGRANGE_BETA_G1, 'G1', power, beta],
   ];
   for (const [id, group, upTo, factor] of sections) {
     await writeSection(file, id, (2 ** (upTo + 1) - 1) * width[group], domains(curve, group, upTo, tau, factor));

@@ -21,8 +21,8 @@ const LOGGER = {
 const OUT_OF_MEMORY = /out of memory|memory allocation|RangeError|allocation failed|ERR_OUT_OF_MEMORY/i;
 
 /**
- * Keeps snarkjs to `threads` worker threads: its arithmetic starts as many as the machine has processors, and this is where it
- * asks. The thread that calls mostly waits for them.
+ * Keeps snarkjs to `threads` worker threads: its arithmetic starts as many as the machine has processors, and this is
+ * where it asks. The thread that calls mostly waits for them.
  */
 export function limitThreads(threads) {
   const processors = os.cpus();
@@ -36,7 +36,10 @@ export function limitThreads(threads) {
 export function compile(folder, { symbols = false } = {}) {
   // Full simplification (--O2) would replace activations by sums of bits, and make every later row that much longer.
   const args = [circomProgram(), 'circuit.circom', '--r1cs', '--wasm', '--O1', ...(symbols ? ['--sym'] : [])];
-  const { status, signal, stdout, stderr, error } = spawnSync(process.execPath, args, { cwd: folder, encoding: 'utf8' });
+  const { status, signal, stdout, stderr, error } = spawnSync(process.execPath, args, {
+    cwd: folder,
+    encoding: 'utf8',
+  });
   if (error) throw new Error(`circom cannot be started: ${error.message}`);
   if (status === 0 && existsSync(join(folder, 'circuit.r1cs'))) return;
   const said = `${stdout}${stderr}`.trim();
@@ -52,8 +55,8 @@ export function powerFor({ constraints, public: values }) {
 const entropy = () => randomBytes(64).toString('hex');
 
 /**
- * Makes `model.zkey` and `vk.json` in `folder` for its `circuit.r1cs`. The key gets a contribution, because without one gamma
- * equals delta, and then anyone can forge proofs.
+ * Makes `model.zkey` and `vk.json` in `folder` for its `circuit.r1cs`. The key gets a contribution, because without one
+ * gamma equals delta, and then anyone can forge proofs.
  */
 export async function makeKeys(folder, powersPath) {
   const { zKey } = load('snarkjs');
@@ -73,8 +76,9 @@ export async function makeKeys(folder, powersPath) {
 /**
  * Computes `witness.wtns` in `folder` for input field elements, given as decimal strings.
  *
- * The generator is megabytes of straight code that run once. The engine would go on optimising it in the background, for
- * seconds and a gigabyte with half a million weights, while the proof is made; so that is off here, and on again after.
+ * The generator is megabytes of straight code that run once. The engine would go on optimising it in the background,
+ * for seconds and a gigabyte with half a million weights, while the proof is made; so that is off here, and on again
+ * after.
  */
 export async function makeWitness(folder, elements) {
   const { wtns } = load('snarkjs');

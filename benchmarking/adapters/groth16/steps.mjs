@@ -81,11 +81,16 @@ async function prove() {
   const [proveMs, { proof, publicSignals: signals }] = await timed(() => makeProof(process.env.BENCH_WORK));
   const proven = signals.slice(0, output.length).map((signal) => Number(fromField(BigInt(signal))));
   const differs = proven.findIndex((value, at) => value !== output[at]);
-  if (differs >= 0) throw new Error(`output ${differs} is ${proven[differs]} in the circuit and ${output[differs]} outside`);
+  if (differs >= 0)
+    throw new Error(`output ${differs} is ${proven[differs]} in the circuit and ${output[differs]} outside`);
   write('proof.json', proof);
   write('claim.json', claimOf(input, proven));
   return {
-    witness_ms: witnessMs, prove_ms: proveMs, witness: ['witness.wtns'], proof: ['proof.json'], output: dequantise(network, proven),
+    witness_ms: witnessMs,
+    prove_ms: proveMs,
+    witness: ['witness.wtns'],
+    proof: ['proof.json'],
+    output: dequantise(network, proven),
   };
 }
 

@@ -1,5 +1,6 @@
-// What the constraints catch. An adversary may give every signal any value, so the tests make whole assignments by themselves:
-// they cheat at one place and compute all that follows from the lie. Then one constraint can object, and must.
+// What the constraints catch. An adversary may give every signal any value, so the tests make whole assignments by
+// themselves: they cheat at one place and compute all that follows from the lie. Then one constraint can object, and
+// must.
 
 import assert from 'node:assert/strict';
 import { readFileSync, writeFileSync } from 'node:fs';
@@ -20,13 +21,27 @@ async function compiled(t) {
   const network = quantise(smallModel(), SMALL_SAMPLES);
   writeFileSync(join(folder, 'circuit.circom'), circuit(network));
   compile(folder, { symbols: true });
-  const { constraints, nVars, nOutputs, nPubInputs } = await load('snarkjs').r1cs.exportJson(join(folder, 'circuit.r1cs'));
+  const { constraints, nVars, nOutputs, nPubInputs } = await load('snarkjs').r1cs.exportJson(
+    join(folder, 'circuit.r1cs'),
+  );
   const terms = (sum) => Object.entries(sum).map(([wire, coefficient]) => [Number(wire), BigInt(coefficient)]);
-  const wires = new Map(readFileSync(join(folder, 'circuit.sym'), 'utf8').trim().split('\n').map((line) => {
-    const [, wire, , name] = line.split(',');
-    return [name, Number(wire)];
-  }));
-  return { folder, network, wires, variables: nVars, publics: nOutputs + nPubInputs, constraints: constraints.map((c) => c.map(terms)) };
+  const wires = new Map(
+    readFileSync(join(folder, 'circuit.sym'), 'utf8')
+      .trim()
+      .split('\n')
+      .map((line) => {
+        const [, wire, , name] = line.split(',');
+        return [name, Number(wire)];
+      }),
+  );
+  return {
+    folder,
+    network,
+    wires,
+    variables: nVars,
+    publics: nOutputs + nPubInputs,
+    constraints: constraints.map((c) => c.map(terms)),
+  };
 }
 
 /** Indices of the constraints that `witness` violates. */
@@ -46,8 +61,8 @@ function honestNeuron({ relu, rescale: { shift, bits } }, accumulator) {
 }
 
 /**
- * A whole witness. `cheat(honest, stage, neuron)`, where given, returns what the neuron `at` = [stage, neuron] claims instead;
- * all that follows is computed honestly from there.
+ * A whole witness. `cheat(honest, stage, neuron)`, where given, returns what the neuron `at` = [stage, neuron] claims
+ * instead; all that follows is computed honestly from there.
  */
 function assignment({ network, wires, variables }, input, at, cheat) {
   const witness = new Array(variables).fill(null);
@@ -70,7 +85,10 @@ function assignment({ network, wires, variables }, input, at, cheat) {
     });
   });
   values.forEach((value, o) => set(`main.y[${o}]`, value));
-  assert.ok(witness.every((value) => value !== null), 'every wire has a name');
+  assert.ok(
+    witness.every((value) => value !== null),
+    'every wire has a name',
+  );
   return witness;
 }
 
@@ -80,7 +98,11 @@ function neuronWhere(network, input, relu, is) {
   for (const [s, stage] of network.stages.entries()) {
     if (!stage.rescale) break;
     const neurons = stage.weights.map((row, o) =>
-      honestNeuron(stage, row.reduce((sum, weight, i) => sum + BigInt(weight) * values[i], BigInt(stage.bias[o]))));
+      honestNeuron(
+        stage,
+        row.reduce((sum, weight, i) => sum + BigInt(weight) * values[i], BigInt(stage.bias[o])),
+      ),
+    );
     const found = neurons.findIndex(({ quotient }) => is(quotient));
     if (found >= 0 && stage.relu === relu) return [s, found];
     values = neurons.map(({ y }) => y);
@@ -91,13 +113,19 @@ function neuronWhere(network, input, relu, is) {
 test('the constraints and nothing but the network', { skip }, async (t) => {
   const built = await compiled(t);
   const input = quantiseInput(built.network, SMALL_SAMPLES[0]);
-  await makeWitness(built.folder, input.map((value) => toField(BigInt(value)).toString()));
+  await makeWitness(
+    built.folder,
+    input.map((value) => toField(BigInt(value)).toString()),
+  );
   const { wtns } = load('snarkjs');
   const witness = (await wtns.exportJson(join(built.folder, 'witness.wtns'))).map(BigInt);
 
   await t.test('circom computes what the executor does', () => {
     assert.deepEqual(violated(built, witness), []);
-    assert.deepEqual(witness.slice(1, 3).map((value) => Number(fromField(value))), execute(built.network, input));
+    assert.deepEqual(
+      witness.slice(1, 3).map((value) => Number(fromField(value))),
+      execute(built.network, input),
+    );
   });
   await t.test('the tests compute it too, on every sample', () => {
     assert.deepEqual(assignment(built, input), witness);
@@ -157,25 +185,49 @@ test('lies that are consistent in all else break the one constraint that they ar
     }
   }
   await t.test('a negative value passed on through ReLU', () => {
-    assert.equal(violated(built, assignment(built, input, negative, ({ quotient }) => ({ y: quotient }))).length, 1);
+    assert.equal(
+      violated(
+        built,
+        assignment(built, input, negative, ({ quotient }) => ({ y: quotient })),
+      ).length,
+      1,
+    );
   });
   await t.test('a positive value stopped by ReLU', () => {
-    assert.equal(violated(built, assignment(built, input, positive, () => ({ y: 0n }))).length, 1);
+    assert.equal(
+      violated(
+        built,
+        assignment(built, input, positive, () => ({ y: 0n })),
+      ).length,
+      1,
+    );
   });
   await t.test('a negative value said to be positive, sign and all', () => {
-    const cheat = ({ bit, quotient }, { rescale: { bits } }) => ({ bit: [...bit.slice(0, -1), 1n], y: quotient + (1n << BigInt(bits)) });
+    const cheat = ({ bit, quotient }, { rescale: { bits } }) => ({
+      bit: [...bit.slice(0, -1), 1n],
+      y: quotient + (1n << BigInt(bits)),
+    });
     assert.equal(violated(built, assignment(built, input, negative, cheat)).length, 1);
   });
   await t.test('another output of the last layer', () => {
     const last = network.stages.length - 1;
-    assert.equal(violated(built, assignment(built, input, [last, 1], ({ y }) => ({ y: y - 1n }))).length, 1);
+    assert.equal(
+      violated(
+        built,
+        assignment(built, input, [last, 1], ({ y }) => ({ y: y - 1n })),
+      ).length,
+      1,
+    );
   });
 });
 
 test('snarkjs agrees about a tampered witness', { skip }, async (t) => {
   const { folder, network } = await compiled(t);
   const input = quantiseInput(network, SMALL_SAMPLES[1]);
-  await makeWitness(folder, input.map((value) => toField(BigInt(value)).toString()));
+  await makeWitness(
+    folder,
+    input.map((value) => toField(BigInt(value)).toString()),
+  );
   const { wtns } = load('snarkjs');
   const silent = { debug() {}, info() {}, warn() {}, error() {} };
   const [r1cs, path] = ['circuit.r1cs', 'witness.wtns'].map((name) => join(folder, name));

@@ -39,10 +39,25 @@ test('a claim of another form is refused', () => {
 });
 
 test('a proof has three points with canonical coordinates', () => {
-  const proof = { pi_a: ['1', '2', '1'], pi_b: [['1', '2'], ['3', '4'], ['1', '0']], pi_c: ['1', '2', '1'] };
+  const proof = {
+    pi_a: ['1', '2', '1'],
+    pi_b: [
+      ['1', '2'],
+      ['3', '4'],
+      ['1', '0'],
+    ],
+    pi_c: ['1', '2', '1'],
+  };
   assert.deepEqual(proofOf(JSON.stringify({ ...proof, protocol: 'groth16' })), proof);
-  const broken = [{ pi_a: undefined }, { pi_a: ['1', '2'] }, { pi_b: ['1', '2', '1'] }, { pi_c: ['1', '-2', '1'] }, { pi_c: ['1', 2, '1'] },
-    { pi_c: ['1', '9'.repeat(77), '1'] }];
-  for (const change of broken) assert.throws(() => proofOf(JSON.stringify({ ...proof, ...change })), Refused, JSON.stringify(change));
+  const broken = [
+    { pi_a: undefined },
+    { pi_a: ['1', '2'] },
+    { pi_b: ['1', '2', '1'] },
+    { pi_c: ['1', '-2', '1'] },
+    { pi_c: ['1', 2, '1'] },
+    { pi_c: ['1', '9'.repeat(77), '1'] },
+  ];
+  for (const change of broken)
+    assert.throws(() => proofOf(JSON.stringify({ ...proof, ...change })), Refused, JSON.stringify(change));
   assert.throws(() => proofOf('{'), Refused);
 });

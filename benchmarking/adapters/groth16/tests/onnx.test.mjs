@@ -13,14 +13,19 @@ const model = (nodes, { dims = [1, 2], output = 'y', more = [] } = {}) =>
   onnx({ dims, nodes, initializers: [...WEIGHTS, ...more], output });
 
 const close = (found, expected) =>
-  found.flat().forEach((value, at) => assert.ok(Math.abs(value - expected.flat()[at]) < 1e-6, `${found}, not ${expected}`));
+  found
+    .flat()
+    .forEach((value, at) => assert.ok(Math.abs(value - expected.flat()[at]) < 1e-6, `${found}, not ${expected}`));
 
 function unsupported(bytes, ...parts) {
-  assert.throws(() => readOnnx(bytes), (error) => {
-    assert.ok(error instanceof Unsupported, `${error}`);
-    for (const part of parts) assert.ok(error.message.includes(part), error.message);
-    return true;
-  });
+  assert.throws(
+    () => readOnnx(bytes),
+    (error) => {
+      assert.ok(error instanceof Unsupported, `${error}`);
+      for (const part of parts) assert.ok(error.message.includes(part), error.message);
+      return true;
+    },
+  );
 }
 
 test('Gemm, its transposed weights and its bias, and ReLU', { skip }, () => {
@@ -44,26 +49,43 @@ test('MatMul with Add on either side, through Flatten, Reshape and Identity', { 
     node('Identity', ['a'], 'i', 'dropout'),
     node('Relu', ['i'], 'y', 'relu'),
   ];
-  for (const sides of [['m', 'b'], ['b', 'm']]) {
+  for (const sides of [
+    ['m', 'b'],
+    ['b', 'm'],
+  ]) {
     const bytes = model(nodes(sides), { dims: [1, 1, 2, 1], more: [shapeTensor('target', [0, -1])] });
     const [stage] = readOnnx(bytes).stages;
-    assert.deepEqual(stage.weights, [[1, 4], [2, 5], [3, 6]]);
+    assert.deepEqual(stage.weights, [
+      [1, 4],
+      [2, 5],
+      [3, 6],
+    ]);
     assert.deepEqual([stage.bias, stage.relu], [[0.5, -0.5, 0.25], true]);
   }
 });
 
 test('alpha and beta of Gemm, and a second bias', { skip }, () => {
-  const factors = [{ name: 'alpha', f: 2 }, { name: 'beta', f: 4 }];
+  const factors = [
+    { name: 'alpha', f: 2 },
+    { name: 'beta', f: 4 },
+  ];
   const bytes = model([node('Gemm', ['input', 'w', 'b'], 'g', 'fc', factors), node('Add', ['g', 'b'], 'y', 'add')]);
   const [stage] = readOnnx(bytes).stages;
-  assert.deepEqual(stage.weights, [[2, 8], [4, 10], [6, 12]]);
+  assert.deepEqual(stage.weights, [
+    [2, 8],
+    [4, 10],
+    [6, 12],
+  ]);
   assert.deepEqual(stage.bias, [2.5, -2.5, 1.25]);
 });
 
 test('the zoo: mlp is read, and the others are refused by node', { skip }, () => {
   const { inputs, stages } = readOnnx(readFileSync(new URL('mlp.onnx', ZOO)));
   assert.equal(inputs, 25);
-  assert.deepEqual(stages.map(({ outputs, relu }) => [outputs, relu]), [...Array(5).fill([10, true]), [1, false]]);
+  assert.deepEqual(
+    stages.map(({ outputs, relu }) => [outputs, relu]),
+    [...Array(5).fill([10, true]), [1, false]],
+  );
   unsupported(readFileSync(new URL('cnn.onnx', ZOO)), 'Conv', 'conv1');
   unsupported(readFileSync(new URL('mlp2.onnx', ZOO)), 'Sigmoid', 'sigmoid1');
 });
@@ -89,7 +111,10 @@ test('shapes that are not static are unsupported', { skip }, () => {
 
 test('files with errors are refused, saying where', { skip }, () => {
   const refused = (bytes, pattern) =>
-    assert.throws(() => readOnnx(bytes), (error) => error instanceof BadInput && pattern.test(error.message));
+    assert.throws(
+      () => readOnnx(bytes),
+      (error) => error instanceof BadInput && pattern.test(error.message),
+    );
   const gemm = [node('MatMul', ['input', 'w'], 'y', 'mm')];
   refused(smallOnnx().subarray(0, 60), /not an ONNX file/);
   refused(new Uint8Array(), /no graph/);

@@ -9,9 +9,13 @@ import { SMALL_SAMPLES, smallModel } from './support.mjs';
 const network = () => quantise(smallModel(), SMALL_SAMPLES);
 
 function inFloats({ stages }, input) {
-  return stages.reduce((values, { weights, bias, relu }) =>
-    weights.map((row, o) => row.reduce((sum, weight, i) => sum + weight * values[i], bias[o]))
-      .map((value) => (relu ? Math.max(0, value) : value)), input);
+  return stages.reduce(
+    (values, { weights, bias, relu }) =>
+      weights
+        .map((row, o) => row.reduce((sum, weight, i) => sum + weight * values[i], bias[o]))
+        .map((value) => (relu ? Math.max(0, value) : value)),
+    input,
+  );
 }
 
 test('a scale is the largest that keeps a magnitude within its bits', () => {
@@ -38,25 +42,44 @@ test('rescaling rounds halves up, of negative numbers too', () => {
   const of = (accumulator) => execute(half, [accumulator])[0];
   assert.deepEqual([5, 6, 7, -5, -6, -7].map(of), [1, 2, 2, -1, -1, -2]);
   const exact = { stages: [{ ...stage, rescale: { shift: 0, bits: 4 } }] };
-  assert.deepEqual([-16, 15].map((value) => execute(exact, [value])[0]), [-16, 15]);
+  assert.deepEqual(
+    [-16, 15].map((value) => execute(exact, [value])[0]),
+    [-16, 15],
+  );
 });
 
 test('a value at the edge of its range passes, and one beyond it ends the run, naming node and value', () => {
   const stage = { name: 'fc7', inputs: 1, outputs: 1, relu: false, weights: [[1]], bias: [0], scale: 0 };
   const one = { stages: [{ ...stage, rescale: { shift: 0, bits: 4 } }] };
   for (const beyond of [16, -17]) {
-    assert.throws(() => execute(one, [beyond]), { name: 'Error', message: new RegExp(`node fc7: value 0 is ${beyond} `) });
+    assert.throws(() => execute(one, [beyond]), {
+      name: 'Error',
+      message: new RegExp(`node fc7: value 0 is ${beyond} `),
+    });
   }
 });
 
 test('an input outside of the calibrated range is refused, naming it', () => {
-  assert.throws(() => quantiseInput(network(), [0, 50, 0]), (error) => error instanceof BadInput && /value 1 is 50/.test(error.message));
+  assert.throws(
+    () => quantiseInput(network(), [0, 50, 0]),
+    (error) => error instanceof BadInput && /value 1 is 50/.test(error.message),
+  );
 });
 
 test('inputs of the wrong form are refused, saying where', () => {
-  const documents = [undefined, {}, { input_data: [] }, { input_data: [[1], [2]] }, { input_data: [[1]] }, { input_data: [[1, null]] }];
+  const documents = [
+    undefined,
+    {},
+    { input_data: [] },
+    { input_data: [[1], [2]] },
+    { input_data: [[1]] },
+    { input_data: [[1, null]] },
+  ];
   for (const document of documents) {
-    assert.throws(() => inputValues(document, 2, 'input.json'), (error) => error instanceof BadInput && /^input.json/.test(error.message));
+    assert.throws(
+      () => inputValues(document, 2, 'input.json'),
+      (error) => error instanceof BadInput && /^input.json/.test(error.message),
+    );
   }
   assert.deepEqual(inputValues({ input_data: [[1, 2]] }, 2, 'input.json'), [1, 2]);
 });
@@ -82,7 +105,10 @@ test('accumulators that doubles cannot hold are unsupported, naming the node', (
   model.stages[1].weights[1] = [0, 0, 0, 0];
   model.stages[1].weights[2] = [0, 0, 0, 0];
   model.stages[1].bias[0] = 1e6;
-  assert.throws(() => quantise(model, SMALL_SAMPLES), (error) => error instanceof Unsupported && /node fc2/.test(error.message));
+  assert.throws(
+    () => quantise(model, SMALL_SAMPLES),
+    (error) => error instanceof Unsupported && /node fc2/.test(error.message),
+  );
 });
 
 test('networks that are too large are unsupported, with the reason', () => {

@@ -21,8 +21,10 @@ function step(folder, name) {
 
 function workFolder(t, model) {
   const folder = temporaryFolder(t);
-  const documents = { 'samples.json': { samples: SMALL_SAMPLES.map((sample) => ({ input_data: [sample] })) },
-    'input.json': { input_data: [SMALL_SAMPLES[0]] } };
+  const documents = {
+    'samples.json': { samples: SMALL_SAMPLES.map((sample) => ({ input_data: [sample] })) },
+    'input.json': { input_data: [SMALL_SAMPLES[0]] },
+  };
   for (const [name, document] of Object.entries(documents)) writeFileSync(join(folder, name), JSON.stringify(document));
   if (model) writeFileSync(join(folder, 'model.onnx'), model);
   return folder;
@@ -34,7 +36,12 @@ test('a model is prepared, proven and verified, and no other claim is', { skip }
   assert.equal(prepared.status, 0, prepared.stderr);
   const proven = step(folder, 'prove');
   assert.equal(proven.status, 0, proven.stderr);
-  for (const name of [...prepared.said.proving_key, ...prepared.said.verifying_key, ...proven.said.witness, ...proven.said.proof]) {
+  for (const name of [
+    ...prepared.said.proving_key,
+    ...prepared.said.verifying_key,
+    ...proven.said.witness,
+    ...proven.said.proof,
+  ]) {
     assert.ok(readFileSync(join(folder, name)).length > 0, name);
   }
   const claim = readFileSync(join(folder, 'claim.json'), 'utf8');
@@ -53,7 +60,10 @@ test('a model is prepared, proven and verified, and no other claim is', { skip }
     assert.equal(accepts(claim), true);
     const { public: values, inputs } = JSON.parse(claim);
     const { output_scale: scale } = JSON.parse(readFileSync(join(folder, 'statement.json'), 'utf8'));
-    assert.deepEqual(values.slice(inputs).map((value) => Number(value) / 2 ** scale), proven.said.output);
+    assert.deepEqual(
+      values.slice(inputs).map((value) => Number(value) / 2 ** scale),
+      proven.said.output,
+    );
   });
   await t.test('no public value can be another', () => {
     const { public: values, inputs } = JSON.parse(claim);

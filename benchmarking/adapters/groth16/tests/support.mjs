@@ -8,7 +8,9 @@ import { modelType } from '../onnx.mjs';
 import { installed } from '../packages.mjs';
 
 /** For the `skip` option of tests that need the npm packages. */
-export const withoutPackages = installed() ? false : 'the packages are not installed: BENCH_CACHE=DIR node steps.mjs install';
+export const withoutPackages = installed()
+  ? false
+  : 'the packages are not installed: BENCH_CACHE=DIR node steps.mjs install';
 
 // snarkjs's threads would keep the test's process alive.
 after(() => globalThis.curve_bn128?.terminate());
@@ -30,7 +32,13 @@ export function tensor(name, dims, values, { raw = false } = {}) {
 /** Reshape's target. */
 export const shapeTensor = (name, values) => ({ name, dims: [values.length], dataType: 7, int64Data: values });
 
-export const node = (opType, input, output, name, attribute = []) => ({ opType, input, output: [output], name, attribute });
+export const node = (opType, input, output, name, attribute = []) => ({
+  opType,
+  input,
+  output: [output],
+  name,
+  attribute,
+});
 
 /** The bytes of a model with one input `input` of shape `dims`; a dimension that is a string is symbolic. */
 export function onnx({ dims, nodes, initializers, output }) {
@@ -41,21 +49,48 @@ export function onnx({ dims, nodes, initializers, output }) {
   return type.encode(type.fromObject({ irVersion: 8, graph })).finish();
 }
 
-/** A network of three dense layers, 3-4-3-2, ReLU after the first only, whose neurons take both signs on its samples. */
+/**
+ * A network of three dense layers, 3-4-3-2, ReLU after the first only, whose neurons take both signs on its samples.
+ */
 export function smallModel() {
   const weights = [
-    [[0.5, -0.25, 0.75], [-0.5, 0.5, 0.1], [-0.9, -0.3, 0.2], [0.3, 0.8, -0.6]],
-    [[0.4, -0.7, 0.2, 0.1], [-0.3, 0.6, 0.9, -0.2], [0.8, 0.1, -0.5, -0.9]],
-    [[1.1, -0.4, 0.3], [-0.6, 0.2, 0.7]],
+    [
+      [0.5, -0.25, 0.75],
+      [-0.5, 0.5, 0.1],
+      [-0.9, -0.3, 0.2],
+      [0.3, 0.8, -0.6],
+    ],
+    [
+      [0.4, -0.7, 0.2, 0.1],
+      [-0.3, 0.6, 0.9, -0.2],
+      [0.8, 0.1, -0.5, -0.9],
+    ],
+    [
+      [1.1, -0.4, 0.3],
+      [-0.6, 0.2, 0.7],
+    ],
   ];
-  const bias = [[0.1, -0.2, 0.05, 0], [0.02, -0.1, 0.3], [0, -0.25]];
+  const bias = [
+    [0.1, -0.2, 0.05, 0],
+    [0.02, -0.1, 0.3],
+    [0, -0.25],
+  ];
   const stages = weights.map((rows, at) => ({
-    name: `fc${at + 1}`, inputs: rows[0].length, outputs: rows.length, weights: rows, bias: bias[at], relu: at === 0,
+    name: `fc${at + 1}`,
+    inputs: rows[0].length,
+    outputs: rows.length,
+    weights: rows,
+    bias: bias[at],
+    relu: at === 0,
   }));
   return { inputs: 3, stages };
 }
 
-export const SMALL_SAMPLES = [[1, -0.5, 0.25], [-0.75, 1, -1], [0.3, 0.9, 0.6]];
+export const SMALL_SAMPLES = [
+  [1, -0.5, 0.25],
+  [-0.75, 1, -1],
+  [0.3, 0.9, 0.6],
+];
 
 /** `smallModel` as an ONNX file. */
 export function smallOnnx() {
@@ -64,11 +99,15 @@ export function smallOnnx() {
     const source = at === 0 ? 'input' : `y${at - 1}`;
     const transposed = [{ name: 'transB', i: 1 }];
     return relu
-      ? [node('Gemm', [source, `w${at}`, `b${at}`], `g${at}`, name, transposed), node('Relu', [`g${at}`], `y${at}`, `relu${at}`)]
+      ? [
+          node('Gemm', [source, `w${at}`, `b${at}`], `g${at}`, name, transposed),
+          node('Relu', [`g${at}`], `y${at}`, `relu${at}`),
+        ]
       : [node('Gemm', [source, `w${at}`, `b${at}`], `y${at}`, name, transposed)];
   });
   const initializers = stages.flatMap(({ weights, bias, inputs, outputs }, at) => [
-    tensor(`w${at}`, [outputs, inputs], weights.flat(), { raw: at === 1 }), tensor(`b${at}`, [outputs], bias),
+    tensor(`w${at}`, [outputs, inputs], weights.flat(), { raw: at === 1 }),
+    tensor(`b${at}`, [outputs], bias),
   ]);
   return onnx({ dims: [1, 3], nodes, initializers, output: 'y2' });
 }
