@@ -99,7 +99,7 @@ component main { public [x] } = Network();
 `;
 }
 
-/** Constraints, public values and weights, from the network alone: what decides whether setting it up is reasonable. */
+/** Constraints, public values, weights, and weights of the largest layer, from the network alone: what decides whether setting it up is reasonable. */
 export function size(network) {
   const ofNeuron = ({ rescale: to }) => (to ? to.shift + to.bits + 3 : 1);
   const sum = (amount) => network.stages.reduce((all, stage) => all + stage.outputs * amount(stage), 0);
@@ -107,5 +107,6 @@ export function size(network) {
     constraints: sum(ofNeuron),
     public: network.inputs + network.stages.at(-1).outputs,
     weights: sum(({ inputs }) => inputs),
+    largest: Math.max(...network.stages.map(({ inputs, outputs }) => inputs * outputs)),
   };
 }
