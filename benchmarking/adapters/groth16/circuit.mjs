@@ -99,7 +99,7 @@ component main { public [x] } = Network();
 `;
 }
 
-/** Constraints, public values, weights, and weights of the largest layer, from the network alone: what decides whether setting it up is reasonable. */
+/** Constraints, public values, weights, and weights of the largest layer, from the network alone. */
 export function size(network) {
   const ofNeuron = ({ rescale: to }) => (to ? to.shift + to.bits + 3 : 1);
   const sum = (amount) => network.stages.reduce((all, stage) => all + stage.outputs * amount(stage), 0);

@@ -7,7 +7,7 @@ import { powerFor } from './snark.mjs';
 /** Weights: circom keeps each as a term of a symbolic sum, in a 32-bit address space. */
 const MAX_WEIGHTS = 1_000_000;
 
-/** Weights of one layer: circom loads them in one function, and V8 compiles none beyond 7,654,321 bytes (440,000 weights). */
+/** Weights of one layer: circom loads them in one function, and V8 compiles none beyond 7,654,321 bytes. */
 const MAX_LAYER = 400_000;
 
 /** log2 of the rows, public values included: the powers of tau are made on the spot. */
