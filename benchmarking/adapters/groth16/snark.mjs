@@ -2,7 +2,7 @@
 
 import { spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { existsSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import { join } from 'node:path';
 import { setFlagsFromString } from 'node:v8';
@@ -29,6 +29,16 @@ export function limitThreads(threads) {
   os.cpus = () => Array.from({ length: threads }, (_, at) => processors[at % processors.length]);
 }
 
+/** Throws `Unsupported` for a witness generator with a longer function than the engine takes. */
+export function checkGenerator(bytes) {
+  try {
+    new WebAssembly.Module(bytes);
+  } catch (error) {
+    if (!/function size/.test(error.message)) throw error;
+    throw new Unsupported(`too large: the witness generator of a layer (${error.message})`);
+  }
+}
+
 /**
  * Compiles `circuit.circom` of `folder` to `circuit.r1cs` and to the witness generator `circuit_js/circuit.wasm`.
  * `symbols` also writes `circuit.sym`, which names the signals.
@@ -41,7 +51,10 @@ export function compile(folder, { symbols = false } = {}) {
     encoding: 'utf8',
   });
   if (error) throw new Error(`circom cannot be started: ${error.message}`);
-  if (status === 0 && existsSync(join(folder, 'circuit.r1cs'))) return;
+  if (status === 0 && existsSync(join(folder, 'circuit.r1cs'))) {
+    checkGenerator(readFileSync(join(folder, 'circuit_js', 'circuit.wasm')));
+    return;
+  }
   const said = `${stdout}${stderr}`.trim();
   if (OUT_OF_MEMORY.test(said)) throw new Unsupported('circom ran out of memory');
   throw new Error(`circom ended with ${signal ?? `status ${status}`}: ${said.slice(-2000)}`);

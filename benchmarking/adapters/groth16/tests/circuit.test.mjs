@@ -8,9 +8,10 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { circuit, size } from '../circuit.mjs';
 import { MODULUS, fromField, toField } from '../claim.mjs';
+import { Unsupported } from '../errors.mjs';
 import { load } from '../packages.mjs';
 import { execute, quantise, quantiseInput } from '../quantise.mjs';
-import { compile, makeWitness } from '../snark.mjs';
+import { checkGenerator, compile, makeWitness } from '../snark.mjs';
 import { SMALL_SAMPLES, smallModel, temporaryFolder, withoutPackages as skip } from './support.mjs';
 
 const modulo = (value) => ((value % MODULUS) + MODULUS) % MODULUS;
@@ -236,4 +237,18 @@ test('snarkjs agrees about a tampered witness', { skip }, async (t) => {
   bytes[bytes.length - 32] ^= 1; // the last wire's lowest bit
   writeFileSync(path, bytes);
   assert.equal(await wtns.check(r1cs, path, silent), false);
+});
+
+test('a witness generator that the engine cannot compile is unsupported', () => {
+  const leb = (value) => [0, 7, 14, 21, 28].map((shift) => ((value >> shift) & 127) | (shift < 28 ? 128 : 0));
+  /** A module of one function, of `length` no-operations. */
+  const generator = (length) => {
+    const body = [[0], new Array(length).fill(1), [11]].flat();
+    const code = [1, ...leb(body.length)].concat(body);
+    const [type, functions] = [[1, 4, 1, 96, 0, 0], [3, 2, 1, 0]];
+    const bytes = [0, 97, 115, 109, 1, 0, 0, 0, ...type, ...functions, 10, ...leb(code.length)];
+    return Uint8Array.from(bytes.concat(code));
+  };
+  checkGenerator(generator(1000));
+  assert.throws(() => checkGenerator(generator(8_000_000)), Unsupported);
 });
