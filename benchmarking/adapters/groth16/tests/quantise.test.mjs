@@ -114,8 +114,14 @@ test('accumulators that doubles cannot hold are unsupported, naming the node', (
 test('networks that are too large are unsupported, with the reason', () => {
   checkSize({ constraints: 1000, public: 10, weights: 1000, largest: 1000 });
   const refusal = (pattern) => (error) => error instanceof Unsupported && pattern.test(error.message);
-  assert.throws(() => checkSize({ constraints: 1000, public: 10, weights: 1e7, largest: 1000 }), refusal(/10,000,000 weights/));
-  assert.throws(() => checkSize({ constraints: 2 ** 22, public: 10, weights: 10, largest: 10 }), refusal(/constraints/));
+  assert.throws(
+    () => checkSize({ constraints: 1000, public: 10, weights: 1e7, largest: 1000 }),
+    refusal(/10,000,000 weights/),
+  );
+  assert.throws(
+    () => checkSize({ constraints: 2 ** 22, public: 10, weights: 10, largest: 10 }),
+    refusal(/constraints/),
+  );
   const layer = { constraints: 1000, public: 10, weights: 5e5, largest: 5e5 };
   assert.throws(() => checkSize(layer), refusal(/a layer of 500,000 weights/));
   assert.equal(size(network()).weights, 3 * 4 + 4 * 3 + 3 * 2);
