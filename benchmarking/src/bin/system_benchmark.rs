@@ -46,6 +46,9 @@ struct Cli {
     /// Runs, each proven in both ways; tables show all, the summary their medians [default: 3 with gkr, 1 with ezkl]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     repeats: Option<u16>,
+    /// Prove the shards one after the other only, which halves the time
+    #[arg(long)]
+    apart_only: bool,
     /// Seconds that one number of shards may take; it fails beyond
     #[arg(long, value_name = "SECS", default_value_t = 3600)]
     time_limit: u64,
@@ -78,6 +81,7 @@ async fn main() -> ExitCode {
         weights: cli.weights,
         target: cli.target,
         repeats: usize::from(cli.repeats.unwrap_or(usual)),
+        apart_only: cli.apart_only,
         time_limit: Duration::from_secs(cli.time_limit),
         memory_limit: cli.memory_limit.or_else(machine::memory_bytes).unwrap_or(u64::MAX),
         directory: cli.out,

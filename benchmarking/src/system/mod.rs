@@ -54,6 +54,8 @@ pub struct SystemOptions {
     pub target: CalibrationTarget,
     /// Runs that are proven, each in both ways.
     pub repeats: usize,
+    /// Whether shards are proven one after the other only.
+    pub apart_only: bool,
     /// What one configuration may take.
     pub time_limit: Duration,
     /// What one setup or proof may be predicted to need, bytes.
@@ -163,6 +165,7 @@ async fn one(
         predicted: &predicted,
         memory_limit: options.memory_limit,
         repeats: options.repeats,
+        apart_only: options.apart_only,
         coordinator_options: &options.coordinator_options,
     };
     let directory = tempfile::tempdir().map_err(BenchError::io("making a directory"))?;

@@ -30,6 +30,8 @@ pub(super) struct Measurement<'a> {
     pub(super) predicted: &'a [u64],
     pub(super) memory_limit: u64,
     pub(super) repeats: usize,
+    /// Whether shards are proven one after the other only.
+    pub(super) apart_only: bool,
     /// Options of the coordinator beyond the configuration's.
     pub(super) coordinator_options: &'a [String],
 }
@@ -94,9 +96,15 @@ impl Measurement<'_> {
 
     /// Why all proofs at once are not tried.
     fn not_together(&self) -> Option<String> {
+        if self.configuration.shards == 1 {
+            return None;
+        }
+        if self.apart_only {
+            return Some("all proofs at once were not asked for".to_owned());
+        }
         let sum: u64 = self.predicted.iter().sum();
         let gibibytes = |bytes: u64| bytes as f64 / f64::from(1 << 30);
-        (self.configuration.shards > 1 && sum > self.memory_limit).then(|| {
+        (sum > self.memory_limit).then(|| {
             format!(
                 "all proofs at once were not tried: predicted to need {:.1} GiB together, {:.1} GiB are allowed",
                 gibibytes(sum),

@@ -51,6 +51,7 @@ fn options(directory: &Path) -> SystemOptions {
         weights: WeightVisibility::Committed,
         target: CalibrationTarget::Resources,
         repeats: 3,
+        apart_only: false,
         time_limit: Duration::from_secs(1),
         memory_limit: 1,
         directory: directory.to_owned(),
