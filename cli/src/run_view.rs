@@ -235,9 +235,9 @@ mod tests {
             shard,
             proof: proof.into(),
             worker: "ab".repeat(32),
-            witness_ms: 40.0,
-            prove_ms: 6_430.0,
-            verify_ms: 41.0,
+            witness_us: 40_000,
+            prove_us: 6_430_000,
+            verify_us: 41_000,
             proof_bytes: 17_100,
             ..ShardProgress::default()
         };
