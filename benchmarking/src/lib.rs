@@ -8,7 +8,9 @@
 //! - [`hop`]: what it takes to pass a boundary from one worker to the next, against the same bytes over plain TCP.
 //! - [`cost`]: what the service adds to the ezkl calls that it makes.
 //! - [`overlap`]: whether proofs of different shards are made at the same time.
+//! - [`backends`]: proof systems side by side.
 
+pub mod backends;
 pub mod client;
 pub mod conditions;
 pub mod cost;
