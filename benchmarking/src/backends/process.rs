@@ -102,6 +102,9 @@ impl Drop for Running {
 pub fn run(step: &Step<'_>, limits: Limits, interrupted: &AtomicBool) -> Result<Ended, Stop> {
     let name = step.name;
     let cannot = |what: &str, error: &dyn std::fmt::Display| Stop::Failed(format!("{name}: {what}: {error}"));
+    if interrupted.load(Ordering::Relaxed) {
+        return Err(Stop::Interrupted);
+    }
     let (output, errors) = (step.logs.join(format!("{name}.out")), step.logs.join(format!("{name}.err")));
     let create = |path: &Path| File::create(path).map_err(|error| cannot(&path.display().to_string(), &error));
     let mut command = guarded(step.command).map_err(|error| cannot("cannot be started", &error))?;

@@ -64,7 +64,7 @@ struct Cli {
     /// Family of the configurations: mlp or cnn
     #[arg(long, value_name = "TYPE", default_value = "mlp")]
     model_type: Family,
-    /// Built-in systems: gkr-committed, gkr-public, ezkl, ezkl-hashed, ezkl-private
+    /// Built-in systems: gkr-committed, gkr-public, ezkl, ezkl-hashed, ezkl-private; may be empty (--systems=)
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "gkr-committed,gkr-public,ezkl")]
     systems: Vec<String>,
     /// Folder of an adapter, see benchmarking/adapters/README.md; may be given several times
@@ -142,7 +142,11 @@ impl Outcome {
 }
 
 fn run(cli: &Cli) -> Result<Outcome, ComparisonError> {
-    let systems = systems(&cli.systems, &cli.adapters)?;
+    let named: Vec<String> = cli.systems.iter().filter(|name| !name.is_empty()).cloned().collect();
+    if named.is_empty() && cli.adapters.is_empty() {
+        Cli::command().error(ErrorKind::MissingRequiredArgument, "no system: name one, or give an adapter").exit();
+    }
+    let systems = systems(&named, &cli.adapters)?;
     let names = model_names(cli);
     let load = |name: &String| Subject::load(&ModelSource::resolve(name)?, cli.samples.into());
     let interrupted = interrupt::flag().map_err(|source| ComparisonError::Io { path: "signals".into(), source })?;
