@@ -2,6 +2,7 @@
 //!
 //! They are measured like adapters: this program starts itself once for each step, and [`step`] does it.
 
+mod state;
 pub mod step;
 
 use shardproof_common::plan::{

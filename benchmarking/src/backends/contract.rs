@@ -186,7 +186,8 @@ impl Claim {
         fs::write(work.join(file::CLAIM), text).map_err(|error| wrong(error.to_string()))
     }
 
-    /// The claim with the input value in the middle one larger: a false statement, unless the system binds nothing.
+    /// The claim with the input value in the middle one larger: another statement than the one proven, and a false one
+    /// wherever the model's integers depend on that value.
     ///
     /// # Errors
     /// When that value is no decimal number.

@@ -48,13 +48,29 @@ fn member(family: Family, config: &str) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
+    use shardproof_models::ModelSource;
+
     use super::*;
+    use crate::backends::subject::Subject;
 
     #[test]
     fn configurations_are_members_of_their_family() {
         assert_eq!(members(Family::Mlp, "5,100:7,50"), Ok(vec!["mlp:5,100".to_owned(), "mlp:7,50".to_owned()]));
         let cnns = members(Family::Cnn, "mnist,7: cifar10 , 8");
         assert_eq!(cnns, Ok(vec!["cnn:mnist,7".to_owned(), "cnn:cifar10,8".to_owned()]));
+    }
+
+    #[test]
+    fn members_differ_in_size() {
+        let parameters = |family, configs| -> Vec<u64> {
+            let load = |name: &String| Subject::load(&ModelSource::resolve(name).unwrap(), 1).unwrap().parameters;
+            members(family, configs).unwrap().iter().map(load).collect()
+        };
+        assert_eq!(parameters(Family::Mlp, "1,9:3,8"), [10 * 17, 8 * 17 + 8 * 9 + 10 * 9]);
+        let mnist = |width: u64| width * 26 + 2 * width * (25 * width + 1) + 10 * width * (32 * width + 1);
+        let classes = |width: u64| 10 * (10 * width + 1);
+        assert_eq!(parameters(Family::Cnn, "mnist,1:mnist,3"), [1, 3].map(|width| mnist(width) + classes(width)));
+        assert_eq!(parameters(Family::Cnn, "cifar10,2"), [2 * 76 + 4 * 51 + 20 * 101 + 10 * 21]);
     }
 
     #[test]

@@ -11,12 +11,14 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
+#[cfg(target_os = "linux")]
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::thread;
 use std::time::{Duration, Instant};
 
+#[cfg(target_os = "linux")]
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, killpg};
+#[cfg(target_os = "linux")]
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::{Pid, getppid};
 
@@ -75,10 +77,41 @@ pub struct Ended {
 /// A running step; dropping it ends the step's whole process group.
 struct Running {
     process: Child,
+    #[cfg(target_os = "linux")]
+    exited: Receiver<Instant>,
     reaped: bool,
 }
 
 impl Running {
+    fn start(mut command: Command) -> io::Result<Self> {
+        let process = command.spawn()?;
+        #[cfg(target_os = "linux")]
+        let exited = watch(process.id());
+        Ok(Self {
+            process,
+            #[cfg(target_os = "linux")]
+            exited,
+            reaped: false,
+        })
+    }
+
+    /// When the step ended, if it does within [`INTERVAL`].
+    #[cfg(target_os = "linux")]
+    fn ended(&mut self) -> Option<Instant> {
+        match self.exited.recv_timeout(INTERVAL) {
+            Ok(at) => Some(at),
+            Err(RecvTimeoutError::Disconnected) => Some(Instant::now()),
+            Err(RecvTimeoutError::Timeout) => None,
+        }
+    }
+
+    /// When the step ended, up to [`INTERVAL`] late: other systems only tell of an end by reaping.
+    #[cfg(not(target_os = "linux"))]
+    fn ended(&mut self) -> Option<Instant> {
+        std::thread::sleep(INTERVAL);
+        matches!(self.process.try_wait(), Ok(Some(_))).then(Instant::now)
+    }
+
     /// Ends whatever is left of the group and reaps the step, in this order: until it is reaped, its id is nobody else's.
     fn end(&mut self) -> io::Result<ExitStatus> {
         if !self.reaped {
@@ -113,16 +146,12 @@ pub fn run(step: &Step<'_>, limits: Limits, interrupted: &AtomicBool) -> Result<
     command.envs(step.environment.iter().map(|(variable, value)| (variable, value)));
 
     let started = Instant::now();
-    let process = command.spawn().map_err(|error| cannot("cannot be started", &error))?;
-    let mut running = Running { process, reaped: false };
+    let mut running = Running::start(command).map_err(|error| cannot("cannot be started", &error))?;
     let memory = MemoryWatch::start(vec![running.process.id()]);
-    let exited = watch(running.process.id());
     let peak = || memory.peaks().first().copied().unwrap_or(0);
     let ended = loop {
-        match exited.recv_timeout(INTERVAL) {
-            Ok(at) => break at,
-            Err(RecvTimeoutError::Disconnected) => break Instant::now(),
-            Err(RecvTimeoutError::Timeout) => {}
+        if let Some(at) = running.ended() {
+            break at;
         }
         if interrupted.load(Ordering::Relaxed) {
             return Err(Stop::Interrupted);
@@ -175,9 +204,10 @@ impl Ended {
 }
 
 /// Says when the process ends, without reaping it.
+#[cfg(target_os = "linux")]
 fn watch(process: u32) -> Receiver<Instant> {
     let (sender, exited) = mpsc::channel();
-    thread::spawn(move || {
+    std::thread::spawn(move || {
         let process = Pid::from_raw(process as i32);
         while waitid(Id::Pid(process), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT) == Err(Errno::EINTR) {}
         // Nobody listens any more where a limit was hit.

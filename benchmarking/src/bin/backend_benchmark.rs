@@ -45,7 +45,7 @@ const NAME: &str = "backends";
 ///
 /// Peak memory is of a step's processes together, sampled every 10 ms, or what the step says of itself if that is more. Sizes
 /// are of files: a witness that never leaves memory has none, and an SRS is part of no key. Errors are differences of the
-/// answers that were proven from the float model's on the same inputs.
+/// answers that were proven from the float model's on the same inputs, the first of the samples that calibration sees.
 ///
 /// A system that crashes, is wrong, or hits a limit is `failed: reason`; one that says it cannot do a model is
 /// `unsupported`, one that isn't installed, or is predicted to take more memory than allowed, `skipped`. Exit code: 0, or 1

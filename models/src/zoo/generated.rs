@@ -98,7 +98,8 @@ impl Recipe {
         let width: u64 = width.parse().ok().filter(|&width| width > 0)?;
         let (channels, features) = (width.checked_mul(2)?, width.checked_mul(10)?);
         let [_, depth, height, breadth] = input;
-        let left = |extent: u64| ((extent - CNN_KERNEL + 1) / 2 - CNN_KERNEL + 1) / 2;
+        let convolved = |extent: u64| extent - (CNN_KERNEL - 1);
+        let left = |extent: u64| convolved(convolved(extent) / 2) / 2;
         let layer = |inputs: u64, outputs: u64| inputs.checked_add(1)?.checked_mul(outputs);
         let flat = channels.checked_mul(left(height) * left(breadth))?;
         let kernel = CNN_KERNEL * CNN_KERNEL;

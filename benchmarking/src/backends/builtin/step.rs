@@ -5,7 +5,6 @@
 //! again when it proves, which counts. ezkl's verifier checks a proof twice, the second time cut short by a byte, which must
 //! fail; both count. Making ezkl's test SRS, where it is missing, is no part of `setup_ms`.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -17,23 +16,20 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use shardproof_common::backend::{
-    Backend, BackendError, Job, Limits, ProofVerifier, Registered, SetupRequest, ShardFiles, VerifyError, VerifyRequest,
+    Backend, BackendError, Job, Limits, ProofVerifier, Registered, SetupRequest, VerifyError, VerifyRequest,
 };
-use shardproof_common::card::ShardCard;
-use shardproof_common::ids::{Digest, PROTOCOL_VERSION, RunId, ShardIndex};
+use shardproof_common::ids::ShardIndex;
 use shardproof_common::machine::peak_rss_bytes;
-use shardproof_common::plan::{BackendOptions, BoundaryMode, BoundaryTensor, CalibrationTarget};
-use shardproof_common::statement::{Boundary, Statement};
-use shardproof_common::tensor::{FloatTensor, IntegerTensor, Tensor, TensorError, TensorSpec};
+use shardproof_common::plan::{BoundaryMode, BoundaryTensor, CalibrationTarget};
+use shardproof_common::statement::Boundary;
+use shardproof_common::tensor::{FloatTensor, Tensor, TensorError, TensorSpec};
 use shardproof_ezkl::{EzklBackend, EzklConfig, EzklVerifier, Installation, KeepWarm};
 use shardproof_gkr_service::{GkrBackend, GkrVerifier};
-use shardproof_models::{
-    BoundaryModes, InputError, LoadOptions, ModelError, ModelSource, OnnxModel, SplitRequest, Strategy, input,
-};
-use thiserror::Error;
+use shardproof_models::{BoundaryModes, LoadOptions, ModelSource, OnnxModel, SplitRequest, Strategy, input};
 use tokio_util::sync::CancellationToken;
 
 use super::Builtin;
+use super::state::{State, StepError, claimed, file_error};
 use crate::backends::contract::{Claim, Prepared, Proven, Said, Verified, file, variable};
 
 /// What this program is asked to do as a built-in system.
@@ -49,39 +45,6 @@ pub enum Task {
     Prove,
     /// One verification.
     Verify,
-}
-
-/// Why a step gave nothing.
-#[derive(Debug, Error)]
-enum StepError {
-    #[error("{0} is not set: this is a step of `backend_benchmark`")]
-    Variable(&'static str),
-    #[error("{0}")]
-    Unsupported(String),
-    #[error("{0}")]
-    Claim(String),
-    #[error("{path}: {reason}")]
-    File { path: PathBuf, reason: String },
-    #[error(transparent)]
-    Model(#[from] ModelError),
-    #[error(transparent)]
-    Input(#[from] InputError),
-    #[error(transparent)]
-    Tensor(#[from] TensorError),
-    #[error(transparent)]
-    Backend(#[from] BackendError),
-}
-
-/// What setup leaves for the other steps: the owner's registered side, and the prover's files.
-#[derive(Serialize, Deserialize)]
-struct State {
-    model: Digest,
-    architecture: Digest,
-    plan: Digest,
-    options: BackendOptions,
-    card: ShardCard,
-    files: BTreeMap<String, PathBuf>,
-    verifying_key: PathBuf,
 }
 
 /// Does `task` as `system`, and prints its line.
@@ -265,52 +228,6 @@ fn verify(system: Builtin, work: &Path) -> Result<serde_json::Value, StepError> 
     Ok(line(Verified { verify_ms: ms(taken), accepted }, peak_rss_bytes()))
 }
 
-impl State {
-    const FILE: &'static str = "state.json";
-
-    fn read(work: &Path) -> Result<Self, StepError> {
-        let path = work.join(Self::FILE);
-        let text = fs::read(&path).map_err(|error| file_error(&path)(error.to_string()))?;
-        serde_json::from_slice(&text).map_err(|error| file_error(&path)(error.to_string()))
-    }
-
-    fn write(&self, work: &Path) -> Result<(), StepError> {
-        let path = work.join(Self::FILE);
-        let text = serde_json::to_vec(self).map_err(|error| file_error(&path)(error.to_string()))?;
-        fs::write(&path, text).map_err(|error| file_error(&path)(error.to_string()))
-    }
-
-    /// The shard as a worker holds it.
-    fn shard(&self, work: &Path) -> ShardFiles {
-        ShardFiles {
-            shard: ShardIndex(0),
-            card: self.card.clone(),
-            options: self.options.clone(),
-            input_mode: BoundaryMode::Public,
-            output_mode: BoundaryMode::Public,
-            model: work.join("shard.onnx"),
-            files: self.files.clone(),
-        }
-    }
-
-    /// The statement of the one run that a directory is for.
-    fn statement(&self, input: Boundary, output: Boundary) -> Statement {
-        Statement {
-            protocol: PROTOCOL_VERSION,
-            backend: self.card.backend.clone(),
-            model: self.model,
-            architecture: self.architecture,
-            plan: self.plan,
-            shard: ShardIndex(0),
-            shards: 1,
-            run: RunId::from_bytes([0; 16]),
-            input,
-            output,
-            keys: self.card.keys.digest(),
-        }
-    }
-}
-
 fn backend(system: Builtin) -> Box<dyn Backend> {
     match system.is_ezkl() {
         // As workers run it: the proof finds the process that served the witness.
@@ -371,34 +288,6 @@ fn calibration(path: &Path, specs: &[BoundaryTensor]) -> Result<Vec<Vec<FloatTen
     read.samples.iter().map(|sample| Ok(input::parse_json(sample.to_string().as_bytes(), specs)?)).collect()
 }
 
-/// The tensors of a claim, which must have as many values as the card's.
-fn claimed(claim: &Claim, card: &ShardCard) -> Result<(Vec<Tensor>, Vec<Tensor>), StepError> {
-    let count = |specs: &[TensorSpec]| specs.iter().map(TensorSpec::elements).sum::<u64>();
-    let (inputs, outputs) = (count(&card.input), count(&card.output));
-    if claim.inputs as u64 != inputs || claim.public.len() as u64 != inputs + outputs {
-        let (found, rest) = (claim.inputs, claim.public.len());
-        return Err(StepError::Claim(format!(
-            "a claim of {rest} values, {found} of them inputs; expected {} values, {inputs} of them inputs",
-            inputs + outputs
-        )));
-    }
-    let number = |text: &String| {
-        text.parse::<i64>().map_err(|error| StepError::Claim(format!("the claim's value {text:?}: {error}")))
-    };
-    let values = claim.public.iter().map(number).collect::<Result<Vec<i64>, _>>()?;
-    let mut values = values.into_iter();
-    let mut tensors = |specs: &[TensorSpec]| -> Vec<Tensor> {
-        let tensor = |spec: &TensorSpec| IntegerTensor {
-            shape: spec.shape.clone(),
-            scale: spec.scale,
-            values: values.by_ref().take(spec.elements() as usize).collect(),
-        };
-        specs.iter().map(tensor).map(Tensor::Integer).collect()
-    };
-    let input = tensors(&card.input);
-    Ok((input, tensors(&card.output)))
-}
-
 fn integers(tensors: &[Tensor]) -> impl Iterator<Item = i64> {
     tensors.iter().filter_map(Tensor::as_integer).flat_map(|tensor| tensor.values.iter().copied())
 }
@@ -418,11 +307,6 @@ fn line<R: Serialize>(result: R, backend_peak: u64) -> serde_json::Value {
 
 fn relative(path: &Path, work: &Path) -> String {
     path.strip_prefix(work).unwrap_or(path).display().to_string()
-}
-
-fn file_error(path: &Path) -> impl Fn(String) -> StepError {
-    let path = path.to_owned();
-    move |reason| StepError::File { path: path.clone(), reason }
 }
 
 fn ms(time: Duration) -> f64 {
