@@ -11,8 +11,10 @@
 //! - [`results`]: the published results and their page.
 //! - [`system`]: the whole service over numbers of shards.
 //! - [`accuracy`]: how far quantised answers are from the float model's; alone of all, without processes.
+//! - [`backends`]: proof systems side by side.
 
 pub mod accuracy;
+pub mod backends;
 pub mod client;
 pub mod conditions;
 pub mod cost;

@@ -182,10 +182,19 @@ impl BarChart {
         let layout = layout(&plots, &self.title).with_y_label(&self.y);
         let layout = match self.y_scale {
             Scale::Linear => layout,
-            Scale::Logarithmic => layout.with_log_y().with_y_tick_format(short_ticks()),
+            Scale::Logarithmic => {
+                let values = self.groups.iter().flat_map(|(_, values)| values);
+                let least = values.copied().filter(|value| *value > 0.0).fold(f64::INFINITY, f64::min);
+                layout.with_log_y().with_y_axis_min(foot(least)).with_y_tick_format(short_ticks())
+            }
         };
         render(plots, layout, directory, name)
     }
+}
+
+/// Where bars on a logarithmic axis begin: the power of ten that leaves the least of them a visible height.
+fn foot(least: f64) -> f64 {
+    if least.is_finite() { 10f64.powf((least / 2.0).log10().floor()) } else { 1.0 }
 }
 
 impl HistogramChart {
@@ -331,6 +340,12 @@ mod tests {
         let ((low, high), width) = bins(&[3.0; 5]);
         assert!(low <= 3.0 && 3.0 < high && width > 0.0);
         assert_eq!([0.3, 0.5, 7.0, 1.0].map(round_up), [0.5, 0.5, 10.0, 1.0]);
+    }
+
+    #[test]
+    fn bars_on_a_logarithmic_axis_have_a_height() {
+        assert_eq!([0.5, 3.0, 1.0, 4000.0].map(foot), [0.1, 1.0, 0.1, 1000.0]);
+        assert_eq!(foot(f64::INFINITY), 1.0);
     }
 
     #[test]

@@ -58,6 +58,11 @@ pub fn find(name: &str) -> Option<&'static ZooModel> {
     Some(kept.entry(name.to_owned()).or_insert_with(make))
 }
 
+/// Whether a benchmark model of this name can be made, without making it.
+pub fn is_generated(name: &str) -> bool {
+    generated::Recipe::named(name).is_some()
+}
+
 /// The models that ship with shardproof.
 pub fn models() -> &'static [ZooModel] {
     MODELS
@@ -68,7 +73,8 @@ pub fn names() -> impl Iterator<Item = &'static str> {
     MODELS.iter().map(|model| model.name)
 }
 
-/// The names of the benchmark models, whose weights are drawn from a seed; `mlp:DEPTH,WIDTH` stands for a family.
+/// The names of the benchmark models, whose weights are drawn from a seed; `mlp:DEPTH,WIDTH` and `cnn:SHAPE,WIDTH` stand for
+/// families.
 pub fn benchmark_names() -> impl Iterator<Item = &'static str> {
     generated::NAMES.into_iter()
 }

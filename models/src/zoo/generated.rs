@@ -8,14 +8,20 @@ use crate::constant::Constant;
 use crate::graph::wrap;
 use crate::proto::{self, DataType, GraphProto, NodeProto, Value, set_attribute, value_info};
 
-/// Names for lists; the last one stands for a family.
-pub(super) const NAMES: [&str; 4] = ["mlp784", "cnn264k", "dense4m", "mlp:DEPTH,WIDTH"];
+/// Names for lists; the last two stand for families.
+pub(super) const NAMES: [&str; 5] = ["mlp784", "cnn264k", "dense4m", "mlp:DEPTH,WIDTH", "cnn:SHAPE,WIDTH"];
 /// Every model draws its weights from this seed.
 const SEED: u64 = 0x7368_6172_6470_726f;
-/// Most parameters of a model of the family.
+/// Most parameters of a model of a family.
 const MAX_PARAMETERS: u64 = 1 << 27;
-/// Inputs and outputs of the models of the family.
-const FAMILY_ENDS: (u64, u64) = (16, 10);
+/// Inputs and outputs of the models of the family `mlp`.
+const MLP_ENDS: (u64, u64) = (16, 10);
+/// Inputs of the models of the family `cnn`: `[batch, channels, height, width]` by the name of the data set that has them.
+const CNN_SHAPES: [(&str, [u64; 4]); 2] = [("mnist", [1, 1, 28, 28]), ("cifar10", [1, 3, 32, 32])];
+/// Classes that the models of the family `cnn` tell apart.
+const CNN_CLASSES: u64 = 10;
+/// Extent of the kernels of the family `cnn`.
+const CNN_KERNEL: u64 = 5;
 const OPSET: i64 = 17;
 const IR_VERSION: i64 = 8;
 
@@ -40,8 +46,7 @@ pub(super) struct Recipe {
 }
 
 impl Recipe {
-    /// The recipe of a benchmark model, or of `mlp:DEPTH,WIDTH`: DEPTH dense layers of WIDTH features with ReLU after each
-    /// but the last, which has 10.
+    /// The recipe of a benchmark model, of `mlp:DEPTH,WIDTH`, or of `cnn:SHAPE,WIDTH`.
     pub(super) fn named(name: &str) -> Option<Self> {
         match name {
             "mlp784" => Some(Self { input: vec![1, 784], steps: dense(&[500, 250, 100, 50, 10, 1]) }),
@@ -63,21 +68,55 @@ impl Recipe {
                 steps.push(Step::Relu);
                 Some(Self { input: vec![1, 4], steps })
             }
-            _ => Self::of_family(name.strip_prefix("mlp:")?),
+            _ => match name.split_once(':')? {
+                ("mlp", parameters) => Self::mlp(parameters),
+                ("cnn", parameters) => Self::cnn(parameters),
+                _ => None,
+            },
         }
     }
 
-    fn of_family(parameters: &str) -> Option<Self> {
+    /// `DEPTH,WIDTH`: DEPTH dense layers of WIDTH features with ReLU after each but the last, which has 10.
+    fn mlp(parameters: &str) -> Option<Self> {
         let (depth, width) = parameters.split_once(',')?;
         let (depth, width): (usize, u64) = (depth.parse().ok()?, width.parse().ok()?);
-        let largest = width.max(FAMILY_ENDS.0).checked_add(1)?.checked_mul(width.max(FAMILY_ENDS.1))?;
+        let largest = width.max(MLP_ENDS.0).checked_add(1)?.checked_mul(width.max(MLP_ENDS.1))?;
         let fits = largest.checked_mul(depth as u64).is_some_and(|most| most <= MAX_PARAMETERS);
         if depth == 0 || width == 0 || !fits {
             return None;
         }
         let mut features = vec![width; depth];
-        features[depth - 1] = FAMILY_ENDS.1;
-        Some(Self { input: vec![1, FAMILY_ENDS.0], steps: dense(&features) })
+        features[depth - 1] = MLP_ENDS.1;
+        Some(Self { input: vec![1, MLP_ENDS.0], steps: dense(&features) })
+    }
+
+    /// `SHAPE,WIDTH`: WIDTH and then twice as many channels by kernels of 5 x 5, each with ReLU and maxima of 2 x 2, then
+    /// 10 WIDTH features with ReLU, then 10. SHAPE is `mnist` or `cifar10`.
+    fn cnn(parameters: &str) -> Option<Self> {
+        let (shape, width) = parameters.split_once(',')?;
+        let input = CNN_SHAPES.iter().find(|(name, _)| *name == shape)?.1;
+        let width: u64 = width.parse().ok().filter(|&width| width > 0)?;
+        let (channels, features) = (width.checked_mul(2)?, width.checked_mul(10)?);
+        let [_, depth, height, breadth] = input;
+        let convolved = |extent: u64| extent - (CNN_KERNEL - 1);
+        let left = |extent: u64| convolved(convolved(extent) / 2) / 2;
+        let layer = |inputs: u64, outputs: u64| inputs.checked_add(1)?.checked_mul(outputs);
+        let flat = channels.checked_mul(left(height) * left(breadth))?;
+        let kernel = CNN_KERNEL * CNN_KERNEL;
+        let layers = [
+            layer(depth * kernel, width),
+            layer(width.checked_mul(kernel)?, channels),
+            layer(flat, features),
+            layer(features, CNN_CLASSES),
+        ];
+        let parameters = layers.into_iter().try_fold(0u64, |sum, layer| sum.checked_add(layer?))?;
+        if parameters > MAX_PARAMETERS {
+            return None;
+        }
+        let convolution = |channels| [Step::Conv(channels, CNN_KERNEL), Step::Relu, Step::Pool];
+        let steps = [convolution(width), convolution(channels)].concat().into_iter();
+        let steps = steps.chain([Step::Flatten]).chain(dense(&[features, CNN_CLASSES])).collect();
+        Some(Self { input: input.to_vec(), steps })
     }
 
     /// One line about it.
@@ -199,6 +238,9 @@ mod tests {
         assert_eq!(parameters("cnn264k"), 12 * 76 + 33 * 301 + 826 * 251 + 252 * 175 + 176 * 10);
         assert_eq!(parameters("dense4m"), 5 * 1000 + 4 * 1_001_000 + 3 * 1001);
         assert_eq!(parameters("mlp:3,8"), 8 * 17 + 8 * 9 + 10 * 9);
+        // 28 -> 24 -> 12 -> 8 -> 4 and 32 -> 28 -> 14 -> 10 -> 5 along each edge.
+        assert_eq!(parameters("cnn:mnist,3"), 3 * 26 + 6 * 76 + 30 * (6 * 16 + 1) + 10 * 31);
+        assert_eq!(parameters("cnn:cifar10,2"), 2 * 76 + 4 * 51 + 20 * (4 * 25 + 1) + 10 * 21);
     }
 
     #[test]
@@ -210,7 +252,11 @@ mod tests {
 
     #[test]
     fn names_outside_the_family_are_no_models() {
-        for name in ["mlp:", "mlp:2", "mlp:0,8", "mlp:2,0", "mlp:2,8,3", "mlp:99,99999", "mlp:-1,5", "dense5m"] {
+        for name in ["mlp:", "mlp:2", "mlp:0,8", "mlp:2,0", "mlp:2,8,3", "mlp:99,99999", "mlp:-1,5", "dense5m"]
+            .into_iter()
+            .chain(["cnn:", "cnn:mnist", "cnn:mnist,0", "cnn:mnist,2,3", "cnn:imagenet,2", "cnn:cifar10,-1"])
+            .chain(["cnn:mnist,700", "cnn:mnist,99999999999999999999", "cnn:mnist,9223372036854775807", "rnn:2,3"])
+        {
             assert!(Recipe::named(name).is_none(), "{name}");
         }
     }
