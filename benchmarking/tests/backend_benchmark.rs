@@ -311,6 +311,8 @@ fn hanging(out: &Path, adapter: &mut Option<Adapter>, json: Stdio) -> (Child, Ve
     let prove = format!("echo $$ >> {}; exec sleep 600", ids.display());
     let adapter = adapter.insert(Adapter::new(PREPARE, &prove, VERIFY));
     let mut command = benchmark(adapter, &out.join("results"), &["--systems", "gkr-committed"]);
+    // One that is killed cannot clean up after itself.
+    command.env("TMPDIR", out);
     let child = command.stdout(json).stderr(Stdio::null()).spawn().unwrap();
     wait_for("a proof that hangs", || !processes(&ids).is_empty());
     (child, processes(&ids))
