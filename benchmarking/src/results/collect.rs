@@ -11,14 +11,18 @@ use crate::error::BenchError;
 use crate::system::{self, Record};
 use crate::table::TableError;
 
-/// Copied as they are: folder, files.
-const COPIED: [(&str, &[&str]); 3] = [
-    ("models", &["backends.csv", "passes.csv", "conditions.json"]),
-    ("growth", &["backends.csv", "passes.csv", "conditions.json"]),
-    ("compatibility", &["compatibility.csv", "conditions.json"]),
+/// Folder, and tables of its folders that are joined into one.
+const JOINED: [(&str, [&str; 2]); 3] = [
+    ("accuracy", ["accuracy.csv", "boundaries.csv"]),
+    ("models", ["backends.csv", "passes.csv"]),
+    ("growth", ["backends.csv", "passes.csv"]),
 ];
-/// Tables of each model that are joined into one.
-const JOINED: [&str; 2] = ["accuracy.csv", "boundaries.csv"];
+/// Copied as they are. The systems' conditions are the same wherever they are written.
+const COPIED: [[&str; 2]; 3] = [
+    ["compatibility/compatibility.csv", "compatibility/compatibility.csv"],
+    ["compatibility/conditions.json", "compatibility/conditions.json"],
+    ["models/small/conditions.json", "models/conditions.json"],
+];
 
 /// On what the service was measured.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -37,16 +41,16 @@ pub struct Machine {
 /// When a table is missing, cannot be read or written, or has other columns than the others of its kind.
 pub fn collect(from: &Path, to: &Path) -> Result<(), BenchError> {
     collect_system(&from.join("system"), &to.join("system"))?;
-    for table in JOINED {
-        join(&subfolders(&from.join("accuracy"))?, table, &to.join("accuracy"))?;
-    }
-    for (folder, names) in COPIED {
-        make(&to.join(folder))?;
-        for name in names {
-            let (source, target) = (from.join(folder).join(name), to.join(folder).join(name));
-            let bytes = fs::read(&source).map_err(BenchError::io(source.display().to_string()))?;
-            files::write_whole(&target, &bytes).map_err(BenchError::io(target.display().to_string()))?;
+    for (folder, tables) in JOINED {
+        for table in tables {
+            join(&subfolders(&from.join(folder))?, table, &to.join(folder))?;
         }
+    }
+    make(&to.join("compatibility"))?;
+    for [source, target] in COPIED {
+        let (source, target) = (from.join(source), to.join(target));
+        let bytes = fs::read(&source).map_err(BenchError::io(source.display().to_string()))?;
+        files::write_whole(&target, &bytes).map_err(BenchError::io(target.display().to_string()))?;
     }
     Ok(())
 }

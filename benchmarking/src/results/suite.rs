@@ -29,8 +29,8 @@ impl Task {
 const QUICK: &[&str] = &[
     "system_benchmark mlp --out {out}/system",
     "accuracy_benchmark mlp {out}/accuracy/mlp",
-    "backend_benchmark mlp --systems gkr-committed,gkr-public --out {out}/models",
-    "backend_benchmark --configs 2,32:3,64 --systems gkr-committed,gkr-public --out {out}/growth",
+    "backend_benchmark mlp --systems gkr-committed,gkr-public --out {out}/models/small",
+    "backend_benchmark --configs 2,32:3,64 --systems gkr-committed,gkr-public --out {out}/growth/small",
     "backend_benchmark --compatibility --systems gkr-committed --out {out}/compatibility",
 ];
 
@@ -54,12 +54,14 @@ const FULL: &[&str] = &[
     "accuracy_benchmark cnn {out}/accuracy/cnn",
     "accuracy_benchmark mlp2 {out}/accuracy/mlp2",
     "backend_benchmark --compatibility --adapter {adapters}/groth16 --out {out}/compatibility",
-    "backend_benchmark mlp testing cnn mlp2 mlp784 cnn264k dense4m --time-limit 1200 --repeats 3 \
-     --adapter {adapters}/groth16 --out {out}/models",
-    "backend_benchmark --configs 2,85:3,85:3,120:3,170:3,250:3,350:3,500:4,585:5,725:6,900:7,1080:8,1450 \
-     --time-limit 1200 --adapter {adapters}/groth16 --out {out}/growth",
-    "system_benchmark cnn 1,4,12 --backend ezkl --time-limit 1200 --out {out}/system",
-    "system_benchmark mlp2 1,4,12 --backend ezkl --time-limit 1200 --out {out}/system",
+    "backend_benchmark mlp testing --adapter {adapters}/groth16 --out {out}/models/small",
+    "backend_benchmark --configs 2,85:3,85:3,120:3,170 --adapter {adapters}/groth16 --out {out}/growth/small",
+    "backend_benchmark --configs 3,250:3,350:3,500 --repeats 1 --adapter {adapters}/groth16 --out {out}/growth/middle",
+    "backend_benchmark cnn mlp784 mlp2 cnn264k dense4m --repeats 1 --adapter {adapters}/groth16 --out {out}/models/large",
+    "backend_benchmark --configs 4,585:5,725:6,900:7,1080:8,1450 --repeats 1 --adapter {adapters}/groth16 \
+     --out {out}/growth/large",
+    "system_benchmark mlp2 4 --backend ezkl --apart-only --time-limit 1200 --out {out}/system",
+    "system_benchmark cnn 4 --backend ezkl --apart-only --time-limit 1200 --out {out}/system",
 ];
 
 /// The tasks of a quick or a full measurement with results below `out` and adapters in `adapters`.
