@@ -55,12 +55,11 @@ const FULL: &[&str] = &[
     "accuracy_benchmark mlp2 {out}/accuracy/mlp2",
     "backend_benchmark --compatibility --adapter {adapters}/groth16 --out {out}/compatibility",
     "backend_benchmark mlp testing --adapter {adapters}/groth16 --out {out}/models/small",
-    "backend_benchmark --configs 2,85:3,85:3,120:3,170 --adapter {adapters}/groth16 --out {out}/growth/small",
-    "backend_benchmark --configs 3,250:3,350:3,500 --repeats 1 --adapter {adapters}/groth16 --out {out}/growth/middle",
+    "backend_benchmark --configs 3,51:3,85:3,120:3,170 --adapter {adapters}/groth16 --out {out}/growth/small",
+    "backend_benchmark --configs 3,250:3,350:3,500:4,585 --repeats 1 --adapter {adapters}/groth16 --out {out}/growth/middle",
     "backend_benchmark cnn264k dense4m --adapter {adapters}/groth16 --out {out}/models/published",
     "backend_benchmark cnn mlp784 mlp2 --repeats 1 --adapter {adapters}/groth16 --out {out}/models/large",
-    "backend_benchmark --configs 4,585:5,725:6,900:7,1080:8,1450 --repeats 1 --adapter {adapters}/groth16 \
-     --out {out}/growth/large",
+    "backend_benchmark --configs 5,725:6,900:7,1080:8,1450:8,1670 --adapter {adapters}/groth16 --out {out}/growth/large",
     "system_benchmark mlp2 4 --backend ezkl --apart-only --time-limit 1200 --out {out}/system",
     "system_benchmark cnn 4 --backend ezkl --apart-only --time-limit 1200 --out {out}/system",
 ];
