@@ -87,6 +87,7 @@ impl Service {
             .arg("--exit-with-parent")
             // What is measured and read from the logs must not depend on who measures.
             .env_remove("RUST_LOG")
+            .env_remove("RUST_BACKTRACE")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(log_file)
@@ -133,7 +134,10 @@ impl Service {
         let log = self.log().unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
         let tail = lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n");
-        BenchError::Service { name: self.name.clone(), what: what.to_owned(), log: tail }
+        // What a program says last if it ends with an error.
+        let told = lines.iter().rev().find_map(|line| line.strip_prefix("Error: "));
+        let what = told.map_or_else(|| what.to_owned(), |told| format!("{what}: {told}"));
+        BenchError::Service { name: self.name.clone(), what, log: tail }
     }
 
     async fn stop(mut self) -> Stopped {

@@ -110,6 +110,16 @@ fn a_worker_that_is_killed_is_a_failed_row() {
 }
 
 #[test]
+fn a_setup_that_fails_is_a_failed_row_with_the_coordinators_reason() {
+    let stage = Stage::new(HONEST);
+    let output = stage.run(&["1", "--", "--weight-bits=99"]);
+    assert_eq!(output.status.code(), Some(1));
+    let rows = summary(&output);
+    assert_eq!(rows[0]["status"], "failed");
+    assert!(rows[0]["reason"].as_str().unwrap().contains("weight bits"), "{}", rows[0]["reason"]);
+}
+
+#[test]
 fn a_proof_that_is_rejected_is_a_failed_row() {
     let stage = Stage::new("exec SHARDPROOF worker --prove-delay-ms 600000 \"$@\"");
     let output = stage.run(&["1", "--", "--prove-deadline=1"]);

@@ -1,5 +1,6 @@
 //! Bringing the tables of many benchmarks together.
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -60,8 +61,13 @@ fn collect_system(from: &Path, to: &Path) -> Result<(), BenchError> {
     for model in subfolders(from)? {
         records.extend(system::records_in(&model)?);
     }
-    // Small models first, and models of one size by name.
-    records.sort_by_cached_key(|record| (record.summary_row().parameters, record.configuration.model_id()));
+    // Small models first, and those of which nothing is known last.
+    let known = |record: &Record| Some((record.configuration.model_id(), record.summary_row().parameters?));
+    let sizes: HashMap<String, u64> = records.iter().filter_map(known).collect();
+    records.sort_by_cached_key(|record| {
+        let model = record.configuration.model_id();
+        (sizes.get(&model).copied().unwrap_or(u64::MAX), model)
+    });
     make(to)?;
     system::write_tables(to, &records)?;
     let machines = machines(&records);

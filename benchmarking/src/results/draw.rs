@@ -28,7 +28,7 @@ pub(super) fn write(tables: &Tables, directory: &Path) -> Result<(), PlotError> 
 
     draw(published_over_shards(tables, "cnn"), "shards-cnn")?;
     draw(published_over_shards(tables, "mlp"), "shards-mlp")?;
-    let projected = "Longest proof of a shard: a projection of proving with one machine for each";
+    let projected = "Longest proof of a shard (projection: a machine for each)";
     draw(over_shards(tables, projected, "seconds", |row| row.longest_proof_generation_time), "projection")?;
     draw(over_shards(tables, "All proofs on this one machine", "seconds", |row| row.chain_wall_time), "shards-wall")?;
     let memory = |row: &SummaryRow| bytes(row.largest_worker_peak_bytes);
@@ -97,7 +97,7 @@ fn accuracy(tables: &Tables) -> LineChart {
         let name = format!("{}, {}", row.model, row.ezkl_optimization_goal);
         add(&mut series, &name, (row.num_nodes as f64, percent), row.ezkl_optimization_goal == "resources");
     }
-    shards_chart("Root mean square error of the answer (dashed: target resources)", "percent of the range", series)
+    shards_chart("Error of the answer (dashed: target resources)", "root mean square, percent of the range", series)
 }
 
 fn shards_chart(title: &str, y: &str, series: Vec<Series>) -> LineChart {

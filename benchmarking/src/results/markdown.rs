@@ -2,14 +2,23 @@
 
 use crate::report;
 
-/// A table; the first column is text, the others are figures.
+/// A table whose first column is text and whose others are figures.
 pub(super) fn table(heading: &[&str], rows: &[Vec<String>]) -> String {
+    aligned(heading, rows, "--:")
+}
+
+/// A table of text.
+pub(super) fn text_table(heading: &[&str], rows: &[Vec<String>]) -> String {
+    aligned(heading, rows, "---")
+}
+
+fn aligned(heading: &[&str], rows: &[Vec<String>], others: &str) -> String {
     let cells = |cells: &[String]| {
         let escaped: Vec<String> = cells.iter().map(|cell| cell.replace('|', "\\|").replace('\n', " ")).collect();
         format!("| {} |\n", escaped.join(" | "))
     };
     let heading: Vec<String> = heading.iter().map(|&cell| cell.to_owned()).collect();
-    let rule: Vec<&str> = (0..heading.len()).map(|column| if column == 0 { "---" } else { "--:" }).collect();
+    let rule: Vec<&str> = (0..heading.len()).map(|column| if column == 0 { "---" } else { others }).collect();
     let rows: String = rows.iter().map(|row| cells(row)).collect();
     format!("{}|{}|\n{rows}", cells(&heading), rule.join("|"))
 }

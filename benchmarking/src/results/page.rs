@@ -8,7 +8,7 @@ use serde::Deserialize;
 use shardproof_common::files;
 
 use super::collect::Machine;
-use super::markdown::{count, ms, percent, scientific, size, table, time};
+use super::markdown::{count, ms, percent, scientific, size, table, text_table, time};
 use super::rows::{Compared, Published, Tables};
 use super::{draw, verdicts};
 use crate::error::BenchError;
@@ -116,6 +116,7 @@ struct Setting {
 struct NamedSystem {
     name: String,
     about: String,
+    #[serde(flatten)]
     conditions: SystemConditions,
 }
 
@@ -138,7 +139,14 @@ fn compared_systems(setting: &Setting) -> String {
     };
     let rows: Vec<Vec<String>> = setting.systems.iter().map(row).collect();
     let heading = ["system", "what", "field", "commitment", "security", "setup", "zero-knowledge", "weights"];
-    format!("## The systems\n\n{}", table(&heading, &rows))
+    format!("## The systems\n\n{}", text_table(&heading, &rows))
+}
+
+/// Small models first; systems in the order in which they were given.
+fn by_size(rows: &[Compared]) -> Vec<&Compared> {
+    let mut rows: Vec<&Compared> = rows.iter().collect();
+    rows.sort_by_key(|row| row.parameters);
+    rows
 }
 
 fn compared_table(rows: &[&Compared]) -> String {
@@ -188,7 +196,7 @@ fn compared_table(rows: &[&Compared]) -> String {
 }
 
 fn models(tables: &Tables) -> String {
-    let rows: Vec<&Compared> = tables.models.iter().collect();
+    let rows = by_size(&tables.models);
     let published: Vec<Vec<String>> = tables
         .published
         .iter()
@@ -233,7 +241,7 @@ fn models(tables: &Tables) -> String {
 }
 
 fn growth(tables: &Tables) -> String {
-    let rows: Vec<&Compared> = tables.growth.iter().collect();
+    let rows = by_size(&tables.growth);
     format!(
         "## Growth with the model\n\nDense networks with ReLU (`mlp:DEPTH,WIDTH`), from 2^12 to 2^24 parameters.\n\n\
          ![proving time over parameters](plots/growth-proving.svg)\n\
@@ -388,24 +396,25 @@ fn pros_and_cons(tables: &Tables) -> String {
     let verdicts = verdicts::verdicts(tables);
     let rows: Vec<Vec<String>> =
         verdicts.iter().map(|found| vec![found.system.clone(), list(&found.pros), list(&found.cons)]).collect();
-    text.push_str(&table(&["system", "for", "against"], &rows));
+    text.push_str(&text_table(&["system", "for", "against"], &rows));
     text
 }
 
 fn not_measured(tables: &Tables) -> String {
     let mut rows: Vec<Vec<String>> = Vec::new();
     for row in tables.system.iter().filter(|row| !row.reason.is_empty()) {
-        let what = format!("{} in {} shards, {}, weights {}", row.model_id, row.num_shards, row.backend, row.weights);
+        let shards = if row.num_shards == 1 { "1 shard".to_owned() } else { format!("{} shards", row.num_shards) };
+        let what = format!("{} in {shards}, {}, weights {}", row.model_id, row.backend, row.weights);
         rows.push(vec![what, format!("{}: {}", row.status, first_line(&row.reason))]);
     }
     for row in tables.models.iter().chain(&tables.growth).filter(|row| !row.is_ok()) {
         rows.push(vec![format!("{} with {}", row.model, row.system), first_line(&row.status)]);
     }
-    format!("## What failed or was not tried\n\n{}", table(&["what", "why"], &rows))
+    format!("## What failed or was not tried\n\n{}", text_table(&["what", "why"], &rows))
 }
 
 fn first_line(text: &str) -> String {
-    const MOST: usize = 200;
+    const MOST: usize = 240;
     let line = text.lines().next().unwrap_or_default();
     let cut: String = line.chars().take(MOST).collect();
     if cut.len() < line.len() { cut + " ..." } else { cut }

@@ -17,6 +17,10 @@ use crate::memory::MemoryWatch;
 use crate::processes::{Cluster, Programs, Stopped};
 use crate::progress::Progress;
 
+/// How often, and with what pause, it is asked whether a program ended when a connection was lost.
+const LAST_WORDS_TRIES: u32 = 10;
+const LAST_WORDS_PAUSE: Duration = Duration::from_millis(50);
+
 /// What is measured, and within which limits.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Measurement<'a> {
@@ -47,7 +51,10 @@ impl Measurement<'_> {
         let started = Instant::now();
         let mut cluster = Cluster::start(self.programs, directory, model, *shards, &options, &[]).await?;
         let memory = MemoryWatch::start(cluster.process_ids());
-        let measured = self.drive(&mut cluster, started, directory, progress).await;
+        let measured = match self.drive(&mut cluster, started, directory, progress).await {
+            Err(lost @ (BenchError::Call(_) | BenchError::Connection(_))) => Err(explained(&mut cluster, lost).await),
+            measured => measured,
+        };
         let peaks = memory.peaks();
         let stopped = cluster.stop().await;
         let mut figures = measured?;
@@ -192,6 +199,17 @@ impl Measurement<'_> {
         }
         Ok((bytes, took))
     }
+}
+
+/// Why a connection was lost, if it was because a program ended: it gets a moment to do so.
+async fn explained(cluster: &mut Cluster, lost: BenchError) -> BenchError {
+    for _ in 0..LAST_WORDS_TRIES {
+        if let Err(ended) = cluster.check_alive() {
+            return ended;
+        }
+        tokio::time::sleep(LAST_WORDS_PAUSE).await;
+    }
+    lost
 }
 
 /// Reads the last line that a server logs.
