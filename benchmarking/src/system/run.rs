@@ -18,7 +18,7 @@ use crate::processes::{Cluster, Programs, Stopped};
 use crate::progress::Progress;
 
 /// How often, and with what pause, it is asked whether a program ended when a connection was lost.
-const LAST_WORDS_TRIES: u32 = 10;
+const LAST_WORDS_TRIES: u32 = 100;
 const LAST_WORDS_PAUSE: Duration = Duration::from_millis(50);
 
 /// What is measured, and within which limits.
