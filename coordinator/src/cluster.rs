@@ -87,6 +87,11 @@ impl Cluster {
         }
     }
 
+    /// Ends the streams of all workers, because the coordinator ends: its server waits for them. No worker is lost by this.
+    pub(crate) fn hang_up(&self) {
+        self.connections.clear();
+    }
+
     /// Sends a message; false when the worker is gone or does not read.
     pub(crate) fn send(&self, session: SessionId, message: Message) -> bool {
         let message = CoordinatorMessage { message: Some(message) };

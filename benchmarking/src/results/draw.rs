@@ -51,7 +51,6 @@ fn over_parameters(rows: &[Compared], what: &str, y: &str, get: impl Fn(&Compare
         x_scale: Scale::Logarithmic,
         y_scale: Scale::Logarithmic,
         series,
-        ..LineChart::default()
     }
 }
 

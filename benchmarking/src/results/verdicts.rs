@@ -76,7 +76,7 @@ fn compare(verdict: &mut Verdict, best: &str, called: &str, contests: &[Vec<(&st
     if let Some(Summary { count: models, median, max, .. }) = rest.filter(|rest| rest.median >= 1.5) {
         let ratio = |value: f64| if value < 10.0 { format!("{value:.1}") } else { count(value.round() as u64) };
         let (median, max) = (ratio(median), ratio(max));
-        verdict.cons.push(format!("{called}: {median} times the best in the middle of {models} models, {max} at most"));
+        verdict.cons.push(format!("{called}: {median} times the best (median of {models}), {max} at most"));
     }
 }
 
@@ -149,7 +149,7 @@ mod tests {
         assert_eq!(fast.pros[0], "proves fastest on 2 of 2 models");
         assert!(fast.cons.is_empty());
         let slow = verdict("slow", &rows, &[]);
-        assert_eq!(slow.cons[0], "proving: 20 times the best in the middle of 2 models, 30 at most");
+        assert_eq!(slow.cons[0], "proving: 20 times the best (median of 2), 30 at most");
         assert!(slow.pros.iter().all(|pro| !pro.contains("fastest")));
     }
 

@@ -1,5 +1,7 @@
 //! Processes that die and come back.
 
+use std::time::{Duration, Instant};
+
 use shardproof_proto::v1::{GetRequest, RunState};
 
 use crate::cluster::{Service, answer, assert_close, assert_state, samples};
@@ -57,4 +59,15 @@ async fn both_programs_end_cleanly_on_sigterm() {
     assert_eq!(service.workers[0].terminate().code(), Some(0));
     service.until("the shard is vacant", |status| !status.shards[0].ready).await;
     assert_eq!(service.coordinator.terminate().code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_coordinator_with_workers_ends_at_once() {
+    // Without heartbeats it would let go of a worker after 20 s.
+    const AT_ONCE: Duration = Duration::from_secs(10);
+    let mut service = Service::start("mlp", &["SOLO"], 1, &["--backend", "float"]);
+    service.ready().await;
+    let started = Instant::now();
+    assert_eq!(service.coordinator.terminate().code(), Some(0));
+    assert!(started.elapsed() < AT_ONCE, "{:?}", started.elapsed());
 }

@@ -42,6 +42,7 @@ pub(crate) async fn serve(coordinator: Arc<Coordinator>, listener: TcpListener) 
 
     let reporter = tokio::spawn(report_health(coordinator.clone(), health));
     let watchdog = tokio::spawn(tidy(coordinator.clone()));
+    tokio::spawn(hang_up(coordinator.clone()));
     let stop = coordinator.shutdown.clone();
     let traffic = Traffic::default();
     router.serve_with_incoming_shutdown(traffic.counted(listener), stop.cancelled_owned()).await?;
@@ -51,6 +52,12 @@ pub(crate) async fn serve(coordinator: Arc<Coordinator>, listener: TcpListener) 
     reporter.abort();
     watchdog.abort();
     Ok(())
+}
+
+/// Lets the workers go once the coordinator is told to stop.
+async fn hang_up(coordinator: Arc<Coordinator>) {
+    coordinator.shutdown.cancelled().await;
+    coordinator.cluster.hang_up();
 }
 
 /// Serving once setup is done, until the coordinator is told to stop.
