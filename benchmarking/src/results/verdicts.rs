@@ -82,19 +82,13 @@ fn compare(verdict: &mut Verdict, best: &str, called: &str, contests: &[Vec<(&st
 
 fn sizes(verdict: &mut Verdict, rows: &[&Compared]) {
     let own = || rows.iter().filter(|row| row.system == verdict.system);
-    let largest = own().filter(|row| row.is_ok()).map(|row| row.parameters).max();
-    let tried = own().map(|row| row.parameters).max();
+    let (done, tried) = (own().filter(|row| row.is_ok()).count(), own().count());
     let rejected = own().filter(|row| row.is_ok() && row.control.as_deref() == Some("rejected")).count();
-    let done = own().filter(|row| row.is_ok()).count();
-    match (largest, tried) {
-        (Some(largest), Some(tried)) if largest < tried => {
-            verdict.cons.push(format!("nothing above {} parameters within the limits", count(largest)));
-        }
-        (Some(largest), _) => {
-            let text = format!("every size that was tried, up to {} parameters", count(largest));
-            verdict.pros.push(text);
-        }
-        (None, _) => verdict.cons.push("no model within the limits".to_owned()),
+    if let Some(largest) = own().filter(|row| row.is_ok()).map(|row| row.parameters).max() {
+        verdict.pros.push(format!("{done} models of up to {} parameters", count(largest)));
+    }
+    if done < tried {
+        verdict.cons.push(format!("no figures of {} of {tried} models that it was given", tried - done));
     }
     if done > 0 && rejected == done {
         verdict.pros.push(format!("a changed input was rejected on all {done} models"));
@@ -159,6 +153,8 @@ mod tests {
         let rows = [row("a", "fast", 1.0), failed];
         let rows: Vec<&Compared> = rows.iter().collect();
         assert!(verdict("fast", &rows, &[]).pros.iter().all(|pro| !pro.contains("fastest")));
-        assert_eq!(verdict("slow", &rows, &[]).cons, ["no model within the limits"]);
+        let slow = verdict("slow", &rows, &[]);
+        assert!(slow.pros.is_empty());
+        assert_eq!(slow.cons, ["no figures of 1 of 1 models that it was given"]);
     }
 }
