@@ -61,7 +61,8 @@ async fn both_programs_end_cleanly_on_sigterm() {
     assert_eq!(service.coordinator.terminate().code(), Some(0));
 }
 
-#[tokio::test]
+// The server waits for its connections, so this one's has to be attended to while the test waits for the server.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_coordinator_with_workers_ends_at_once() {
     // Without heartbeats it would let go of a worker after 20 s.
     const AT_ONCE: Duration = Duration::from_secs(10);
