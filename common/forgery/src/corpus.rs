@@ -96,10 +96,10 @@ pub fn write_scene(directory: &Path, honest: &Honest) -> Result<Vec<Entry>> {
         put(&directory.join(format!("{name}.answer.json")), answer.as_bytes())?;
         entries.push(Entry {
             scene: honest.scene,
+            expected: forgery.expected_in(honest.scene),
             name: forgery.name,
             forger: forgery.forger,
             change: forgery.change,
-            expected: forgery.expected,
             accept_test_srs: forged.accept_test_srs,
         });
     }

@@ -17,7 +17,11 @@ pub fn markdown() -> String {
         let scenes: Vec<&str> = forgery.scenes.iter().map(|scene| scene.as_str()).collect();
         let scenes = if scenes.len() == Scene::ALL.len() { "all".to_owned() } else { scenes.join(", ") };
         let (name, forger, change) = (&forgery.name, forgery.forger, &forgery.change);
-        push(&mut text, format_args!("| `{name}` | {forger} | {change} | {} | {scenes} |\n", forgery.expected));
+        let mut refused = forgery.expected.to_string();
+        for &scene in forgery.scenes.iter().filter(|&&scene| forgery.expected_in(scene) != forgery.expected) {
+            push(&mut refused, format_args!("; in `{scene}` {}", forgery.expected_in(scene)));
+        }
+        push(&mut text, format_args!("| `{name}` | {forger} | {change} | {refused} | {scenes} |\n"));
     }
     text
 }

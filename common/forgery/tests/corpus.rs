@@ -28,7 +28,7 @@ fn judge_all(scene: Scene) {
         match chain::with_job(directory.path(), |job| honest.judge(&forged, &verifiers, job)) {
             Ok(verdict) => {
                 eprintln!("{scene} {}: {} by {:?}: {}", forgery.name, verdict.status, verdict.failed, verdict.reason);
-                if let Err(difference) = forgery.expected.compare(&verdict) {
+                if let Err(difference) = forgery.expected_in(scene).compare(&verdict) {
                     findings.push(format!("{}: {difference}", forgery.name));
                 }
             }

@@ -24,9 +24,11 @@ fn values() -> Vec<Forgery> {
             "shard {shard} puts out one integer one unit off, signs it, and proves what it really did; all that follows is \
              computed, signed and proven from the lie"
         );
-        forgery(format!("unit-off-put-out-by-{shard}"), Forger::Worker, change, Check::Proof, move |honest: &Honest| {
+        let name = format!("unit-off-put-out-by-{shard}");
+        let lie = forgery(name, Forger::Worker, change, Check::Proof, move |honest: &Honest| {
             honest.draft_of(&honest.chain, &honest.lying(Lie::Output(shard))?).forged()
-        })
+        });
+        if shard + 1 < SHARDS { lie.led_by_commitments() } else { lie }
     };
     let input = |shard: usize| {
         let change = format!(

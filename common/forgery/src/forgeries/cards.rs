@@ -125,7 +125,8 @@ fn others() -> Vec<Forgery> {
                 }
                 draft.forged()
             },
-        ),
+        )
+        .led_by_commitments(),
     ]
 }
 

@@ -97,14 +97,24 @@ pub struct Forgery {
     pub forger: Forger,
     /// What was changed and sealed again.
     pub change: String,
-    /// What a verifier must say.
+    /// What a verifier must say, but for [`Forgery::expected_in`].
     pub expected: Expected,
     /// Where it can be made.
     pub scenes: &'static [Scene],
+    /// Whether KZG commitments, where they are, lead the proof and so give it away before it is checked.
+    led_by_commitments: bool,
     make: Make,
 }
 
 impl Forgery {
+    /// What a verifier must say in `scene`.
+    pub fn expected_in(&self, scene: Scene) -> Expected {
+        if self.led_by_commitments && scene == Scene::EzklPolycommit {
+            return Expected::Rejected { check: Check::Instances, also: &[] };
+        }
+        self.expected
+    }
+
     /// Makes the forged files.
     ///
     /// # Errors
@@ -151,6 +161,7 @@ fn forgery(
         change: change.into(),
         expected: Expected::Rejected { check, also: &[] },
         scenes: EVERYWHERE,
+        led_by_commitments: false,
         make: Box::new(make),
     }
 }
@@ -158,6 +169,10 @@ fn forgery(
 impl Forgery {
     fn only_in(self, scenes: &'static [Scene]) -> Self {
         Self { scenes, ..self }
+    }
+
+    fn led_by_commitments(self) -> Self {
+        Self { led_by_commitments: true, ..self }
     }
 
     fn noticed_by(mut self, others: &'static [Check]) -> Self {

@@ -94,7 +94,8 @@ fn others() -> Vec<Forgery> {
                 bytes.clone_from(&honest.elsewhere.links[1].proof);
                 Ok(())
             },
-        ),
+        )
+        .led_by_commitments(),
         proof("proof-truncated", "a byte is cut off shard 1's proof", |bytes, _| {
             bytes.pop().context("an empty proof").map(drop)
         }),

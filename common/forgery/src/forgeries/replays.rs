@@ -152,7 +152,8 @@ fn one_shard() -> Vec<Forgery> {
                 draft.proof(1)?.proof = honest.second.links[1].proof.clone().into();
                 draft.forged()
             },
-        ),
+        )
+        .led_by_commitments(),
         forgery(
             "shard-of-other-input-unlinked",
             Forger::Worker,

@@ -7,7 +7,7 @@ use shardproof_common::tensor::encode_boundary;
 use super::{COMMITTED, Forgery, forgery};
 use crate::honest::Honest;
 use crate::party::Forger;
-use crate::scene::SHARDS;
+use crate::scene::{SHARDS, Scene};
 
 pub(super) fn forgeries() -> Vec<Forgery> {
     [omitted(), listed(), leftover()].into_iter().flatten().collect()
@@ -85,7 +85,8 @@ fn listed() -> Vec<Forgery> {
                 draft.forged()
             },
         )
-        .noticed_by(&[Check::Statement, Check::BoundaryForm, Check::BoundaryLink]),
+        .noticed_by(&[Check::Statement, Check::BoundaryForm, Check::BoundaryLink])
+        .only_in(&[Scene::GkrCommitted, Scene::GkrPublic, Scene::Ezkl, Scene::EzklPolycommit]),
         forgery(
             "shards-renumbered",
             Forger::Workers,
