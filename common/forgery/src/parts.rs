@@ -72,7 +72,7 @@ pub fn of(bundle: &Bundle) -> Result<Vec<(Range<usize>, Part)>> {
     let mut map = Map::default();
     map.add(Part::Framing, 8 + 4);
     map.value(Part::Card, &bundle.card)?;
-    map.value(Part::Run, &bundle.run)?;
+    map.blob(Part::Run, bundle.run.as_bytes())?;
     map.value(Part::Framing, &bundle.shards.len())?;
     for ShardRecord { receipt, admission, proof } in &bundle.shards {
         map.value(Part::Signed, &(&receipt.statement, receipt.attempt, receipt.worker))?;
