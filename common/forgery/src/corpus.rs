@@ -24,7 +24,7 @@ pub const MODEL_FILE: &str = "model.onnx";
 /// Name of a scene's input.
 pub const INPUT_FILE: &str = "input.json";
 
-/// What [`write`] wrote.
+/// What [`write()`] wrote.
 #[derive(Debug, Serialize)]
 pub struct Index {
     /// From which all keys follow.
@@ -81,7 +81,7 @@ pub fn write(directory: &Path, scenes: &[Scene], seed: u64, mut say: impl FnMut(
 /// Writes one scene's folder.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_scene(directory: &Path, honest: &Honest) -> Result<Vec<Entry>> {
     std::fs::create_dir_all(directory).with_context(|| directory.display().to_string())?;
     let values: Vec<&[f32]> = honest.input.iter().map(|tensor| tensor.values.as_slice()).collect();
