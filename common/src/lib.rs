@@ -11,6 +11,7 @@ mod bounded;
 pub mod bundle;
 pub mod card;
 pub mod chain;
+pub mod clock;
 pub mod files;
 pub mod ids;
 pub mod keyfile;

@@ -138,9 +138,10 @@ impl Receipt {
     }
 }
 
-/// What the owner's side signs when it hands a run's input to the first worker, so that nobody else can start runs.
-pub fn input_digest(run: RunId, plan: Digest, encoding: Digest) -> Digest {
-    Digest::derive("shardproof 1 input", &(run, plan, encoding))
+/// What the owner's side signs when it hands a run's input to the first worker, so that nobody else can start runs or send them
+/// again.
+pub fn input_digest(run: RunId, plan: Digest, attempt: u32, encoding: Digest) -> Digest {
+    Digest::derive("shardproof 1 input", &(run, plan, attempt, encoding))
 }
 
 /// The owner's word that a worker's receipts count for a plan.

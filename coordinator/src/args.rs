@@ -34,6 +34,14 @@ pub struct ServiceArgs {
     /// Directory for keys, artifacts and runs [default: coordinator-PORT in the user's data directory]
     #[arg(long, value_name = "DIR", env = "SHARDPROOF_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
+    /// Postgres database for runs, receipts, proof requests and the lease, shared by coordinators of one service
+    /// [default: SQLite in the data directory]
+    #[arg(long, value_name = "URL", env = "SHARDPROOF_DATABASE", hide_env_values = true)]
+    pub database: Option<String>,
+    /// Object store for shards, keys, inputs, answers and proofs, shared by coordinators of one service: s3://BUCKET/PREFIX with
+    /// AWS_ENDPOINT, AWS_REGION and credentials in the environment, or file:///DIRECTORY [default: the data directory]
+    #[arg(long, value_name = "URL", env = "SHARDPROOF_ARTIFACTS")]
+    pub artifacts: Option<String>,
     /// Address that workers reach this coordinator at [default: the one that it listens on]
     #[arg(long, value_name = "HOST:PORT")]
     pub advertise: Option<String>,
@@ -67,6 +75,9 @@ pub struct ServiceArgs {
     /// Log lines for people (text) or programs (json)
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub log_format: LogFormat,
+    /// Shift what this process takes for the wall clock, to see what a clock that jumps does
+    #[arg(long, value_name = "MS", hide = true, default_value_t = 0, allow_hyphen_values = true)]
+    pub clock_offset_ms: i64,
     /// Exit when standard input closes
     #[arg(long, hide = true)]
     pub exit_with_parent: bool,

@@ -1,24 +1,20 @@
-//! A run on its way: the quantised input goes to the first worker, receipts come in from all of them, the last boundary comes
-//! back. Every receipt is compared with the card, with its neighbours' and with the tensors that this side has seen.
+//! A run on its way (`delivery` sees it through): receipts come in from all workers, the last boundary comes back. Every receipt is compared with the card, with its neighbours' and with the tensors that this side has seen.
 
 use std::sync::Arc;
 
-use shardproof_common::artifacts::Artifact;
+use shardproof_common::artifacts::{Artifact, ArtifactError};
 use shardproof_common::chain;
+use shardproof_common::clock;
 use shardproof_common::ids::{Digest, RunId, ShardIndex};
 use shardproof_common::plan::BackendKind;
-use shardproof_common::receipt::{Receipt, input_digest};
+use shardproof_common::receipt::Receipt;
 use shardproof_common::statement::Boundary;
 use shardproof_common::tensor::{FloatTensor, Tensor, decode_boundary, encode_boundary, encoded_bytes};
-use shardproof_proto::convert;
-use shardproof_proto::transport::{self, activations};
-use shardproof_proto::v1::ActivationHeader;
 use tonic::Status;
 
-use crate::record::{RunRecord, RunState};
-use crate::runs::now_ms;
+use crate::record::{Replaced, RunRecord, RunState};
 use crate::setup::Prepared;
-use crate::{Coordinator, Stage};
+use crate::{Coordinator, STORE_PAUSE, Stage};
 
 impl Coordinator {
     /// Starts a run on a stored input; the answer is the run as it was accepted and saved.
@@ -30,7 +26,7 @@ impl Coordinator {
             let message = format!("no worker is ready for shard {}: start one, or wait for it", names.join(", "));
             return Err(Status::failed_precondition(message));
         }
-        let under_way = self.runs.under_way().len();
+        let under_way = self.runs.count_under_way();
         if under_way >= self.settings.max_runs {
             return Err(Status::resource_exhausted(format!(
                 "{under_way} runs are under way, as many as are allowed at a time"
@@ -38,78 +34,41 @@ impl Coordinator {
         }
         // Room for an input that does not fit, so that the refusal can say what is wrong with it.
         let limit = 65_536 + 2 * encoded_bytes(prepared.input().iter().map(|spec| spec.shape.as_slice()), false);
-        let bytes =
-            self.artifacts.read(input, limit).map_err(|error| Status::invalid_argument(format!("input: {error}")))?;
+        let bytes = self
+            .artifacts
+            .read(input, limit)
+            .await
+            .map_err(|error| Status::invalid_argument(format!("input: {error}")))?;
         let boundary = quantise_input(&prepared, &bytes)?;
         let encoding = encode_boundary(&boundary);
-        let stored = self.artifacts.put(&encoding).map_err(|error| Status::resource_exhausted(error.to_string()))?;
-        let record = RunRecord::new(RunId::generate(), prepared.plan, prepared.shards.len(), stored, now_ms());
-        self.runs.create(record.clone()).await.map_err(|error| Status::unavailable(error.to_string()))?;
-        self.tasks.spawn(self.clone().start(record.id, encoding, prepared));
+        let stored =
+            self.artifacts.put(&encoding).await.map_err(|error| Status::resource_exhausted(error.to_string()))?;
+        let record = RunRecord::new(RunId::generate(), prepared.plan, prepared.shards.len(), stored, clock::unix_ms());
+        self.runs.create(record.clone()).await.map_err(|error| {
+            Status::unavailable(format!(
+                "the run is not accepted, because it cannot be stored: {error}; try again later"
+            ))
+        })?;
+        self.tasks.spawn(self.clone().see_through(record.id, prepared, Some(encoding.into())));
         Ok(record)
     }
 
-    /// Hands boundary 0 to the first worker and ends the run if its deadline passes.
-    async fn start(self: Arc<Self>, run: RunId, encoding: Vec<u8>, prepared: Arc<Prepared>) {
-        let deadline = self.settings.run_deadline;
-        let first =
-            self.cluster.with(|registry| registry.holder(ShardIndex(0)).map(|(_, m)| (m.key, m.address.clone())));
-        let Some((key, address)) = first else {
-            let reason = "the worker of shard 0 left".to_owned();
-            self.runs.change(run, |record| record.fail(Some(ShardIndex(0)), None, reason)).await;
-            return;
-        };
-        let signed = self.owner.sign(input_digest(run, prepared.plan, Digest::of(&encoding)));
-        let header = ActivationHeader {
-            run: convert::run_bytes(run),
-            plan: convert::digest_bytes(prepared.plan),
-            receipt: convert::pack(&signed),
-            ..Default::default()
-        };
-        let delivered = match transport::lazy_channel(&address) {
-            Ok(channel) => activations::deliver(channel, header, encoding.into(), deadline).await,
-            Err(error) => Err(Status::unavailable(error.to_string())),
-        };
-        if let Err(status) = delivered {
-            let reason = format!("the worker of shard 0 at {address} did not take the input: {}", status.message());
-            self.runs.change(run, |record| record.fail(Some(ShardIndex(0)), Some(key), reason)).await;
-            return;
-        }
-        tokio::select! {
-            () = tokio::time::sleep(deadline) => {}
-            () = self.shutdown.cancelled() => return,
-            () = self.wait_while_running(run) => return,
-        }
-        self.runs
-            .change(run, |record| {
-                if record.state == RunState::Running {
-                    let shard = record
-                        .shards
-                        .iter()
-                        .position(|shard| shard.receipt.is_none())
-                        .unwrap_or(record.shards.len() - 1);
-                    let reason =
-                        format!("no answer within {} s: shard {shard} has not been heard of", deadline.as_secs());
-                    record.fail(Some(ShardIndex(shard as u32)), None, reason);
-                }
-            })
-            .await;
-    }
-
-    async fn wait_while_running(&self, run: RunId) {
-        if let Ok(Some(mut record)) = self.runs.watch(run).await {
-            // The sender lives in the run table for as long as the run is under way.
-            let _ended = record.wait_for(|record| record.state != RunState::Running).await;
-        }
-    }
-
-    /// Takes a receipt from the worker that holds the shard; the first one counts. One that does not hold rejects the run.
+    /// Takes a receipt from the worker that holds the shard; the first one of the present attempt counts. One that does not hold
+    /// rejects the run.
     pub(crate) async fn take_receipt(&self, run: RunId, shard: ShardIndex, receipt: Receipt, figures: WitnessFigures) {
         let Ok(prepared) = self.serving() else { return };
         let worker = receipt.worker;
         let checked = self.runs.change(run, |record| {
-            let known = record.shards.get(shard.as_usize()).is_none_or(|entry| entry.receipt.is_some());
-            if record.state != RunState::Running || known {
+            if record.state != RunState::Running {
+                return match record.replace_receipt(shard, &receipt) {
+                    Replaced::Taken | Replaced::Ignored => Ok(()),
+                    Replaced::Contradicted => Err(Mismatch {
+                        reason: "sent through again, its shard gave a receipt that contradicts the first one".into(),
+                        its_fault: false,
+                    }),
+                };
+            }
+            if receipt.attempt != record.attempt || record.has_receipt(shard) {
                 return Ok(());
             }
             check_receipt(&prepared, record, shard, &receipt)?;
@@ -134,11 +93,13 @@ impl Coordinator {
         if receipt.statement.output != Boundary::public(&tensors) {
             return Err(Status::invalid_argument("the receipt names another answer than the one that came with it"));
         }
-        let answer = self.artifacts.put(&encoding).map_err(|error| Status::resource_exhausted(error.to_string()))?;
+        let answer =
+            self.artifacts.put(&encoding).await.map_err(|error| Status::resource_exhausted(error.to_string()))?;
         let signed = receipt.statement.digest();
         let taken = self.runs.change(run, |record| {
             let known = record.shards.get(last.as_usize()).and_then(|shard| shard.receipt.as_ref());
-            if record.state != RunState::Running || record.answer.is_some() {
+            let known = known.filter(|known| known.attempt == record.attempt);
+            if record.state != RunState::Running || record.answer.is_some() || receipt.attempt != record.attempt {
                 return;
             }
             if known.is_some_and(|known| known.statement.digest() != signed) {
@@ -151,13 +112,30 @@ impl Coordinator {
         taken.await.ok_or_else(|| Status::not_found(format!("there is no run {run}")))
     }
 
-    /// Checks who delivers an answer, before its bytes are taken: the worker that holds the last shard, for a run under way.
+    /// Stores an answer, once the object store takes it: meanwhile its worker waits.
+    async fn store_answer(&self, encoding: &[u8]) -> Result<Artifact, Status> {
+        loop {
+            match self.artifacts.put(encoding).await {
+                Ok(answer) => return Ok(answer),
+                Err(error @ ArtifactError::Remote { .. }) => tracing::warn!(%error, "cannot store an answer, trying again"),
+                Err(error) => return Err(Status::resource_exhausted(error.to_string())),
+            }
+            tokio::select! {
+                () = tokio::time::sleep(STORE_PAUSE) => {}
+                () = self.shutdown.cancelled() => return Err(Status::unavailable("the coordinator is stopping")),
+            }
+        }
+    }
+
+    /// Checks who delivers an answer, before its bytes are taken: the worker that holds the last shard, for a run under way. False
+    /// when the run has that very answer already.
     pub(crate) async fn check_answerer(
         &self,
         prepared: &Prepared,
         run: RunId,
         receipt: &Receipt,
-    ) -> Result<(), Status> {
+        answer: Digest,
+    ) -> Result<bool, Status> {
         let last = ShardIndex(prepared.shards.len() as u32 - 1);
         chain::check_receipt(receipt, &prepared.card, run, last)
             .map_err(|refusal| Status::invalid_argument(refusal.to_string()))?;
@@ -166,30 +144,11 @@ impl Coordinator {
         if !holds {
             return Err(Status::permission_denied("only the worker that holds the last shard delivers answers"));
         }
-        match self.find_run(run).await?.state {
-            RunState::Running => Ok(()),
+        let record = self.find_run(run).await?;
+        match record.state {
+            RunState::Running => Ok(true),
+            _ if record.answer.is_some_and(|known| known.digest == answer) => Ok(false),
             _ => Err(Status::failed_precondition(format!("run {run} awaits no answer"))),
-        }
-    }
-
-    /// Ends the runs that wait for a worker that is gone.
-    pub(crate) async fn fail_runs_of(&self, shard: ShardIndex, worker: shardproof_common::receipt::PublicKey) {
-        for run in self.runs.under_way() {
-            let index = shard.as_usize();
-            let passed_on = match run.shards.get(index + 1) {
-                Some(next) => next.receipt.is_some(),
-                None => run.answer.is_some(),
-            };
-            if run.state == RunState::Running && !passed_on {
-                let reason = format!("the worker of shard {shard} was lost before it passed the run on");
-                self.runs
-                    .change(run.id, |record| {
-                        if record.state == RunState::Running {
-                            record.fail(Some(shard), Some(worker), reason);
-                        }
-                    })
-                    .await;
-            }
         }
     }
 
@@ -229,7 +188,8 @@ fn check_receipt(
     let disputed = |reason: String| Mismatch { reason, its_fault: false };
     chain::check_receipt(receipt, &prepared.card, record.id, shard).map_err(|failure| refuse(failure.to_string()))?;
     let statement = &receipt.statement;
-    let of = |index: usize| record.shards.get(index).and_then(|shard| shard.receipt.as_ref());
+    let present = |receipt: &&Receipt| receipt.attempt == record.attempt;
+    let of = |index: usize| record.shards.get(index).and_then(|shard| shard.receipt.as_ref()).filter(present);
     let index = shard.as_usize();
     if index == 0 && !names(&statement.input, record.input) {
         return Err(refuse("its receipt names another input than the one submitted".into()));

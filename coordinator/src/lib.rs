@@ -8,6 +8,7 @@
 mod args;
 mod bundling;
 mod cluster;
+mod delivery;
 mod inference;
 mod plan_args;
 mod proving;
@@ -28,7 +29,8 @@ use shardproof_common::artifacts::ArtifactStore;
 use shardproof_common::backend::ProofVerifier;
 use shardproof_common::process::{self, DataDir};
 use shardproof_common::receipt::{Identity, PublicKey};
-use shardproof_common::{keyfile, machine, telemetry};
+use shardproof_common::{clock, keyfile, machine, telemetry};
+use shardproof_storage::Artifacts;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
@@ -36,11 +38,13 @@ use tokio_util::task::TaskTracker;
 
 pub use args::{CoordinatorArgs, ServiceArgs};
 use cluster::Cluster;
+use delivery::Deliveries;
 pub use plan_args::{Backends, PlanArgs, parse_dim};
 use runs::Runs;
 pub use setup::CALIBRATION_SAMPLES;
 use setup::{Planned, Prepared};
-use store::Store;
+use store::lease::{Candidate, LIFETIME};
+use store::{Database, Location, Store};
 
 /// Largest boundary that the coordinator takes, bytes of its encoding.
 const MAX_TENSOR_BYTES: u64 = 1 << 30;
@@ -51,15 +55,19 @@ const VERIFICATIONS: usize = 2;
 /// A worker that has sent no heartbeat for so long is taken for dead.
 const SILENCE: Duration = Duration::from_secs(20);
 
+/// Pause before an object store that is away is tried again.
+const STORE_PAUSE: Duration = Duration::from_secs(1);
+
 /// What the parts of a coordinator share.
 struct Coordinator {
     settings: Settings,
     planned: Planned,
     owner: Identity,
-    artifacts: ArtifactStore,
+    artifacts: Artifacts,
     runs: Runs,
     store: Store,
     cluster: Cluster,
+    deliveries: Deliveries,
     verifiers: Vec<Box<dyn ProofVerifier>>,
     verifying: Semaphore,
     stage: watch::Sender<Stage>,
@@ -95,11 +103,16 @@ struct Settings {
 /// When the model cannot be split as asked, it cannot listen, or its data directory is in use.
 pub async fn run(args: CoordinatorArgs) -> anyhow::Result<()> {
     telemetry::init("info", args.service.log_format);
+    clock::set_offset_ms(args.service.clock_offset_ms);
     let shutdown = process::shutdown_on_signals()?;
     if args.service.exit_with_parent {
         process::exit_with_parent(shutdown.clone());
     }
     let data = DataDir::open(data_directory(&args)?)?;
+    let planning = args.clone();
+    let planned = tokio::task::spawn_blocking(move || setup::plan(&planning)).await??;
+    let Some((store, owner)) = open_store(&args.service, &data, &shutdown).await? else { return Ok(()) };
+    // Whoever stands by does not listen: workers and clients find the one that serves at the service's address.
     let listener = TcpListener::bind((args.host.as_str(), args.port)).await.with_context(|| {
         format!("cannot listen on {}:{}: give another port, or 0 for a free one", args.host, args.port)
     })?;
@@ -107,21 +120,18 @@ pub async fn run(args: CoordinatorArgs) -> anyhow::Result<()> {
     let advertised = args.service.advertise.clone().unwrap_or_else(|| format!("{}:{port}", args.host));
     warn_of_exposure(&args, listener.local_addr()?.ip().is_loopback());
 
-    let planning = args.clone();
-    let planned = tokio::task::spawn_blocking(move || setup::plan(&planning)).await??;
-    let store = Store::open(&data.join("state.sqlite")).await.context("state.sqlite in the data directory")?;
     let plan = planned.plan.digest();
-    let runs = Runs::new(store.clone());
+    let runs = Runs::new(store.clone(), shutdown.clone());
     runs.restore().await?;
     let coordinator = Arc::new(Coordinator {
         settings: settings(&args.service)?,
         cluster: Cluster::new(planned.plan.shards.len(), advertised, store.holders(plan).await?),
         planned,
-        owner: keyfile::load_or_create(&data.join("owner.key"))
-            .context("the owner's key owner.key in the data directory")?,
-        artifacts: ArtifactStore::open(data.join("artifacts"))?,
+        owner,
+        artifacts: artifacts(&args.service, &data)?,
         runs,
-        store,
+        store: store.clone(),
+        deliveries: Deliveries::default(),
         verifiers: setup::verifiers(&args.service),
         verifying: Semaphore::new(VERIFICATIONS),
         stage: watch::Sender::new(Stage::Preparing("starting".into())),
@@ -129,13 +139,60 @@ pub async fn run(args: CoordinatorArgs) -> anyhow::Result<()> {
         shutdown,
     });
     process::announce(&format!("{}:{port}", args.host))?;
-    tracing::info!(model = coordinator.planned.name, shards = args.shards, plan = plan.short(), "coordinator started");
+    let term = store.lease().term();
+    tracing::info!(
+        model = coordinator.planned.name,
+        shards = args.shards,
+        plan = plan.short(),
+        term,
+        "coordinator started"
+    );
     coordinator.tasks.spawn(coordinator.clone().prepare(args, data.join("setup")));
     services::serve(coordinator.clone(), listener).await?;
+    let replaced = store.lease().is_lost().is_cancelled();
+    store.close().await;
+    anyhow::ensure!(!replaced, "another coordinator has taken over: this one has stopped");
     match &*coordinator.stage.borrow() {
         Stage::Failed(reason) => anyhow::bail!("{reason}"),
         Stage::Preparing(_) | Stage::Serving(_) => Ok(()),
     }
+}
+
+/// Opens the state and waits until this process is the one that serves; nothing when it is told to stop before.
+async fn open_store(
+    args: &ServiceArgs,
+    data: &DataDir,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<Option<(Store, Identity)>> {
+    let (location, name) = match &args.database {
+        Some(url) => (Location::Url(url.clone()), "the database given with --database"),
+        None => (Location::File(data.join("state.sqlite")), "state.sqlite in the data directory"),
+    };
+    let database = Database::open(&location).await.context(name)?;
+    let owner =
+        keyfile::load_or_create(&data.join("owner.key")).context("the owner's key owner.key in the data directory")?;
+    let holder = keyfile::load_or_create(&data.join("instance.key"))
+        .context("instance.key, which names this data directory, in it")?;
+    let candidate = Candidate { owner: owner.public(), holder: holder.public() };
+    let store = Store::lead(database, &candidate, LIFETIME, shutdown).await.context(name)?;
+    if let Some(store) = &store {
+        tokio::spawn(store.clone().keep_lease());
+        let (lost, shutdown) = (store.lease().is_lost().clone(), shutdown.clone());
+        tokio::spawn(async move {
+            lost.cancelled().await;
+            tracing::error!("another coordinator has taken over: stopping");
+            shutdown.cancel();
+        });
+    }
+    Ok(store.map(|store| (store, owner)))
+}
+
+fn artifacts(args: &ServiceArgs, data: &DataDir) -> anyhow::Result<Artifacts> {
+    let local = ArtifactStore::open(data.join("artifacts"))?;
+    Ok(match &args.artifacts {
+        Some(url) => Artifacts::at(local, url).context("--artifacts")?,
+        None => Artifacts::in_directory(local),
+    })
 }
 
 fn settings(args: &ServiceArgs) -> anyhow::Result<Settings> {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use shardproof_common::artifacts::Artifact;
 use shardproof_common::ids::{Digest, RunId, ShardIndex};
 use shardproof_common::receipt::{PublicKey, Receipt};
+use shardproof_common::statement::{Binding, Boundary};
 
 /// Where a run stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +50,9 @@ pub(crate) enum ProofState {
 pub(crate) struct RunRecord {
     pub(crate) id: RunId,
     pub(crate) plan: Digest,
+    /// Counts how often the run was sent through its shards with other workers than before; receipts of an earlier attempt are
+    /// late.
+    pub(crate) attempt: u32,
     pub(crate) submitted_ms: u64,
     pub(crate) state: RunState,
     pub(crate) reason: String,
@@ -63,16 +67,20 @@ pub(crate) struct RunRecord {
     pub(crate) prove_wall_ms: u64,
 }
 
-/// One shard of a run.
+/// One shard of a run. What is skipped here is stored in tables of its own.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct ShardRecord {
+    #[serde(skip)]
     pub(crate) receipt: Option<Receipt>,
     #[serde(default)]
     pub(crate) witness_us: u64,
     pub(crate) witness_bytes: u64,
+    #[serde(skip)]
     pub(crate) proof: ProofState,
-    /// Counts the requests; a completion of an earlier one is late and ignored.
+    /// Counts the requests for its proof; a completion of an earlier one is late and ignored.
+    #[serde(skip)]
     pub(crate) attempt: u64,
+    #[serde(skip)]
     pub(crate) artifact: Option<Artifact>,
     #[serde(default)]
     pub(crate) prove_us: u64,
@@ -82,11 +90,23 @@ pub(crate) struct ShardRecord {
     pub(crate) step: String,
 }
 
+/// What became of a receipt that came for an answered run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Replaced {
+    /// It counts from now on.
+    Taken,
+    /// It is late, or nothing waits for it.
+    Ignored,
+    /// It says something else than the one before, by whichever worker: one of the two lies.
+    Contradicted,
+}
+
 impl RunRecord {
     pub(crate) fn new(id: RunId, plan: Digest, shards: usize, input: Artifact, now_ms: u64) -> Self {
         Self {
             id,
             plan,
+            attempt: 0,
             submitted_ms: now_ms,
             state: RunState::Running,
             reason: String::new(),
@@ -98,6 +118,22 @@ impl RunRecord {
             prove_requested_ms: 0,
             prove_wall_ms: 0,
         }
+    }
+
+    /// The artifacts that the run refers to: as long as it is kept, so are they.
+    pub(crate) fn artifacts(&self) -> Vec<Digest> {
+        let public = |boundary: &Boundary| match boundary.binding {
+            Binding::Public(digest) => Some(digest),
+            Binding::Committed(_) => None,
+        };
+        let mut found = vec![self.input.digest];
+        found.extend(self.answer.map(|answer| answer.digest));
+        for shard in &self.shards {
+            found.extend(shard.artifact.map(|proof| proof.digest));
+            let statement = shard.receipt.as_ref().map(|receipt| &receipt.statement);
+            found.extend(statement.into_iter().flat_map(|s| [public(&s.input), public(&s.output)]).flatten());
+        }
+        found
     }
 
     /// Whether anything is still to happen without another request.
@@ -141,11 +177,58 @@ impl RunRecord {
         }
     }
 
-    /// Becomes answered once every receipt and the answer are in.
+    /// Whether the receipt of `shard` is one of the present attempt.
+    pub(crate) fn has_receipt(&self, shard: ShardIndex) -> bool {
+        let receipt = self.shards.get(shard.as_usize()).and_then(|entry| entry.receipt.as_ref());
+        receipt.is_some_and(|receipt| receipt.attempt == self.attempt)
+    }
+
+    /// Whether all that comes of `shard` has come: its receipt, and what tells that it passed the run on.
+    pub(crate) fn is_past(&self, shard: ShardIndex) -> bool {
+        let next = ShardIndex(shard.0 + 1);
+        let passed_on =
+            if next.as_usize() < self.shards.len() { self.has_receipt(next) } else { self.answer.is_some() };
+        self.has_receipt(shard) && passed_on
+    }
+
+    /// Prepares the run to be sent through its shards again, which `holders` hold now. Where one of them is another than the one
+    /// that gave the receipt, a new attempt begins, in which every receipt is given again; else what has come counts.
+    pub(crate) fn send_again(&mut self, holders: &[PublicKey]) {
+        let replaced = |(shard, holder): (&ShardRecord, &PublicKey)| {
+            shard.receipt.as_ref().is_some_and(|receipt| receipt.attempt == self.attempt && receipt.worker != *holder)
+        };
+        if self.state == RunState::Running && self.shards.iter().zip(holders).any(replaced) {
+            self.attempt += 1;
+            self.answer = None;
+        }
+    }
+
+    /// Becomes answered once every receipt of the present attempt and the answer are in.
     pub(crate) fn settle_inference(&mut self) {
-        if self.state == RunState::Running && self.answer.is_some() && self.shards.iter().all(|s| s.receipt.is_some()) {
+        let complete = (0..self.shards.len() as u32).all(|shard| self.has_receipt(ShardIndex(shard)));
+        if self.state == RunState::Running && self.answer.is_some() && complete {
             self.state = RunState::Answered;
         }
+    }
+
+    /// Takes a receipt of a run that was answered before and is sent through its shards again: in place of the one of an earlier
+    /// attempt, if it says the same. What is proven, or about to be, keeps its receipt. The answer is what happened.
+    pub(crate) fn replace_receipt(&mut self, shard: ShardIndex, receipt: &Receipt) -> Replaced {
+        let attempt = self.attempt;
+        let settled = matches!(self.state, RunState::Answered | RunState::Partial);
+        let Some(entry) = self.shards.get_mut(shard.as_usize()).filter(|_| settled) else { return Replaced::Ignored };
+        let Some(known) = &entry.receipt else { return Replaced::Ignored };
+        if receipt.attempt != attempt || known.attempt >= attempt {
+            return Replaced::Ignored;
+        }
+        if known.statement != receipt.statement {
+            return Replaced::Contradicted;
+        }
+        if !matches!(entry.proof, ProofState::NotRequested | ProofState::Requested) {
+            return Replaced::Ignored;
+        }
+        entry.receipt = Some(receipt.clone());
+        Replaced::Taken
     }
 
     /// Requests proofs of `shards` that are not there yet; returns which those are.

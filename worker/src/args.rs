@@ -49,6 +49,9 @@ pub struct WorkerArgs {
     /// Wait before every proof, to see proofs of different shards overlap
     #[arg(long, value_name = "MS", hide = true)]
     pub prove_delay_ms: Option<u64>,
+    /// Shift what this process takes for the wall clock, to see what a clock that jumps does
+    #[arg(long, value_name = "MS", hide = true, default_value_t = 0, allow_hyphen_values = true)]
+    pub clock_offset_ms: i64,
     /// Exit when standard input closes
     #[arg(long, hide = true)]
     pub exit_with_parent: bool,

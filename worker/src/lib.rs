@@ -26,7 +26,7 @@ use shardproof_common::ids::Role;
 use shardproof_common::plan::BackendKind;
 use shardproof_common::process::{self, DataDir};
 use shardproof_common::receipt::{Identity, PublicKey};
-use shardproof_common::{keyfile, machine, telemetry};
+use shardproof_common::{clock, keyfile, machine, telemetry};
 use shardproof_ezkl::{EzklBackend, EzklConfig, KeepWarm, RunnerKind};
 use shardproof_gkr_service::GkrBackend;
 use shardproof_models::FloatBackend;
@@ -54,6 +54,7 @@ struct Worker {
     coordinator: Channel,
     artifacts: ArtifactStore,
     spool: Spool,
+    passages: pipeline::Passages,
     backends: HashMap<BackendKind, Arc<dyn Backend>>,
     shard: watch::Sender<Option<Arc<HeldShard>>>,
     neighbours: watch::Sender<Neighbours>,
@@ -99,6 +100,7 @@ impl Worker {
 /// When it cannot listen, its data directory is in use, or the coordinator refuses it.
 pub async fn run(args: WorkerArgs) -> anyhow::Result<()> {
     telemetry::init("info", args.log_format);
+    clock::set_offset_ms(args.clock_offset_ms);
     let shutdown = process::shutdown_on_signals()?;
     if args.exit_with_parent {
         process::exit_with_parent(shutdown.clone());
@@ -122,6 +124,7 @@ pub async fn run(args: WorkerArgs) -> anyhow::Result<()> {
         coordinator: channel,
         artifacts: ArtifactStore::open(data.join("artifacts"))?,
         spool: Spool::open(data.join("spool"))?,
+        passages: pipeline::Passages::new(),
         backends: backends(&args),
         shard: watch::Sender::new(None),
         neighbours: watch::Sender::new(Neighbours::default()),

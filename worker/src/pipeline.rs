@@ -1,6 +1,8 @@
 //! Activations: in from the previous shard, through this one, out to the next.
 //!
-//! A boundary is acknowledged once it is spooled, so the previous worker may forget it. While the queue is full the
+//! A boundary is acknowledged once it is spooled, so the previous worker may forget it. One that comes again is answered from
+//! the spool: with the same receipt and the same output, whatever was lost on the way before; only a later attempt gets a receipt
+//! of its own, over the same statement. While the queue is full the
 //! acknowledgement waits, which holds the previous worker back in turn. Only the worker that holds the shard before is
 //! listened to (for the first shard the owner's side), and what arrives is compared with the receipt that comes with it
 //! before this worker signs its own.
@@ -8,11 +10,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
 use prost::bytes::Bytes;
 use shardproof_common::backend::{BackendError, Inference, Job};
 use shardproof_common::ids::{Digest, RunId, ShardIndex};
 use shardproof_common::receipt::{PublicKey, Receipt, SignatureError, input_digest};
-use shardproof_common::statement::{Binding, Boundary};
+use shardproof_common::statement::{Binding, Boundary, Statement};
 use shardproof_common::tensor::{self, Tensor};
 use shardproof_proto::convert;
 use shardproof_proto::transport::artifacts::{self, TransferError};
@@ -26,7 +30,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::Worker;
 use crate::shard::HeldShard;
-use crate::spool::{Entry, SpoolError};
+use crate::spool::{self, SpoolError};
 
 /// A sender that does not say within this time what it sends is turned away.
 const HEADER_DEADLINE: Duration = Duration::from_secs(30);
@@ -45,11 +49,17 @@ pub(crate) fn server(worker: Arc<Worker>) -> Server {
     ActivationsServer::new(Pipeline { worker }).max_decoding_message_size(transport::MAX_MESSAGE_BYTES)
 }
 
+/// The runs that are on their way through this worker, each with what came again meanwhile.
+pub(crate) type Passages = DashMap<RunId, Option<Passage>>;
+
 /// One run on its way through this worker.
-struct Passage {
+pub(crate) struct Passage {
     run: RunId,
+    attempt: u32,
+    /// Whether the boundary had been spooled before.
+    again: bool,
     shard: Arc<HeldShard>,
-    entry: Entry,
+    entry: spool::Entry,
     input: Vec<Tensor>,
     upstream: Option<Receipt>,
     deadline: Instant,
@@ -76,17 +86,25 @@ impl Activations for Pipeline {
         if self.worker.shutdown.is_cancelled() {
             return Err(Status::unavailable("the worker is stopping"));
         }
-        if let Some((entry, input)) = self.accept(&shard, &header, &sender, &encoding)? {
-            let passage = Passage {
-                run: sender.run,
-                shard,
-                entry,
-                input,
-                upstream: sender.receipt,
-                deadline,
-                _place_in_queue: place,
-            };
-            self.worker.tasks.spawn(pass(self.worker.clone(), passage));
+        let (entry, input, again) = self.accept(&shard, &header, &sender, &encoding)?;
+        let passage = Passage {
+            run: sender.run,
+            attempt: sender.attempt,
+            again,
+            shard,
+            entry,
+            input,
+            upstream: sender.receipt,
+            deadline,
+            _place_in_queue: place,
+        };
+        match self.worker.passages.entry(passage.run) {
+            // It follows when the one before is through: what that one sends may be lost.
+            Entry::Occupied(mut under_way) => drop(under_way.insert(Some(passage))),
+            Entry::Vacant(free) => {
+                free.insert(None);
+                self.worker.tasks.spawn(pass_all(self.worker.clone(), passage));
+            }
         }
         Ok(Response::new(Delivered {}))
     }
@@ -95,6 +113,7 @@ impl Activations for Pipeline {
 /// Who sends a boundary, established before its bytes are taken.
 struct Sender {
     run: RunId,
+    attempt: u32,
     /// The previous worker's receipt; none at boundary 0, which the coordinator signs.
     receipt: Option<Receipt>,
 }
@@ -117,12 +136,13 @@ impl Pipeline {
         }
         let Some(before) = shard.index().0.checked_sub(1) else {
             let signature = convert::unpack("receipt", &header.receipt)?;
-            let signed = input_digest(run, shard.plan, convert::digest("digest", &header.digest)?);
+            let attempt = header.attempt;
+            let signed = input_digest(run, shard.plan, attempt, convert::digest("digest", &header.digest)?);
             let refuse = |error: SignatureError| {
                 Status::unauthenticated(format!("the input is not from the owner's side: {error}"))
             };
             shard.card.body.authority.verify(signed, &signature).map_err(refuse)?;
-            return Ok(Sender { run, receipt: None });
+            return Ok(Sender { run, attempt, receipt: None });
         };
         let receipt: Receipt = convert::unpack("receipt", &header.receipt)?;
         if self.worker.neighbours.borrow().previous != Some(receipt.worker) {
@@ -135,17 +155,17 @@ impl Pipeline {
                 "the receipt that came with the boundary is for another run, shard or plan",
             ));
         }
-        Ok(Sender { run, receipt: Some(receipt) })
+        Ok(Sender { run, attempt: receipt.attempt, receipt: Some(receipt) })
     }
 
-    /// Checks a boundary against the shard and its sender's receipt and spools it; nothing to do when it was delivered before.
+    /// Checks a boundary against the shard and its sender's receipt and spools it; says whether it was spooled before.
     fn accept(
         &self,
         shard: &HeldShard,
         header: &ActivationHeader,
         sender: &Sender,
         encoding: &[u8],
-    ) -> Result<Option<(Entry, Vec<Tensor>)>, Status> {
+    ) -> Result<(spool::Entry, Vec<Tensor>, bool), Status> {
         let input = tensor::decode_boundary(encoding).map_err(|error| Status::invalid_argument(error.to_string()))?;
         let arrived = Boundary::public(&input);
         arrived
@@ -158,27 +178,51 @@ impl Pipeline {
         let entry = self.worker.spool.entry(sender.run, shard.index());
         match entry.input_digest() {
             Some(digest) if digest == Digest::of(encoding) => {
-                tracing::debug!(run = %sender.run, "boundary delivered again");
-                Ok(None)
+                let given = entry.read_receipt().map_or(0, |receipt| receipt.attempt);
+                if given > sender.attempt {
+                    let message = format!("attempt {given} of this run came before attempt {}", sender.attempt);
+                    return Err(Status::already_exists(message));
+                }
+                tracing::debug!(run = %sender.run, attempt = sender.attempt, "boundary delivered again");
+                Ok((entry, input, true))
             }
             Some(_) => Err(Status::already_exists("another boundary of this run was delivered before")),
             None => {
                 entry.write_input(encoding).map_err(|error| Status::resource_exhausted(error.to_string()))?;
-                Ok(Some((entry, input)))
+                Ok((entry, input, false))
             }
         }
     }
 }
 
+/// Takes a run through, and once more where it came again meanwhile.
+async fn pass_all(worker: Arc<Worker>, first: Passage) {
+    let run = first.run;
+    let mut next = Some(first);
+    while let Some(passage) = next {
+        pass(&worker, passage).await;
+        next = match worker.passages.entry(run) {
+            Entry::Occupied(mut under_way) => match under_way.get_mut().take() {
+                Some(passage) => Some(passage),
+                None => {
+                    under_way.remove();
+                    None
+                }
+            },
+            Entry::Vacant(_) => None,
+        };
+    }
+}
+
 /// Takes a run through the shard and on to the next; tells the coordinator of success and of failure.
-async fn pass(worker: Arc<Worker>, passage: Passage) {
-    let (run, shard) = (passage.run, passage.shard.index());
-    if let Err(error) = run_and_forward(&worker, passage).await {
+async fn pass(worker: &Arc<Worker>, passage: Passage) {
+    let (run, shard, attempt) = (passage.run, passage.shard.index(), passage.attempt);
+    if let Err(error) = run_and_forward(worker, passage).await {
         tracing::warn!(%run, %shard, %error, "run failed here");
         let failure = v1::Failure {
             run: convert::run_bytes(run),
             shard: shard.0,
-            attempt: 0,
+            attempt: attempt.into(),
             stage: error.stage().into(),
             reason: error.to_string(),
         };
@@ -193,8 +237,7 @@ async fn run_and_forward(worker: &Arc<Worker>, passage: Passage) -> Result<(), P
     check_upstream(&passage, &inference)?;
 
     let statement = shard.statement(passage.run, inference.input_boundary.clone(), inference.output_boundary.clone());
-    let receipt = Receipt::sign(statement, 0, &worker.identity);
-    passage.entry.write_receipt(&receipt)?;
+    let receipt = receipt_for(worker, &passage, statement)?;
     let encoding = Bytes::from(tensor::encode_boundary(&inference.output));
     if shard.shows_inner_output() {
         // Whoever verifies needs the tensors of a public boundary, and only the neighbours have seen them.
@@ -218,6 +261,7 @@ async fn run_and_forward(worker: &Arc<Worker>, passage: Passage) -> Result<(), P
         plan: convert::digest_bytes(shard.plan),
         boundary: shard.index().0 + 1,
         receipt: convert::pack(&receipt),
+        attempt: receipt.attempt,
         ..Default::default()
     };
     let left = passage.deadline.saturating_duration_since(Instant::now());
@@ -226,6 +270,20 @@ async fn run_and_forward(worker: &Arc<Worker>, passage: Passage) -> Result<(), P
     let us = sent.elapsed().as_micros() as u64;
     tracing::info!(run = %passage.run, boundary = shard.index().0 + 1, bytes, us, "passed on");
     Ok(())
+}
+
+/// The receipt that was given before, or a new one: for the first statement about a run, or for a later attempt.
+fn receipt_for(worker: &Worker, passage: &Passage, statement: Statement) -> Result<Receipt, PassError> {
+    let given = if passage.again { passage.entry.read_receipt().ok() } else { None };
+    match given {
+        // Two statements under one key would be evidence against it.
+        Some(given) if given.statement != statement => return Err(PassError::OtherStatement),
+        Some(given) if given.attempt == passage.attempt => return Ok(given),
+        _ => {}
+    }
+    let receipt = Receipt::sign(statement, passage.attempt, &worker.identity);
+    passage.entry.write_receipt(&receipt)?;
+    Ok(receipt)
 }
 
 /// Runs the backend on a thread for blocking work, a few runs at a time.
@@ -264,6 +322,10 @@ enum PassError {
     Link { worker: PublicKey },
     #[error(transparent)]
     Spool(#[from] SpoolError),
+    #[error(
+        "run again, the shard gave another output than the one that this worker signed for: its installation has changed"
+    )]
+    OtherStatement,
     #[error("the run's deadline passed while it waited for its turn")]
     Deadline,
     #[error("the worker is stopping")]
@@ -281,7 +343,10 @@ enum PassError {
 impl PassError {
     fn stage(&self) -> FailureStage {
         match self {
-            Self::NoRoute | Self::Delivery { .. } | Self::Upload(_) => FailureStage::Delivery,
+            Self::NoRoute | Self::Stopping | Self::Backend(BackendError::Cancelled) => FailureStage::Away,
+            Self::Delivery { status } if activations::may_pass(status.code()) => FailureStage::Away,
+            Self::Upload(TransferError::Remote(status)) if activations::may_pass(status.code()) => FailureStage::Away,
+            Self::Delivery { .. } | Self::Upload(_) => FailureStage::Delivery,
             Self::Link { .. } => FailureStage::Link,
             _ => FailureStage::Inference,
         }

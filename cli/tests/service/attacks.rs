@@ -148,7 +148,7 @@ async fn strangers_deliver_neither_answers_nor_activations() {
 
     let start = floats(&shape(&card, 0), 0.0);
     let digest = Digest::of(&encode_boundary(&start));
-    let signature = stranger.sign(input_digest(fresh, card.body.plan.digest(), digest));
+    let signature = stranger.sign(input_digest(fresh, card.body.plan.digest(), 0, digest));
     let refused =
         deliver(&service.workers[0].address, &card, fresh, 0, convert::pack(&signature).to_vec(), &start).await;
     assert_eq!(refused.code(), Code::Unauthenticated, "{refused:?}");

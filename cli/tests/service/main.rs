@@ -10,3 +10,4 @@ mod inference;
 mod proving;
 mod recovery;
 mod refusals;
+mod resumption;

@@ -20,6 +20,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::Coordinator;
 use crate::cluster::Stream;
+use crate::delivery::Interruption;
 use crate::inference::WitnessFigures;
 use crate::record::RunState;
 use crate::registry::SessionId;
@@ -158,6 +159,8 @@ async fn handle(coordinator: &Arc<Coordinator>, session: SessionId, key: PublicK
         FromWorker::Ready(ready) => {
             let shard = ShardIndex(ready.shard);
             tracing::info!(worker = key.short(), %shard, "worker ready");
+            // What it had sent when its last connection broke may be lost.
+            coordinator.interrupt_runs_of(shard, key);
             coordinator.cluster.ready(session, shard);
             coordinator.ask_again(shard, key).await;
             Ok(())
@@ -219,11 +222,16 @@ async fn take_failure(
             // What does not get across a hop may be either neighbour's doing.
             let blamed = (stage == FailureStage::Inference).then_some(key);
             let ended = coordinator.runs.change(run, |record| {
-                if record.state == RunState::Running {
+                // What is said of an earlier attempt is late.
+                if record.state == RunState::Running && failure.attempt == u64::from(record.attempt) {
                     record.fail(Some(shard), blamed, reason);
                 }
             });
             ended.await;
+        }
+        FailureStage::Away => {
+            let run = convert::run_id(&failure.run)?;
+            coordinator.interrupt(run, Interruption::Away(shard, reason));
         }
         FailureStage::Proving => {
             let run = convert::run_id(&failure.run)?;
@@ -259,7 +267,7 @@ async fn leave(coordinator: &Arc<Coordinator>, session: SessionId, key: PublicKe
     tracing::warn!(worker = key.short(), role = %member.role, "worker lost");
     if let Some(shard) = member.shard {
         coordinator.worker_left(shard, key);
-        coordinator.fail_runs_of(shard, key).await;
+        coordinator.interrupt_runs_of(shard, key);
     }
     coordinator.give_out(given).await;
 }

@@ -25,7 +25,8 @@ pub(crate) async fn serve(coordinator: Arc<Coordinator>, listener: TcpListener) 
         .register_encoded_file_descriptor_set(shardproof_proto::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()?;
-    let artifacts = ArtifactService::new(coordinator.artifacts.clone(), MAX_TENSOR_BYTES);
+    let artifacts = ArtifactService::new(coordinator.artifacts.local().clone(), MAX_TENSOR_BYTES)
+        .backed_by(Arc::new(coordinator.artifacts.clone()));
     let router = transport::server()
         .add_service(health_service)
         .add_service(reflection)
