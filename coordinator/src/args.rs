@@ -61,6 +61,10 @@ pub struct ServiceArgs {
     /// Seconds that a worker that owes a proof may be away
     #[arg(long, value_name = "SECS", default_value_t = 60)]
     pub rejoin_grace: u64,
+    /// Seconds that a worker may take for each step of a dispute with its neighbour: to show what it put out, to sign for what
+    /// it is handed
+    #[arg(long, value_name = "SECS", default_value_t = 60)]
+    pub dispute_deadline: u64,
     /// Runs under way at a time
     #[arg(long, value_name = "N", default_value_t = 1024)]
     pub max_runs: usize,

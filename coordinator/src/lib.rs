@@ -5,9 +5,11 @@
 //! boundary and every receipt (`inference`); proofs come later, on request (`proving`), and are verified here before
 //! a client sees them in a bundle (`bundling`). What must survive a restart is in the `store`.
 
+mod accusation;
 mod args;
 mod bundling;
 mod cluster;
+mod dispute;
 mod inference;
 mod plan_args;
 mod proving;
@@ -25,7 +27,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use shardproof_common::artifacts::ArtifactStore;
-use shardproof_common::backend::ProofVerifier;
+use shardproof_common::backend::{Backend, ProofVerifier};
+use shardproof_common::ids::{RunId, ShardIndex};
 use shardproof_common::process::{self, DataDir};
 use shardproof_common::receipt::{Identity, PublicKey};
 use shardproof_common::{keyfile, machine, telemetry};
@@ -36,6 +39,8 @@ use tokio_util::task::TaskTracker;
 
 pub use args::{CoordinatorArgs, ServiceArgs};
 use cluster::Cluster;
+use dashmap::DashMap;
+use dispute::Asked;
 pub use plan_args::{Backends, PlanArgs, parse_dim};
 use runs::Runs;
 pub use setup::CALIBRATION_SAMPLES;
@@ -58,6 +63,9 @@ struct Coordinator {
     owner: Identity,
     artifacts: ArtifactStore,
     runs: Runs,
+    /// Workers that were asked to show the output of a shard in a run.
+    asked: DashMap<(RunId, ShardIndex), Asked>,
+    backends: Vec<Box<dyn Backend>>,
     store: Store,
     cluster: Cluster,
     verifiers: Vec<Box<dyn ProofVerifier>>,
@@ -84,6 +92,7 @@ struct Settings {
     prove_deadline: Duration,
     setup_deadline: Duration,
     rejoin_grace: Duration,
+    dispute_deadline: Duration,
     max_runs: usize,
     memory_bytes: Option<u64>,
     admitted: Option<HashSet<PublicKey>>,
@@ -121,6 +130,8 @@ pub async fn run(args: CoordinatorArgs) -> anyhow::Result<()> {
             .context("the owner's key owner.key in the data directory")?,
         artifacts: ArtifactStore::open(data.join("artifacts"))?,
         runs,
+        asked: DashMap::new(),
+        backends: setup::backends(&args.service),
         store,
         verifiers: setup::verifiers(&args.service),
         verifying: Semaphore::new(VERIFICATIONS),
@@ -144,6 +155,7 @@ fn settings(args: &ServiceArgs) -> anyhow::Result<Settings> {
         prove_deadline: Duration::from_secs(args.prove_deadline),
         setup_deadline: Duration::from_secs(args.setup_deadline),
         rejoin_grace: Duration::from_secs(args.rejoin_grace),
+        dispute_deadline: Duration::from_secs(args.dispute_deadline),
         max_runs: args.max_runs,
         memory_bytes: args.memory_limit.or_else(machine::memory_bytes),
         admitted: args.admit.as_deref().map(read_admitted).transpose()?,

@@ -11,6 +11,7 @@ mod pipeline;
 mod proving;
 mod session;
 mod shard;
+mod showing;
 mod spool;
 mod timings;
 
@@ -59,6 +60,8 @@ struct Worker {
     neighbours: watch::Sender<Neighbours>,
     outbox: mpsc::Sender<WorkerMessage>,
     memory_bytes: Option<u64>,
+    /// How long the spool keeps what a receipt promises to prove.
+    keep_spool: Duration,
     timings: Option<PathBuf>,
     queue: Arc<Semaphore>,
     compute: Arc<Semaphore>,
@@ -127,6 +130,7 @@ pub async fn run(args: WorkerArgs) -> anyhow::Result<()> {
         neighbours: watch::Sender::new(Neighbours::default()),
         outbox,
         timings: args.timings.clone(),
+        keep_spool: args.keep_spool,
         memory_bytes: args.memory_limit.or_else(machine::memory_bytes),
         queue: Arc::new(Semaphore::new(args.queue.max(1))),
         compute: Arc::new(Semaphore::new(args.concurrency.max(1))),

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use shardproof_common::card::ModelCard;
-use shardproof_common::ids::{Digest, PROTOCOL_VERSION, RunId, ShardIndex};
-use shardproof_common::receipt::{Identity, Receipt, input_digest};
+use shardproof_common::ids::{Digest, PROTOCOL_VERSION, RunId, ShardIndex, UnixMillis};
+use shardproof_common::receipt::{Identity, Receipt, SignatureBytes, handed_digest};
 use shardproof_common::statement::{Boundary, Statement};
 use shardproof_common::tensor::{FloatTensor, Tensor, encode_boundary};
 use shardproof_proto::convert;
@@ -38,7 +38,7 @@ impl Rogue {
         let FromCoordinator::Challenge(challenge) = rogue.next().await.unwrap() else { panic!("expected a challenge") };
         let nonce = convert::digest("nonce", &challenge.nonce).unwrap();
         let key = rogue.identity.public();
-        let signature = rogue.identity.sign(Digest::derive("shardproof 1 join", &(nonce, key)));
+        let signature = rogue.identity.sign(Digest::derive("shardproof 2 join", &(nonce, key)));
         rogue
             .say(ToCoordinator::Join(Join {
                 role: role.to_owned(),
@@ -89,7 +89,7 @@ fn sign(identity: &Identity, card: &ModelCard, run: RunId, shard: u32, input: &[
         output: Boundary::public(output),
         keys: entry.keys.digest(),
     };
-    Receipt::sign(statement, 0, identity)
+    Receipt::sign(statement, 0, UnixMillis(u64::MAX), identity)
 }
 
 fn floats(shape: &[u64], value: f32) -> Vec<Tensor> {
@@ -114,11 +114,24 @@ async fn deliver(
     receipt: Vec<u8>,
     tensors: &[Tensor],
 ) -> Status {
+    deliver_signed(address, card, run, boundary, receipt, None, tensors).await
+}
+
+async fn deliver_signed(
+    address: &str,
+    card: &ModelCard,
+    run: RunId,
+    boundary: u32,
+    receipt: Vec<u8>,
+    signature: Option<&SignatureBytes>,
+    tensors: &[Tensor],
+) -> Status {
     let header = ActivationHeader {
         run: convert::run_bytes(run),
         plan: convert::digest_bytes(card.body.plan.digest()),
         boundary,
         receipt: receipt.into(),
+        owner_signature: signature.map(convert::pack).unwrap_or_default(),
         ..Default::default()
     };
     let encoding = encode_boundary(tensors).into();
@@ -148,9 +161,17 @@ async fn strangers_deliver_neither_answers_nor_activations() {
 
     let start = floats(&shape(&card, 0), 0.0);
     let digest = Digest::of(&encode_boundary(&start));
-    let signature = stranger.sign(input_digest(fresh, card.body.plan.digest(), digest));
-    let refused =
-        deliver(&service.workers[0].address, &card, fresh, 0, convert::pack(&signature).to_vec(), &start).await;
+    let signature = stranger.sign(handed_digest(fresh, card.body.plan.digest(), 0, 0, digest));
+    let first = &service.workers[0].address;
+    let refused = deliver_signed(first, &card, fresh, 0, Vec::new(), Some(&signature), &start).await;
+    assert_eq!(refused.code(), Code::Unauthenticated, "{refused:?}");
+
+    // Nor does a stranger hand over an inner boundary as only the owner may.
+    let fake = sign(&stranger, &card, fresh, 0, &start, &middle);
+    let digest = Digest::of(&encode_boundary(&middle));
+    let signature = stranger.sign(handed_digest(fresh, card.body.plan.digest(), 1, 0, digest));
+    let (second, receipt) = (&service.workers[1].address, convert::pack(&fake).to_vec());
+    let refused = deliver_signed(second, &card, fresh, 1, receipt, Some(&signature), &middle).await;
     assert_eq!(refused.code(), Code::Unauthenticated, "{refused:?}");
 
     for worker in 0..2 {
