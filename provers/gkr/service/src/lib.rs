@@ -45,7 +45,7 @@ pub use reexecution::GkrReexecutor;
 pub use verifier::GkrVerifier;
 
 /// The one version whose keys and proofs are made and accepted here: that of the proofs' encoding and transcript.
-pub const VERSION: &str = "1";
+pub const VERSION: &str = "2";
 
 #[cfg(test)]
 mod tests {
