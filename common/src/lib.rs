@@ -15,6 +15,7 @@ pub mod clock;
 pub mod evidence;
 pub mod files;
 pub mod format;
+pub mod hold;
 pub mod ids;
 pub mod keyfile;
 pub mod machine;

@@ -93,7 +93,7 @@ impl Coordinator {
     /// Blocking: the check that anyone can make, and the file.
     fn convict(&self, evidence: &Evidence) -> Result<(Conviction, Artifact), String> {
         let prepared = self.serving().map_err(|status| status.message().to_owned())?;
-        let directory = tempfile::tempdir().map_err(|error| error.to_string())?;
+        let directory = tempfile::tempdir_in(&self.scratch).map_err(|error| error.to_string())?;
         let limits = Limits::default();
         let job = Job { directory: directory.path(), limits, cancel: &self.shutdown, progress: &|_| {} };
         let conviction = evidence

@@ -283,7 +283,7 @@ impl Coordinator {
         let next = ShardIndex(shard.0 + 1);
         let backend = self.backend_of(prepared, next).map_err(|reason| unable(&reason))?;
         let files = self.files_of(prepared, next).ok_or_else(|| unable(&format!("the plan has no shard {next}")))?;
-        let directory = tempfile::tempdir().map_err(|error| unable(&error))?;
+        let directory = tempfile::tempdir_in(&self.scratch).map_err(|error| unable(&error))?;
         let limits = Limits {
             deadline: Some(self.settings.dispute_deadline),
             memory_bytes: self.settings.memory_bytes,
@@ -348,7 +348,7 @@ impl Coordinator {
             ..Default::default()
         };
         let deadline = self.settings.dispute_deadline;
-        let delivered = match transport::lazy_channel(&address) {
+        let delivered = match transport::hop_channel(&address, self.settings.hop_deadline) {
             Ok(channel) => activations::deliver(channel, header, encoding.into(), deadline).await,
             Err(error) => Err(Status::unavailable(error.to_string())),
         };

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use shardproof_common::artifacts::Artifact;
 use shardproof_common::chain;
+use shardproof_common::hold;
 use shardproof_common::ids::{Digest, RunId, ShardIndex};
 use shardproof_common::plan::BackendKind;
 use shardproof_common::receipt::{Receipt, handed_digest};
@@ -24,6 +25,7 @@ use crate::{Coordinator, Stage};
 impl Coordinator {
     /// Starts a run on a stored input; the answer is the run as it was accepted and saved.
     pub(crate) async fn submit(self: &Arc<Self>, input: Digest) -> Result<RunRecord, Status> {
+        self.check_accepting()?;
         let prepared = self.serving()?;
         let vacant = self.cluster.with(|registry| registry.vacant());
         if !vacant.is_empty() {
@@ -52,6 +54,7 @@ impl Coordinator {
 
     /// Hands boundary 0 to the first worker and ends the run if its deadline passes.
     async fn start(self: Arc<Self>, run: RunId, encoding: Vec<u8>, prepared: Arc<Prepared>) {
+        self.hold.reach(hold::Stage::Submitted).await;
         let deadline = self.settings.run_deadline;
         let first =
             self.cluster.with(|registry| registry.holder(ShardIndex(0)).map(|(_, m)| (m.key, m.address.clone())));
@@ -67,7 +70,7 @@ impl Coordinator {
             owner_signature: convert::pack(&signed),
             ..Default::default()
         };
-        let delivered = match transport::lazy_channel(&address) {
+        let delivered = match transport::hop_channel(&address, self.settings.hop_deadline) {
             Ok(channel) => activations::deliver(channel, header, encoding.into(), deadline).await,
             Err(error) => Err(Status::unavailable(error.to_string())),
         };
@@ -109,6 +112,7 @@ impl Coordinator {
         let Ok(prepared) = self.serving() else { return };
         let worker = told.receipt.worker;
         let checked = self.runs.change(run, |record| record_receipt(&prepared, record, shard, told)).await;
+        self.hold.reach(hold::Stage::ReceiptTaken).await;
         let Some(Err(fault)) = checked else { return };
         tracing::warn!(%run, %shard, %fault, "receipt refused");
         match fault {
@@ -188,12 +192,7 @@ impl Coordinator {
     /// Ends the runs that wait for a worker that is gone.
     pub(crate) async fn fail_runs_of(&self, shard: ShardIndex, worker: shardproof_common::receipt::PublicKey) {
         for run in self.runs.under_way() {
-            let index = shard.as_usize();
-            let passed_on = match run.shards.get(index + 1) {
-                Some(next) => next.receipt.is_some(),
-                None => run.answer.is_some(),
-            };
-            if run.state == RunState::Running && !passed_on {
+            if run.awaits_passage(shard) {
                 let reason = format!("the worker of shard {shard} was lost before it passed the run on");
                 self.runs
                     .change(run.id, |record| {

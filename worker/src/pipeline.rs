@@ -11,11 +11,13 @@
 //! what was signed for them.
 
 use std::cmp::Ordering;
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use prost::bytes::Bytes;
 use shardproof_common::backend::{BackendError, Inference, Job};
+use shardproof_common::hold::Stage;
 use shardproof_common::ids::{Digest, RunId, ShardIndex, UnixMillis};
 use shardproof_common::receipt::{PublicKey, Receipt, SignatureBytes, handed_digest};
 use shardproof_common::statement::{Binding, Boundary, Statement};
@@ -88,6 +90,7 @@ impl Activations for Pipeline {
         }
         let run = sender.run;
         if let Some((entry, arrival, input)) = self.accept(&shard, &header, sender, &encoding).await? {
+            self.worker.hold.reach(Stage::Spooled).await;
             let passage = Passage { run, shard, entry, arrival, input, deadline, _place_in_queue: place };
             self.worker.tasks.spawn(pass(self.worker.clone(), passage));
         }
@@ -217,7 +220,11 @@ fn check_age(run: RunId) -> Result<(), Status> {
 async fn pass(worker: Arc<Worker>, passage: Passage) {
     let (run, shard, attempt) = (passage.run, passage.shard.index(), passage.arrival.attempt);
     let upstream = passage.arrival.upstream.clone();
-    if let Err(error) = run_and_forward(&worker, passage).await {
+    let outcome = tokio::select! {
+        outcome = run_and_forward(&worker, passage) => outcome,
+        () = worker.shutdown.cancelled() => Err(PassError::Stopping),
+    };
+    if let Err(error) = outcome {
         if matches!(error, PassError::Superseded { .. }) {
             return tracing::info!(%run, %shard, %error, "attempt ended here");
         }
@@ -239,6 +246,7 @@ async fn run_and_forward(worker: &Arc<Worker>, passage: Passage) -> Result<(), P
     let (passage, inference) = infer(worker, passage).await?;
     let shard = &passage.shard;
     check_upstream(&passage, &inference)?;
+    worker.hold.reach(Stage::BeforeReceipt).await;
 
     let statement = shard.statement(passage.run, inference.input_boundary.clone(), inference.output_boundary.clone());
     let receipt = sign(worker, &passage, statement)?;
@@ -259,6 +267,7 @@ async fn run_and_forward(worker: &Arc<Worker>, passage: Passage) -> Result<(), P
     };
     worker.tell(Message::InferenceDone(done)).await;
     tracing::info!(run = %passage.run, shard = %shard.index(), us = done_us, "ran shard");
+    worker.hold.reach(Stage::AfterReceipt).await;
 
     let next = worker.neighbours.borrow().next.clone().ok_or(PassError::NoRoute)?;
     let header = ActivationHeader {
@@ -270,8 +279,9 @@ async fn run_and_forward(worker: &Arc<Worker>, passage: Passage) -> Result<(), P
         ..Default::default()
     };
     let left = passage.deadline.saturating_duration_since(Instant::now());
+    let hop = Hop { from: shard.index(), shards: shard.card.body.plan.shards.len() };
     let (bytes, sent) = (encoding.len(), Instant::now());
-    activations::deliver(next, header, encoding, left).await.map_err(|status| PassError::Delivery { status })?;
+    activations::deliver(next, header, encoding, left).await.map_err(|status| PassError::Delivery { hop, status })?;
     let us = sent.elapsed().as_micros() as u64;
     tracing::info!(run = %passage.run, boundary = shard.index().0 + 1, bytes, us, "passed on");
     Ok(())
@@ -319,6 +329,21 @@ fn check_upstream(passage: &Passage, inference: &Inference) -> Result<(), PassEr
     }
 }
 
+/// Where a boundary did not get across.
+#[derive(Debug)]
+struct Hop {
+    from: ShardIndex,
+    shards: usize,
+}
+
+impl fmt::Display for Hop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let to = self.from.0 + 1;
+        write!(f, "boundary {to} did not get from shard {} to ", self.from)?;
+        if to as usize == self.shards { f.write_str("the coordinator") } else { write!(f, "shard {to}") }
+    }
+}
+
 /// Why a run did not get through a worker.
 #[derive(Debug, Error)]
 enum PassError {
@@ -336,8 +361,8 @@ enum PassError {
     Stopping,
     #[error("the coordinator has not said where the outputs go")]
     NoRoute,
-    #[error("the next shard did not take the outputs: {}: {}", status.code(), status.message())]
-    Delivery { status: Status },
+    #[error("{hop}: {}: {}", status.code(), status.message())]
+    Delivery { hop: Hop, status: Status },
     #[error("the coordinator did not take a public boundary: {0}")]
     Upload(#[from] TransferError),
     #[error("the inference task died: {0}")]
@@ -348,7 +373,7 @@ impl PassError {
     fn stage(&self) -> FailureStage {
         match self {
             // Whoever finds fault with what it is sent says so with this code.
-            Self::Delivery { status } if status.code() == Code::InvalidArgument => FailureStage::Refused,
+            Self::Delivery { status, .. } if status.code() == Code::InvalidArgument => FailureStage::Refused,
             Self::NoRoute | Self::Delivery { .. } | Self::Upload(_) => FailureStage::Delivery,
             Self::Link { .. } => FailureStage::Link,
             _ => FailureStage::Inference,

@@ -1,8 +1,9 @@
 //! What a worker keeps of each run so that it can prove it later: the input boundary with the receipt that it came with, the
 //! worker's own receipt, the backend's witness, and the proof once there is one.
 //!
-//! One directory per run and shard. A file is there whole or not at all, so whatever is found after a crash can be used; the
-//! file `arrival` is written last, and makes the input that it names the one that was delivered.
+//! One directory per run and shard. A file is there whole or not at all, so whatever is found after a crash can be used: it is
+//! written in a scratch directory, which is emptied at the start, and renamed. The file `arrival` is written last, and makes
+//! the input that it names the one that was delivered.
 //!
 //! A worker signs one statement in each attempt of a run, for two would be evidence against it. So receipts are signed under
 //! the run's turn, and only while the attempt that they are of is the one that arrived last. A receipt outlives the rest of
@@ -11,7 +12,7 @@
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use shardproof_common::ids::{Digest, RunId, ShardIndex};
@@ -31,6 +32,7 @@ const TURNS: usize = 64;
 /// The spool directory.
 pub(crate) struct Spool {
     root: PathBuf,
+    scratch: Arc<Path>,
     turns: [Mutex<()>; TURNS],
 }
 
@@ -49,12 +51,14 @@ pub(crate) struct Arrival {
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
     directory: PathBuf,
+    scratch: Arc<Path>,
 }
 
 impl Spool {
-    pub(crate) fn open(root: PathBuf) -> io::Result<Self> {
+    /// Opens the spool in `root`, which is made where it is missing. `scratch` is on the same file system.
+    pub(crate) fn open(root: PathBuf, scratch: &Path) -> io::Result<Self> {
         fs::create_dir_all(&root)?;
-        Ok(Self { root, turns: std::array::from_fn(|_| Mutex::new(())) })
+        Ok(Self { root, scratch: scratch.into(), turns: std::array::from_fn(|_| Mutex::new(())) })
     }
 
     /// Held while a delivery or a receipt of the run is written, so that neither overtakes the other.
@@ -66,7 +70,8 @@ impl Spool {
 
     /// The entry of a run, which may not exist yet.
     pub(crate) fn entry(&self, run: RunId, shard: ShardIndex) -> Entry {
-        Entry { directory: self.root.join(run.to_string()).join(shard.to_string()) }
+        let directory = self.root.join(run.to_string()).join(shard.to_string());
+        Entry { directory, scratch: self.scratch.clone() }
     }
 }
 
@@ -134,7 +139,7 @@ impl Entry {
 
     fn write(&self, name: &str, bytes: &[u8]) -> Result<(), SpoolError> {
         let path = self.directory.join(name);
-        let written = tempfile::NamedTempFile::new_in(&self.directory).and_then(|mut file| {
+        let written = tempfile::NamedTempFile::new_in(&self.scratch).and_then(|mut file| {
             file.write_all(bytes)?;
             file.persist(&path).map_err(|error| error.error)?;
             Ok(())
@@ -183,12 +188,13 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let run = RunId::generate();
         let tensors = vec![Tensor::Integer(IntegerTensor { shape: vec![2], scale: 3, values: vec![1, -2] })];
-        let entry = Spool::open(directory.path().into()).unwrap().entry(run, ShardIndex(1));
+        let open = || Spool::open(directory.path().join("spool"), directory.path()).unwrap();
+        let entry = open().entry(run, ShardIndex(1));
         assert!(matches!(entry.read_input(), Err(SpoolError::NotSpooled { .. })));
         let encoding = encode_boundary(&tensors);
         let arrival = Arrival { attempt: 0, input: Digest::of(&encoding), upstream: None };
         entry.write_input(&encoding, &arrival).unwrap();
-        let again = Spool::open(directory.path().into()).unwrap().entry(run, ShardIndex(1));
+        let again = open().entry(run, ShardIndex(1));
         assert_eq!(again.arrival(), Some(arrival));
         assert_eq!(again.read_input().unwrap(), tensors);
         fs::write(entry.directory().join(INPUT), b"x").unwrap();

@@ -171,6 +171,10 @@ async fn handle(coordinator: &Arc<Coordinator>, session: SessionId, key: PublicK
         FromWorker::Shown(shown) => {
             check_holds(coordinator, session, shown.shard).and_then(|_| coordinator.take_shown(key, &shown))
         }
+        FromWorker::Leaving(_) => {
+            coordinator.tasks.spawn(coordinator.clone().let_go(session, key));
+            Ok(())
+        }
         FromWorker::Join(_) => Err(Status::invalid_argument("a second join")),
     };
     if let Err(status) = outcome {
