@@ -1,24 +1,43 @@
-//! The wall clock, read in one place.
+//! The wall clock, and durations as command lines write them.
 //!
-//! The wall clock may jump: it is set by hand, by the network, or after a machine wakes. So it serves only for what people read
-//! and for dates that outlive a process, such as when a run was submitted. Whatever a process waits for (deadlines, leases,
-//! heartbeats, grace) is measured with [`std::time::Instant`], which no jump moves. Reading the clock here and nowhere else is
-//! what lets a test let it jump.
+//! Every reading of the time of day goes through [`now`], so that there is one place where it can be wrong. What is measured
+//! inside one process (deadlines, waits) uses monotonic time instead, which no correction of the clock touches.
 
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::ids::UnixMillis;
+
+/// By how much this process's clock is off, for tests of clocks that jump.
 static OFFSET_MS: AtomicI64 = AtomicI64::new(0);
 
-/// Milliseconds since 1970 as this process takes them; 0 before that.
-pub fn unix_ms() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_millis() as u64);
-    now.saturating_add_signed(OFFSET_MS.load(Ordering::Relaxed))
+/// The time of day.
+pub fn now() -> UnixMillis {
+    let UnixMillis(now) = UnixMillis(0).after(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
+    UnixMillis(now.saturating_add_signed(OFFSET_MS.load(Ordering::Relaxed)))
 }
 
-/// Shifts what this process takes for the wall clock by `ms` milliseconds, as if the machine's clock had been set.
+/// Shifts what this process takes for the time of day by `ms` milliseconds, as if the machine's clock had been set.
 pub fn set_offset_ms(ms: i64) {
     OFFSET_MS.store(ms, Ordering::Relaxed);
+}
+
+/// Reads `24h`, `30m`, `90s`, `7d` or `500ms`: a whole number with its unit.
+///
+/// # Errors
+/// Says how durations are written.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let unit_ms = match &text[digits.len()..] {
+        "ms" => 1,
+        "s" => 1000,
+        "m" | "min" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return Err(format!("`{text}` is no duration: write 24h, 30m, 90s or 7d")),
+    };
+    let ms = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(unit_ms));
+    ms.map(Duration::from_millis).ok_or_else(|| format!("`{text}` is no duration: write 24h, 30m, 90s or 7d"))
 }
 
 #[cfg(test)]
@@ -26,16 +45,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_clock_jumps_as_it_is_told() {
-        const HOUR_MS: u64 = 3_600_000;
-        let before = unix_ms();
-        set_offset_ms(2 * HOUR_MS as i64);
-        assert!(unix_ms() >= before + 2 * HOUR_MS);
-        set_offset_ms(-(HOUR_MS as i64));
-        assert!(unix_ms() < before);
+    fn durations_parse_or_say_why() {
+        assert_eq!(parse_duration("24h"), Ok(Duration::from_secs(86_400)));
+        assert_eq!(parse_duration("0s"), Ok(Duration::ZERO));
+        assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(parse_duration("7d"), Ok(Duration::from_secs(7 * 86_400)));
+        for wrong in ["", "24", "h", "-1h", "1.5h", "1w", "99999999999999999d"] {
+            assert!(parse_duration(wrong).unwrap_err().contains("24h"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_clock_is_past_2020_and_jumps_as_it_is_told() {
+        const HOUR_MS: i64 = 3_600_000;
+        let before = now();
+        assert!(before > UnixMillis(1_577_836_800_000));
+        set_offset_ms(2 * HOUR_MS);
+        assert!(now() >= before.after(Duration::from_secs(7200)));
+        set_offset_ms(-HOUR_MS);
+        assert!(now() < before);
         set_offset_ms(i64::MIN);
-        assert_eq!(unix_ms(), 0);
+        assert_eq!(now(), UnixMillis(0));
         set_offset_ms(0);
-        assert!(unix_ms() >= before);
+        assert!(now() >= before);
     }
 }

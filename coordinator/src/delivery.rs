@@ -12,8 +12,9 @@ use std::time::Duration;
 use dashmap::DashMap;
 use prost::bytes::Bytes;
 use shardproof_common::artifacts::ArtifactError;
+use shardproof_common::hold;
 use shardproof_common::ids::{Digest, RunId, ShardIndex};
-use shardproof_common::receipt::{PublicKey, input_digest};
+use shardproof_common::receipt::{PublicKey, handed_digest};
 use shardproof_proto::convert;
 use shardproof_proto::transport::{self, activations};
 use shardproof_proto::v1::ActivationHeader;
@@ -60,6 +61,7 @@ impl Coordinator {
     pub(crate) async fn see_through(self: Arc<Self>, run: RunId, prepared: Arc<Prepared>, encoding: Option<Bytes>) {
         let (interrupt, mut interruptions) = mpsc::channel(8);
         self.deliveries.interruptions.insert(run, interrupt);
+        self.hold.reach(hold::Stage::Submitted).await;
         tokio::select! {
             () = self.send_until_answered(run, &prepared, encoding, &mut interruptions) => {}
             () = self.wait_while_running(run) => {}
@@ -163,11 +165,11 @@ impl Coordinator {
         encoding: Bytes,
         deadline: Instant,
     ) -> Result<(), Status> {
-        let signed = self.owner.sign(input_digest(run, prepared.plan, attempt, Digest::of(&encoding)));
+        let signed = self.owner.sign(handed_digest(run, prepared.plan, 0, attempt, Digest::of(&encoding)));
         let header = ActivationHeader {
             run: convert::run_bytes(run),
             plan: convert::digest_bytes(prepared.plan),
-            receipt: convert::pack(&signed),
+            owner_signature: convert::pack(&signed),
             attempt,
             ..Default::default()
         };
@@ -186,7 +188,8 @@ impl Coordinator {
         {
             return Ok(channel.clone());
         }
-        let channel = transport::lazy_channel(&address).map_err(|error| Status::unavailable(error.to_string()))?;
+        let channel = transport::hop_channel(&address, self.settings.hop_deadline)
+            .map_err(|error| Status::unavailable(error.to_string()))?;
         *first = Some((address, channel.clone()));
         Ok(channel)
     }
@@ -242,7 +245,7 @@ impl Coordinator {
     /// Has the runs sent again that a lost worker had not passed on.
     pub(crate) fn interrupt_runs_of(&self, shard: ShardIndex, worker: PublicKey) {
         for run in self.runs.under_way() {
-            if run.state == RunState::Running && !run.is_past(shard) {
+            if run.awaits_passage(shard) {
                 self.interrupt(run.id, Interruption::Lost(shard, worker));
             }
         }

@@ -5,10 +5,13 @@
 //! boundary and every receipt (`inference`); proofs come later, on request (`proving`), and are verified here before
 //! a client sees them in a bundle (`bundling`). What must survive a restart is in the `store`.
 
+mod accusation;
 mod args;
 mod bundling;
 mod cluster;
 mod delivery;
+mod dispute;
+mod drain;
 mod inference;
 mod plan_args;
 mod proving;
@@ -26,7 +29,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 use shardproof_common::artifacts::ArtifactStore;
-use shardproof_common::backend::ProofVerifier;
+use shardproof_common::backend::{Backend, ProofVerifier};
+use shardproof_common::hold::Hold;
+use shardproof_common::ids::{RunId, ShardIndex};
 use shardproof_common::process::{self, DataDir};
 use shardproof_common::receipt::{Identity, PublicKey};
 use shardproof_common::{clock, keyfile, machine, telemetry};
@@ -38,7 +43,9 @@ use tokio_util::task::TaskTracker;
 
 pub use args::{CoordinatorArgs, ServiceArgs};
 use cluster::Cluster;
+use dashmap::DashMap;
 use delivery::Deliveries;
+use dispute::Asked;
 pub use plan_args::{Backends, PlanArgs, parse_dim};
 use runs::Runs;
 pub use setup::CALIBRATION_SAMPLES;
@@ -64,14 +71,23 @@ struct Coordinator {
     planned: Planned,
     owner: Identity,
     artifacts: Artifacts,
+    /// Where jobs work; empty when the program starts.
+    scratch: PathBuf,
     runs: Runs,
+    /// Workers that were asked to show the output of a shard in a run.
+    asked: DashMap<(RunId, ShardIndex), Asked>,
+    backends: Vec<Box<dyn Backend>>,
     store: Store,
     cluster: Cluster,
     deliveries: Deliveries,
     verifiers: Vec<Box<dyn ProofVerifier>>,
     verifying: Semaphore,
     stage: watch::Sender<Stage>,
+    hold: Hold,
     tasks: TaskTracker,
+    /// Cancelled by the first signal: nothing more is accepted.
+    stopping: CancellationToken,
+    /// Cancelled when nothing is under way any more, or has to be given up.
     shutdown: CancellationToken,
 }
 
@@ -92,6 +108,9 @@ struct Settings {
     prove_deadline: Duration,
     setup_deadline: Duration,
     rejoin_grace: Duration,
+    dispute_deadline: Duration,
+    hop_deadline: Duration,
+    drain_deadline: Duration,
     max_runs: usize,
     memory_bytes: Option<u64>,
     admitted: Option<HashSet<PublicKey>>,
@@ -104,14 +123,16 @@ struct Settings {
 pub async fn run(args: CoordinatorArgs) -> anyhow::Result<()> {
     telemetry::init("info", args.service.log_format);
     clock::set_offset_ms(args.service.clock_offset_ms);
-    let shutdown = process::shutdown_on_signals()?;
+    let stopping = process::stopping_on_signals()?;
+    let shutdown = CancellationToken::new();
     if args.service.exit_with_parent {
         process::exit_with_parent(shutdown.clone());
     }
     let data = DataDir::open(data_directory(&args)?)?;
     let planning = args.clone();
     let planned = tokio::task::spawn_blocking(move || setup::plan(&planning)).await??;
-    let Some((store, owner)) = open_store(&args.service, &data, &shutdown).await? else { return Ok(()) };
+    let opened = open_store(&args.service, &data, &stopping, &shutdown).await?;
+    let Some((store, owner)) = opened else { return Ok(()) };
     // Whoever stands by does not listen: workers and clients find the one that serves at the service's address.
     let listener = TcpListener::bind((args.host.as_str(), args.port)).await.with_context(|| {
         format!("cannot listen on {}:{}: give another port, or 0 for a free one", args.host, args.port)
@@ -129,13 +150,18 @@ pub async fn run(args: CoordinatorArgs) -> anyhow::Result<()> {
         planned,
         owner,
         artifacts: artifacts(&args.service, &data)?,
+        scratch: data.scratch()?,
         runs,
+        asked: DashMap::new(),
+        backends: setup::backends(&args.service),
         store: store.clone(),
         deliveries: Deliveries::default(),
         verifiers: setup::verifiers(&args.service),
         verifying: Semaphore::new(VERIFICATIONS),
         stage: watch::Sender::new(Stage::Preparing("starting".into())),
+        hold: Hold::arm(args.service.hold_at)?,
         tasks: TaskTracker::new(),
+        stopping,
         shutdown,
     });
     process::announce(&format!("{}:{port}", args.host))?;
@@ -162,6 +188,7 @@ pub async fn run(args: CoordinatorArgs) -> anyhow::Result<()> {
 async fn open_store(
     args: &ServiceArgs,
     data: &DataDir,
+    stopping: &CancellationToken,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<Option<(Store, Identity)>> {
     let (location, name) = match &args.database {
@@ -174,7 +201,7 @@ async fn open_store(
     let holder = keyfile::load_or_create(&data.join("instance.key"))
         .context("instance.key, which names this data directory, in it")?;
     let candidate = Candidate { owner: owner.public(), holder: holder.public() };
-    let store = Store::lead(database, &candidate, LIFETIME, shutdown).await.context(name)?;
+    let store = Store::lead(database, &candidate, LIFETIME, stopping).await.context(name)?;
     if let Some(store) = &store {
         tokio::spawn(store.clone().keep_lease());
         let (lost, shutdown) = (store.lease().is_lost().clone(), shutdown.clone());
@@ -201,6 +228,9 @@ fn settings(args: &ServiceArgs) -> anyhow::Result<Settings> {
         prove_deadline: Duration::from_secs(args.prove_deadline),
         setup_deadline: Duration::from_secs(args.setup_deadline),
         rejoin_grace: Duration::from_secs(args.rejoin_grace),
+        dispute_deadline: Duration::from_secs(args.dispute_deadline),
+        hop_deadline: Duration::from_secs(args.hop_deadline),
+        drain_deadline: Duration::from_secs(args.drain_deadline),
         max_runs: args.max_runs,
         memory_bytes: args.memory_limit.or_else(machine::memory_bytes),
         admitted: args.admit.as_deref().map(read_admitted).transpose()?,

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 use shardproof_common::artifacts::Artifact;
-use shardproof_common::ids::{Digest, RunId, ShardIndex};
+use shardproof_common::ids::{Digest, RunId, ShardIndex, UnixMillis};
 use shardproof_common::receipt::{PublicKey, Receipt};
 use shardproof_common::statement::{Binding, Boundary};
 
@@ -50,9 +50,6 @@ pub(crate) enum ProofState {
 pub(crate) struct RunRecord {
     pub(crate) id: RunId,
     pub(crate) plan: Digest,
-    /// Counts how often the run was sent through its shards with other workers than before; receipts of an earlier attempt are
-    /// late.
-    pub(crate) attempt: u32,
     pub(crate) submitted_ms: u64,
     pub(crate) state: RunState,
     pub(crate) reason: String,
@@ -63,8 +60,45 @@ pub(crate) struct RunRecord {
     /// Encoding of the last boundary.
     pub(crate) answer: Option<Artifact>,
     pub(crate) shards: Vec<ShardRecord>,
+    /// Counts how often the run, or a part of it, was sent through the shards, from 0.
+    pub(crate) attempt: u32,
+    /// The attempt in which it was last sent through all shards because one of them had another worker: what was said in an
+    /// earlier one is late.
+    pub(crate) first_attempt: u32,
+    /// The receipt that came with the answer, until the worker's own message is compared with it.
+    #[serde(default)]
+    pub(crate) answer_receipt: Option<Receipt>,
+    #[serde(default)]
+    pub(crate) dispute: Option<Dispute>,
+    /// What convicts a worker of having lied in this run.
+    #[serde(default)]
+    pub(crate) evidence: Option<Artifact>,
     pub(crate) prove_requested_ms: u64,
     pub(crate) prove_wall_ms: u64,
+}
+
+/// A question about what a shard put out, and how far it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Dispute {
+    /// The shard whose output is in question.
+    pub(crate) shard: ShardIndex,
+    pub(crate) stage: DisputeStage,
+    /// Whether the next shard's worker finds fault with what the coordinator itself handed it.
+    pub(crate) faulted_again: bool,
+}
+
+/// What is done to settle a dispute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum DisputeStage {
+    /// The shard's worker is asked for its output.
+    Showing,
+    /// The output goes to the next shard's worker once more, from the coordinator.
+    Handing,
+    /// The coordinator runs the shard itself.
+    Reexecuting,
+    /// Nothing more: the run's state says what came of it.
+    Settled,
 }
 
 /// One shard of a run. What is skipped here is stored in tables of its own.
@@ -72,6 +106,9 @@ pub(crate) struct RunRecord {
 pub(crate) struct ShardRecord {
     #[serde(skip)]
     pub(crate) receipt: Option<Receipt>,
+    /// The receipt that came with the input, until that of the shard before is compared with it.
+    #[serde(default)]
+    pub(crate) upstream: Option<Receipt>,
     #[serde(default)]
     pub(crate) witness_us: u64,
     pub(crate) witness_bytes: u64,
@@ -106,7 +143,6 @@ impl RunRecord {
         Self {
             id,
             plan,
-            attempt: 0,
             submitted_ms: now_ms,
             state: RunState::Running,
             reason: String::new(),
@@ -115,6 +151,11 @@ impl RunRecord {
             input,
             answer: None,
             shards: vec![ShardRecord::default(); shards],
+            attempt: 0,
+            first_attempt: 0,
+            answer_receipt: None,
+            dispute: None,
+            evidence: None,
             prove_requested_ms: 0,
             prove_wall_ms: 0,
         }
@@ -127,7 +168,7 @@ impl RunRecord {
             Binding::Committed(_) => None,
         };
         let mut found = vec![self.input.digest];
-        found.extend(self.answer.map(|answer| answer.digest));
+        found.extend([self.answer, self.evidence].into_iter().flatten().map(|artifact| artifact.digest));
         for shard in &self.shards {
             found.extend(shard.artifact.map(|proof| proof.digest));
             let statement = shard.receipt.as_ref().map(|receipt| &receipt.statement);
@@ -138,16 +179,73 @@ impl RunRecord {
 
     /// Whether anything is still to happen without another request.
     pub(crate) fn under_way(&self) -> bool {
-        !self.state.is_terminal() && (self.state == RunState::Running || self.proofs_pending())
+        let awaited = self.state == RunState::Running || self.proofs_pending();
+        self.in_dispute() || !self.state.is_terminal() && awaited
+    }
+
+    /// Whether a dispute is open.
+    pub(crate) fn in_dispute(&self) -> bool {
+        self.dispute.is_some_and(|dispute| dispute.stage != DisputeStage::Settled)
+    }
+
+    /// Opens a dispute about what `shard` put out, unless one is open.
+    pub(crate) fn open_dispute(&mut self, shard: ShardIndex, stage: DisputeStage) -> bool {
+        let opened = !self.in_dispute();
+        if opened {
+            self.dispute = Some(Dispute { shard, stage, faulted_again: false });
+        }
+        opened
+    }
+
+    /// Goes on to the next stage of the open dispute.
+    pub(crate) fn dispute_at(&mut self, stage: DisputeStage) {
+        if let Some(dispute) = &mut self.dispute {
+            dispute.stage = stage;
+        }
+    }
+
+    /// The receipt of a shard, once it is in. While the run is under way, one of an attempt that is over is none.
+    pub(crate) fn receipt(&self, shard: ShardIndex) -> Option<&Receipt> {
+        let receipt = self.shards.get(shard.as_usize())?.receipt.as_ref()?;
+        (self.state != RunState::Running || self.counts(receipt.attempt.into())).then_some(receipt)
+    }
+
+    /// Two receipts for `shard` that contradict each other, if there are: its worker gave one to the coordinator and another to
+    /// the next shard, or with the answer. What agrees need not be kept any longer.
+    pub(crate) fn take_contradiction(&mut self, shard: ShardIndex) -> Option<(Receipt, Receipt)> {
+        let own = self.receipt(shard)?.clone();
+        let passed_on = match self.shards.get_mut(shard.as_usize() + 1) {
+            Some(next) => &mut next.upstream,
+            None => &mut self.answer_receipt,
+        };
+        let other = passed_on.take()?;
+        let contradicts =
+            other.worker == own.worker && other.attempt == own.attempt && other.statement != own.statement;
+        contradicts.then_some((own, other))
     }
 
     pub(crate) fn proofs_pending(&self) -> bool {
         self.shards.iter().any(|shard| matches!(shard.proof, ProofState::Requested | ProofState::Verifying))
     }
 
+    /// Whether anything is still to come of `shard` before the answer: its receipt, or what tells that it passed the run on.
+    pub(crate) fn awaits_passage(&self, shard: ShardIndex) -> bool {
+        let next = ShardIndex(shard.0 + 1);
+        let passed_on =
+            if next.as_usize() < self.shards.len() { self.has_receipt(next) } else { self.answer.is_some() };
+        self.state == RunState::Running && !(self.has_receipt(shard) && passed_on)
+    }
+
     /// Whether the proof of `shard` is awaited.
     pub(crate) fn awaits_proof(&self, shard: ShardIndex) -> bool {
         !self.state.is_terminal() && self.shards.get(shard.as_usize()).is_some_and(|s| s.proof == ProofState::Requested)
+    }
+
+    /// Whether the proof of `shard` can no longer be demanded: its worker promised to keep what it takes until a time that is
+    /// past.
+    pub(crate) fn promise_is_past(&self, shard: ShardIndex, now: UnixMillis) -> bool {
+        let receipt = self.shards.get(shard.as_usize()).and_then(|entry| entry.receipt.as_ref());
+        receipt.is_some_and(|receipt| receipt.provable_until < now)
     }
 
     /// Whether `worker` gave the receipt of `shard` and its proof is awaited.
@@ -177,33 +275,31 @@ impl RunRecord {
         }
     }
 
-    /// Whether the receipt of `shard` is one of the present attempt.
-    pub(crate) fn has_receipt(&self, shard: ShardIndex) -> bool {
-        let receipt = self.shards.get(shard.as_usize()).and_then(|entry| entry.receipt.as_ref());
-        receipt.is_some_and(|receipt| receipt.attempt == self.attempt)
+    /// Whether what is said in this attempt is in time.
+    pub(crate) fn counts(&self, attempt: u64) -> bool {
+        (u64::from(self.first_attempt)..=u64::from(self.attempt)).contains(&attempt)
     }
 
-    /// Whether all that comes of `shard` has come: its receipt, and what tells that it passed the run on.
-    pub(crate) fn is_past(&self, shard: ShardIndex) -> bool {
-        let next = ShardIndex(shard.0 + 1);
-        let passed_on =
-            if next.as_usize() < self.shards.len() { self.has_receipt(next) } else { self.answer.is_some() };
-        self.has_receipt(shard) && passed_on
+    /// Whether the receipt of `shard` is in.
+    pub(crate) fn has_receipt(&self, shard: ShardIndex) -> bool {
+        self.receipt(shard).is_some()
     }
 
     /// Prepares the run to be sent through its shards again, which `holders` hold now. Where one of them is another than the one
     /// that gave the receipt, a new attempt begins, in which every receipt is given again; else what has come counts.
     pub(crate) fn send_again(&mut self, holders: &[PublicKey]) {
-        let replaced = |(shard, holder): (&ShardRecord, &PublicKey)| {
-            shard.receipt.as_ref().is_some_and(|receipt| receipt.attempt == self.attempt && receipt.worker != *holder)
+        let replaced = |(shard, holder): (u32, &PublicKey)| {
+            self.receipt(ShardIndex(shard)).is_some_and(|receipt| receipt.worker != *holder)
         };
-        if self.state == RunState::Running && self.shards.iter().zip(holders).any(replaced) {
+        if self.state == RunState::Running && (0..).zip(holders).any(replaced) {
             self.attempt += 1;
-            self.answer = None;
+            self.first_attempt = self.attempt;
+            (self.answer, self.answer_receipt) = (None, None);
+            self.shards.iter_mut().for_each(|shard| shard.upstream = None);
         }
     }
 
-    /// Becomes answered once every receipt of the present attempt and the answer are in.
+    /// Becomes answered once every receipt and the answer are in.
     pub(crate) fn settle_inference(&mut self) {
         let complete = (0..self.shards.len() as u32).all(|shard| self.has_receipt(ShardIndex(shard)));
         if self.state == RunState::Running && self.answer.is_some() && complete {

@@ -133,7 +133,8 @@ impl Runs {
     pub(crate) async fn remove(&self, runs: Vec<RunId>) -> Result<Vec<RunId>, StoreError> {
         // Held to the end: none of them may be loaded while it is removed.
         let _loading = self.loading.lock().await;
-        let unused = |run: &RunId| self.live.remove_if(run, |_, live| is_idle(live)).is_some() || !self.live.contains_key(run);
+        let unused =
+            |run: &RunId| self.live.remove_if(run, |_, live| is_idle(live)).is_some() || !self.live.contains_key(run);
         let runs: Vec<RunId> = runs.into_iter().filter(unused).collect();
         self.keeper.store.remove(&runs).await?;
         Ok(runs)

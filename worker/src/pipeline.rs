@@ -1,12 +1,18 @@
 //! Activations: in from the previous shard, through this one, out to the next.
 //!
-//! A boundary is acknowledged once it is spooled, so the previous worker may forget it. One that comes again is answered from
-//! the spool: with the same receipt and the same output, whatever was lost on the way before; only a later attempt gets a receipt
-//! of its own, over the same statement. While the queue is full the
+//! A boundary is acknowledged once it is spooled, so the previous worker may forget it. One that comes again is answered once
+//! more, with the same receipt and the same output, whatever was lost on the way before. While the queue is full the
 //! acknowledgement waits, which holds the previous worker back in turn. Only the worker that holds the shard before is
-//! listened to (for the first shard the owner's side), and what arrives is compared with the receipt that comes with it
-//! before this worker signs its own.
+//! listened to, and the owner's side, which sends boundary 0 and what two workers are at odds about. What arrives is compared
+//! with the receipt that comes with it before this worker signs its own; where they differ, that receipt is shown to the
+//! coordinator, which finds out whose fault it is.
+//!
+//! A worker that signed two statements in one attempt of a run would convict itself. So an attempt takes one boundary; a later
+//! attempt replaces it, an earlier one is refused; and runs are refused whose ids are so old that nothing may be left here of
+//! what was signed for them.
 
+use std::cmp::Ordering;
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,10 +20,12 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use prost::bytes::Bytes;
 use shardproof_common::backend::{BackendError, Inference, Job};
-use shardproof_common::ids::{Digest, RunId, ShardIndex};
-use shardproof_common::receipt::{PublicKey, Receipt, SignatureError, input_digest};
+use shardproof_common::hold::Stage;
+use shardproof_common::ids::{Digest, RunId, ShardIndex, UnixMillis};
+use shardproof_common::receipt::{PublicKey, Receipt, SignatureBytes, handed_digest};
 use shardproof_common::statement::{Binding, Boundary, Statement};
 use shardproof_common::tensor::{self, Tensor};
+use shardproof_common::{chain, clock};
 use shardproof_proto::convert;
 use shardproof_proto::transport::artifacts::{self, TransferError};
 use shardproof_proto::transport::{self, activations};
@@ -26,16 +34,19 @@ use shardproof_proto::v1::worker_message::Message;
 use shardproof_proto::v1::{self, Activation, ActivationHeader, Delivered, FailureStage};
 use thiserror::Error;
 use tokio::sync::OwnedSemaphorePermit;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 use crate::Worker;
 use crate::shard::HeldShard;
-use crate::spool::{self, SpoolError};
+use crate::spool::{self, Arrival, SpoolError};
 
 /// A sender that does not say within this time what it sends is turned away.
 const HEADER_DEADLINE: Duration = Duration::from_secs(30);
 /// Longest that a run may take, whatever the sender says.
 const LONGEST_RUN: Duration = Duration::from_secs(24 * 3600);
+/// How far a run's id may be from this machine's clock, in either direction. What was signed for a run is remembered for as
+/// long as its id is taken.
+const OLDEST_RUN: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// The activation service as the health service names it.
 pub(crate) type Server = ActivationsServer<Pipeline>;
@@ -55,13 +66,10 @@ pub(crate) type Passages = DashMap<RunId, Option<Passage>>;
 /// One run on its way through this worker.
 pub(crate) struct Passage {
     run: RunId,
-    attempt: u32,
-    /// Whether the boundary had been spooled before.
-    again: bool,
     shard: Arc<HeldShard>,
     entry: spool::Entry,
+    arrival: Arrival,
     input: Vec<Tensor>,
-    upstream: Option<Receipt>,
     deadline: Instant,
     _place_in_queue: OwnedSemaphorePermit,
 }
@@ -86,19 +94,11 @@ impl Activations for Pipeline {
         if self.worker.shutdown.is_cancelled() {
             return Err(Status::unavailable("the worker is stopping"));
         }
-        let (entry, input, again) = self.accept(&shard, &header, &sender, &encoding)?;
-        let passage = Passage {
-            run: sender.run,
-            attempt: sender.attempt,
-            again,
-            shard,
-            entry,
-            input,
-            upstream: sender.receipt,
-            deadline,
-            _place_in_queue: place,
-        };
-        match self.worker.passages.entry(passage.run) {
+        let run = sender.run;
+        let (entry, arrival, input) = self.accept(&shard, &header, sender, &encoding).await?;
+        self.worker.hold.reach(Stage::Spooled).await;
+        let passage = Passage { run, shard, entry, arrival, input, deadline, _place_in_queue: place };
+        match self.worker.passages.entry(run) {
             // It follows when the one before is through: what that one sends may be lost.
             Entry::Occupied(mut under_way) => drop(under_way.insert(Some(passage))),
             Entry::Vacant(free) => {
@@ -113,8 +113,7 @@ impl Activations for Pipeline {
 /// Who sends a boundary, established before its bytes are taken.
 struct Sender {
     run: RunId,
-    attempt: u32,
-    /// The previous worker's receipt; none at boundary 0, which the coordinator signs.
+    /// The previous worker's receipt; none at boundary 0.
     receipt: Option<Receipt>,
 }
 
@@ -123,8 +122,8 @@ fn late(_: tokio::time::error::Elapsed) -> Status {
 }
 
 impl Pipeline {
-    /// Boundary 0 comes from the owner's side, every other one from the worker that holds the shard before: nobody else can
-    /// start a run here, or get ahead of the one that it is about.
+    /// Boundary 0 comes from the owner's side, every other one from the worker that holds the shard before, or from the owner's
+    /// side on its behalf: nobody else can start a run here, or get ahead of the one that it is about.
     fn authenticate(&self, shard: &HeldShard, header: &ActivationHeader) -> Result<Sender, Status> {
         let run = convert::run_id(&header.run)?;
         if convert::digest("plan", &header.plan)? != shard.plan {
@@ -134,65 +133,99 @@ impl Pipeline {
             let message = format!("this worker takes boundary {}, not {}", shard.index(), header.boundary);
             return Err(Status::failed_precondition(message));
         }
-        let Some(before) = shard.index().0.checked_sub(1) else {
-            let signature = convert::unpack("receipt", &header.receipt)?;
-            let attempt = header.attempt;
-            let signed = input_digest(run, shard.plan, attempt, convert::digest("digest", &header.digest)?);
-            let refuse = |error: SignatureError| {
-                Status::unauthenticated(format!("the input is not from the owner's side: {error}"))
-            };
-            shard.card.body.authority.verify(signed, &signature).map_err(refuse)?;
-            return Ok(Sender { run, attempt, receipt: None });
-        };
+        check_age(run)?;
+        let handed_by_owner = shard.index().0 == 0 || !header.owner_signature.is_empty();
+        if handed_by_owner {
+            let signature: SignatureBytes = convert::unpack("owner_signature", &header.owner_signature)?;
+            let encoding = convert::digest("digest", &header.digest)?;
+            let signed = handed_digest(run, shard.plan, header.boundary, header.attempt, encoding);
+            shard.card.body.authority.verify(signed, &signature).map_err(|error| {
+                Status::unauthenticated(format!("the boundary is not from the owner's side: {error}"))
+            })?;
+        }
+        let Some(before) = shard.index().0.checked_sub(1) else { return Ok(Sender { run, receipt: None }) };
         let receipt: Receipt = convert::unpack("receipt", &header.receipt)?;
-        if self.worker.neighbours.borrow().previous != Some(receipt.worker) {
+        if !handed_by_owner && self.worker.neighbours.borrow().previous != Some(receipt.worker) {
             return Err(Status::permission_denied("the sender does not hold the shard before this one"));
         }
-        receipt.check().map_err(|error| Status::unauthenticated(error.to_string()))?;
-        let statement = &receipt.statement;
-        if (statement.run, statement.shard, statement.plan) != (run, ShardIndex(before), shard.plan) {
-            return Err(Status::invalid_argument(
-                "the receipt that came with the boundary is for another run, shard or plan",
-            ));
-        }
-        Ok(Sender { run, attempt: receipt.attempt, receipt: Some(receipt) })
+        chain::check_receipt(&receipt, &shard.card, run, ShardIndex(before)).map_err(|refusal| {
+            Status::invalid_argument(format!("the receipt that came with the boundary: {refusal}"))
+        })?;
+        Ok(Sender { run, receipt: Some(receipt) })
     }
 
-    /// Checks a boundary against the shard and its sender's receipt and spools it; says whether it was spooled before.
-    fn accept(
+    /// Checks a boundary against the shard and its sender's receipt and spools it, unless it was delivered before.
+    async fn accept(
         &self,
         shard: &HeldShard,
         header: &ActivationHeader,
-        sender: &Sender,
+        sender: Sender,
         encoding: &[u8],
-    ) -> Result<(spool::Entry, Vec<Tensor>, bool), Status> {
+    ) -> Result<(spool::Entry, Arrival, Vec<Tensor>), Status> {
         let input = tensor::decode_boundary(encoding).map_err(|error| Status::invalid_argument(error.to_string()))?;
-        let arrived = Boundary::public(&input);
-        arrived
-            .conforms_to(&shard.files.card.input)
-            .map_err(|error| Status::invalid_argument(format!("boundary {}: {error}", header.boundary)))?;
-        let promised = sender.receipt.as_ref().map(|receipt| &receipt.statement.output);
-        if promised.is_some_and(|promised| matches!(promised.binding, Binding::Public(_)) && *promised != arrived) {
-            return Err(Status::invalid_argument("the receipt names other tensors than those that came with it"));
+        let found = Boundary::public(&input);
+        let differs = |what: String| format!("boundary {}: {what}", header.boundary);
+        let mut mismatch = found.conforms_to(&shard.files.card.input).err().map(|error| differs(error.to_string()));
+        if let Some(promised) = sender.receipt.as_ref().map(|receipt| &receipt.statement.output)
+            && matches!(promised.binding, Binding::Public(_))
+            && *promised != found
+        {
+            mismatch = Some(differs("the receipt names other tensors than those that came with it".to_owned()));
         }
-        let entry = self.worker.spool.entry(sender.run, shard.index());
-        match entry.input_digest() {
-            Some(digest) if digest == Digest::of(encoding) => {
-                let given = entry.read_receipt().map_or(0, |receipt| receipt.attempt);
-                if given > sender.attempt {
-                    let message = format!("attempt {given} of this run came before attempt {}", sender.attempt);
-                    return Err(Status::already_exists(message));
+        if let Some(mismatch) = mismatch {
+            // Before the refusal reaches the sender, which might otherwise be heard first.
+            self.complain(&sender, shard.index(), header.attempt, &mismatch).await;
+            return Err(Status::invalid_argument(mismatch));
+        }
+        let Sender { run, receipt: upstream } = sender;
+        let arrival = Arrival { attempt: header.attempt, input: Digest::of(encoding), upstream };
+        let entry = self.worker.spool.entry(run, shard.index());
+        let _turn = self.worker.spool.turn(run);
+        if let Some(earlier) = entry.arrival() {
+            match arrival.attempt.cmp(&earlier.attempt) {
+                Ordering::Less => {
+                    let message = format!("attempt {} of this run has arrived already", earlier.attempt);
+                    return Err(Status::failed_precondition(message));
                 }
-                tracing::debug!(run = %sender.run, attempt = sender.attempt, "boundary delivered again");
-                Ok((entry, input, true))
-            }
-            Some(_) => Err(Status::already_exists("another boundary of this run was delivered before")),
-            None => {
-                entry.write_input(encoding).map_err(|error| Status::resource_exhausted(error.to_string()))?;
-                Ok((entry, input, false))
+                Ordering::Equal if earlier.input == arrival.input => {
+                    tracing::debug!(%run, "boundary delivered again");
+                    return Ok((entry, earlier, input));
+                }
+                Ordering::Equal => {
+                    return Err(Status::already_exists("another boundary of this attempt was delivered before"));
+                }
+                Ordering::Greater => {}
             }
         }
+        entry.write_input(encoding, &arrival).map_err(|error| Status::resource_exhausted(error.to_string()))?;
+        Ok((entry, arrival, input))
     }
+
+    /// Shows the coordinator the receipt that what arrived does not fit.
+    async fn complain(&self, sender: &Sender, shard: ShardIndex, attempt: u32, reason: &str) {
+        let Some(receipt) = &sender.receipt else { return };
+        let failure = v1::Failure {
+            run: convert::run_bytes(sender.run),
+            shard: shard.0,
+            attempt: attempt.into(),
+            stage: FailureStage::Link.into(),
+            reason: reason.to_owned(),
+            upstream: convert::pack(receipt),
+        };
+        self.worker.tell(Message::Failure(failure)).await;
+    }
+}
+
+/// Refuses runs of which nothing may be remembered here, or may be remembered when they come again.
+fn check_age(run: RunId) -> Result<(), Status> {
+    let now = clock::now();
+    let near = |created: UnixMillis| u128::from(created.0.abs_diff(now.0)) <= OLDEST_RUN.as_millis();
+    if run.created().is_some_and(near) {
+        return Ok(());
+    }
+    Err(Status::invalid_argument(format!(
+        "run {run} was not begun within 7 days of this machine's clock: set the clocks of both machines"
+    )))
 }
 
 /// Takes a run through, and once more where it came again meanwhile.
@@ -202,13 +235,13 @@ async fn pass_all(worker: Arc<Worker>, first: Passage) {
     while let Some(passage) = next {
         pass(&worker, passage).await;
         next = match worker.passages.entry(run) {
-            Entry::Occupied(mut under_way) => match under_way.get_mut().take() {
-                Some(passage) => Some(passage),
-                None => {
+            Entry::Occupied(mut under_way) => {
+                let again = under_way.get_mut().take();
+                if again.is_none() {
                     under_way.remove();
-                    None
                 }
-            },
+                again
+            }
             Entry::Vacant(_) => None,
         };
     }
@@ -216,8 +249,16 @@ async fn pass_all(worker: Arc<Worker>, first: Passage) {
 
 /// Takes a run through the shard and on to the next; tells the coordinator of success and of failure.
 async fn pass(worker: &Arc<Worker>, passage: Passage) {
-    let (run, shard, attempt) = (passage.run, passage.shard.index(), passage.attempt);
-    if let Err(error) = run_and_forward(worker, passage).await {
+    let (run, shard, attempt) = (passage.run, passage.shard.index(), passage.arrival.attempt);
+    let upstream = passage.arrival.upstream.clone();
+    let outcome = tokio::select! {
+        outcome = run_and_forward(worker, passage) => outcome,
+        () = worker.shutdown.cancelled() => Err(PassError::Stopping),
+    };
+    if let Err(error) = outcome {
+        if matches!(error, PassError::Superseded { .. }) {
+            return tracing::info!(%run, %shard, %error, "attempt ended here");
+        }
         tracing::warn!(%run, %shard, %error, "run failed here");
         let failure = v1::Failure {
             run: convert::run_bytes(run),
@@ -225,6 +266,7 @@ async fn pass(worker: &Arc<Worker>, passage: Passage) {
             attempt: attempt.into(),
             stage: error.stage().into(),
             reason: error.to_string(),
+            upstream: upstream.as_ref().map(convert::pack).unwrap_or_default(),
         };
         worker.tell(Message::Failure(failure)).await;
     }
@@ -235,9 +277,10 @@ async fn run_and_forward(worker: &Arc<Worker>, passage: Passage) -> Result<(), P
     let (passage, inference) = infer(worker, passage).await?;
     let shard = &passage.shard;
     check_upstream(&passage, &inference)?;
+    worker.hold.reach(Stage::BeforeReceipt).await;
 
     let statement = shard.statement(passage.run, inference.input_boundary.clone(), inference.output_boundary.clone());
-    let receipt = receipt_for(worker, &passage, statement)?;
+    let receipt = sign(worker, &passage, statement)?;
     let encoding = Bytes::from(tensor::encode_boundary(&inference.output));
     if shard.shows_inner_output() {
         // Whoever verifies needs the tensors of a public boundary, and only the neighbours have seen them.
@@ -248,40 +291,50 @@ async fn run_and_forward(worker: &Arc<Worker>, passage: Passage) -> Result<(), P
         run: convert::run_bytes(passage.run),
         shard: shard.index().0,
         receipt: convert::pack(&receipt),
+        upstream: passage.arrival.upstream.as_ref().map(convert::pack).unwrap_or_default(),
         witness_us: done_us,
         witness_bytes: inference.witness_bytes,
         peak_rss_bytes: inference.peak_rss_bytes,
     };
     worker.tell(Message::InferenceDone(done)).await;
     tracing::info!(run = %passage.run, shard = %shard.index(), us = done_us, "ran shard");
+    worker.hold.reach(Stage::AfterReceipt).await;
 
     let next = worker.neighbours.borrow().next.clone().ok_or(PassError::NoRoute)?;
     let header = ActivationHeader {
         run: convert::run_bytes(passage.run),
         plan: convert::digest_bytes(shard.plan),
         boundary: shard.index().0 + 1,
-        receipt: convert::pack(&receipt),
         attempt: receipt.attempt,
+        receipt: convert::pack(&receipt),
         ..Default::default()
     };
     let left = passage.deadline.saturating_duration_since(Instant::now());
+    let hop = Hop { from: shard.index(), shards: shard.card.body.plan.shards.len() };
     let (bytes, sent) = (encoding.len(), Instant::now());
-    activations::deliver(next, header, encoding, left).await.map_err(|status| PassError::Delivery { status })?;
+    activations::deliver(next, header, encoding, left).await.map_err(|status| PassError::Delivery { hop, status })?;
     let us = sent.elapsed().as_micros() as u64;
     tracing::info!(run = %passage.run, boundary = shard.index().0 + 1, bytes, us, "passed on");
     Ok(())
 }
 
-/// The receipt that was given before, or a new one: for the first statement about a run, or for a later attempt.
-fn receipt_for(worker: &Worker, passage: &Passage, statement: Statement) -> Result<Receipt, PassError> {
-    let given = if passage.again { passage.entry.read_receipt().ok() } else { None };
-    match given {
-        // Two statements under one key would be evidence against it.
-        Some(given) if given.statement != statement => return Err(PassError::OtherStatement),
-        Some(given) if given.attempt == passage.attempt => return Ok(given),
-        _ => {}
+/// Signs what came of an attempt, unless a later one has arrived meanwhile. A receipt that was given for it is given again.
+fn sign(worker: &Worker, passage: &Passage, statement: Statement) -> Result<Receipt, PassError> {
+    let _turn = worker.spool.turn(passage.run);
+    let attempt = passage.arrival.attempt;
+    if passage.entry.arrival().is_none_or(|latest| latest.attempt != attempt) {
+        return Err(PassError::Superseded { attempt });
     }
-    let receipt = Receipt::sign(statement, passage.attempt, &worker.identity);
+    if let Ok(given) = passage.entry.read_receipt() {
+        // Two outputs for one input, signed by one key, would be evidence against it.
+        if given.statement.input == statement.input && given.statement != statement {
+            return Err(PassError::OtherStatement);
+        }
+        if given.attempt == attempt {
+            return Ok(given);
+        }
+    }
+    let receipt = Receipt::sign(statement, attempt, clock::now().after(worker.keep_spool), &worker.identity);
     passage.entry.write_receipt(&receipt)?;
     Ok(receipt)
 }
@@ -305,11 +358,26 @@ async fn infer(worker: &Arc<Worker>, passage: Passage) -> Result<(Passage, Infer
 
 /// Compares the boundary's commitment with the one that the previous worker signed.
 fn check_upstream(passage: &Passage, inference: &Inference) -> Result<(), PassError> {
-    match &passage.upstream {
+    match &passage.arrival.upstream {
         Some(upstream) if upstream.statement.output != inference.input_boundary => {
             Err(PassError::Link { worker: upstream.worker })
         }
         _ => Ok(()),
+    }
+}
+
+/// Where a boundary did not get across.
+#[derive(Debug)]
+struct Hop {
+    from: ShardIndex,
+    shards: usize,
+}
+
+impl fmt::Display for Hop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let to = self.from.0 + 1;
+        write!(f, "boundary {to} did not get from shard {} to ", self.from)?;
+        if to as usize == self.shards { f.write_str("the coordinator") } else { write!(f, "shard {to}") }
     }
 }
 
@@ -322,18 +390,18 @@ enum PassError {
     Link { worker: PublicKey },
     #[error(transparent)]
     Spool(#[from] SpoolError),
-    #[error(
-        "run again, the shard gave another output than the one that this worker signed for: its installation has changed"
-    )]
+    #[error("run again, the shard gave another output than this worker has signed for: its installation has changed")]
     OtherStatement,
+    #[error("attempt {attempt} was given up: a later one of the run has arrived")]
+    Superseded { attempt: u32 },
     #[error("the run's deadline passed while it waited for its turn")]
     Deadline,
     #[error("the worker is stopping")]
     Stopping,
     #[error("the coordinator has not said where the outputs go")]
     NoRoute,
-    #[error("the next shard did not take the outputs: {}: {}", status.code(), status.message())]
-    Delivery { status: Status },
+    #[error("{hop}: {}: {}", status.code(), status.message())]
+    Delivery { hop: Hop, status: Status },
     #[error("the coordinator did not take a public boundary: {0}")]
     Upload(#[from] TransferError),
     #[error("the inference task died: {0}")]
@@ -343,8 +411,10 @@ enum PassError {
 impl PassError {
     fn stage(&self) -> FailureStage {
         match self {
+            // Whoever finds fault with what it is sent says so with this code.
+            Self::Delivery { status, .. } if status.code() == Code::InvalidArgument => FailureStage::Refused,
             Self::NoRoute | Self::Stopping | Self::Backend(BackendError::Cancelled) => FailureStage::Away,
-            Self::Delivery { status } if activations::may_pass(status.code()) => FailureStage::Away,
+            Self::Delivery { status, .. } if activations::may_pass(status.code()) => FailureStage::Away,
             Self::Upload(TransferError::Remote(status)) if activations::may_pass(status.code()) => FailureStage::Away,
             Self::Delivery { .. } | Self::Upload(_) => FailureStage::Delivery,
             Self::Link { .. } => FailureStage::Link,

@@ -4,6 +4,7 @@
 
 mod attacks;
 mod batches;
+#[path = "../harness/cluster.rs"]
 mod cluster;
 mod full_disk;
 mod inference;
@@ -11,3 +12,5 @@ mod proving;
 mod recovery;
 mod refusals;
 mod resumption;
+#[path = "../harness/rogue.rs"]
+mod rogue;

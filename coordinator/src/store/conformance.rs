@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use shardproof_common::artifacts::Artifact;
-use shardproof_common::ids::{Digest, PROTOCOL_VERSION, RunId, ShardIndex};
+use shardproof_common::ids::{Digest, PROTOCOL_VERSION, RunId, ShardIndex, UnixMillis};
 use shardproof_common::plan::BackendKind;
 use shardproof_common::receipt::{Identity, PublicKey, Receipt};
 use shardproof_common::statement::{BackendId, Boundary, Statement as Claim};
@@ -60,7 +60,7 @@ fn receipt(run: RunId, attempt: u32) -> Receipt {
         output: Boundary::public(&[]),
         keys: Digest::of(b"keys"),
     };
-    Receipt::sign(statement, attempt, &Identity::from_secret(&[7; 32]))
+    Receipt::sign(statement, attempt, UnixMillis(5), &Identity::from_secret(&[7; 32]))
 }
 
 async fn runs_survive_reopening(database: TestDatabase) {

@@ -112,9 +112,8 @@ impl Store {
 
     /// Removes runs with all that is stored of them, except those that are under way.
     pub(crate) async fn remove(&self, runs: &[RunId]) -> Result<(), StoreError> {
-        let remove = |run: &RunId| {
-            Statement::new("DELETE FROM runs WHERE id = $1 AND under_way = 0").bind(&run.as_bytes()[..])
-        };
+        let remove =
+            |run: &RunId| Statement::new("DELETE FROM runs WHERE id = $1 AND under_way = 0").bind(&run.as_bytes()[..]);
         self.write(runs.iter().map(remove).collect()).await
     }
 
