@@ -50,7 +50,7 @@ pub(crate) struct Rejection {
 pub(crate) struct DisputeView {
     /// The shard.
     pub(crate) shard: u32,
-    /// `showing`, `handing`, `reexecuting` or `settled`.
+    /// `showing`, `handing`, `accusing` or `settled`.
     pub(crate) stage: &'static str,
 }
 
@@ -211,7 +211,7 @@ impl DisputeView {
             DisputeStage::Unspecified => "unknown",
             DisputeStage::Showing => "showing",
             DisputeStage::Handing => "handing",
-            DisputeStage::Reexecuting => "reexecuting",
+            DisputeStage::Accusing => "accusing",
             DisputeStage::Settled => "settled",
         };
         Self { shard: dispute.shard, stage }
@@ -223,7 +223,7 @@ impl DisputeView {
         match self.stage {
             "showing" => Some(format!("dispute: the worker of shard {shard} is to show what it put out")),
             "handing" => Some(format!("dispute: what shard {shard} put out is handed to the next worker")),
-            "reexecuting" => Some(format!("dispute: the coordinator runs shard {shard} again")),
+            "accusing" => Some(format!("looking for evidence against the worker of shard {shard}")),
             _ => None,
         }
     }

@@ -19,22 +19,22 @@ use crate::setup::Prepared;
 use crate::{Coordinator, MAX_TENSOR_BYTES};
 
 impl Coordinator {
-    /// Brings two receipts of one worker against it.
+    /// Brings two receipts of one worker against it. The run's dispute ends with it.
     pub(crate) async fn accuse_of_contradiction(
         self: &Arc<Self>,
+        run: RunId,
         prepared: &Prepared,
-        one: Receipt,
-        other: Receipt,
-    ) -> Option<Conviction> {
+        (one, other): (Receipt, Receipt),
+    ) {
         let admission = Admission::sign(one.worker, prepared.plan, &self.owner);
-        let run = one.statement.run;
-        self.accuse(run, Evidence::contradiction(&prepared.card, admission, one, other)).await
+        self.accuse(run, Evidence::contradiction(&prepared.card, admission, one, other)).await;
+        self.runs.change(run, |record| record.dispute_at(DisputeStage::Settled)).await;
     }
 
     /// Runs a shard again whose receipt or proof is in doubt, and brings what comes out against its worker if it is another
     /// output. The run's dispute ends with it.
     pub(crate) async fn reexecute(self: Arc<Self>, run: RunId, shard: ShardIndex) {
-        self.runs.change(run, |record| record.dispute_at(DisputeStage::Reexecuting)).await;
+        self.runs.change(run, |record| record.dispute_at(DisputeStage::Accusing)).await;
         match self.collect(run, shard).await {
             Ok(evidence) => {
                 self.accuse(run, evidence).await;

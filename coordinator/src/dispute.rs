@@ -80,10 +80,12 @@ impl Coordinator {
             if next.receipt.is_none() {
                 next.upstream = shown;
             }
-            record.take_contradiction(shard)
+            let both = record.take_contradiction(shard)?;
+            record.reject_for_contradiction(&both);
+            Some(both)
         });
-        if let Some((one, other)) = contradiction.await.flatten() {
-            return self.reject_for_contradiction(run, &prepared, one, other).await;
+        if let Some(both) = contradiction.await.flatten() {
+            return self.accuse_of_contradiction(run, &prepared, both).await;
         }
         let opened = self.runs.change(run, |record| {
             if record.state != RunState::Running {
@@ -103,23 +105,6 @@ impl Coordinator {
         }
     }
 
-    /// Rejects a run in which a worker signed two things that contradict each other, with the evidence.
-    pub(crate) async fn reject_for_contradiction(
-        self: &Arc<Self>,
-        run: RunId,
-        prepared: &Prepared,
-        one: Receipt,
-        other: Receipt,
-    ) {
-        let (shard, worker) = (one.statement.shard, one.worker);
-        // The evidence first: whoever sees the verdict can ask for it.
-        let reason = match self.accuse_of_contradiction(prepared, one, other).await {
-            Some(conviction) => format!("its worker {}", conviction.lie),
-            None => "its worker gave two receipts that differ".to_owned(),
-        };
-        self.runs.change(run, |record| record.reject(shard, Some(worker), reason)).await;
-    }
-
     /// Takes a dispute to its end.
     async fn settle(self: Arc<Self>, run: RunId, shard: ShardIndex) {
         let ruling = tokio::select! {
@@ -136,7 +121,7 @@ impl Coordinator {
                 self.runs
                     .change(run, |record| {
                         record.reject(at, Some(worker), reason);
-                        record.dispute_at(if refused { DisputeStage::Settled } else { DisputeStage::Reexecuting });
+                        record.dispute_at(if refused { DisputeStage::Settled } else { DisputeStage::Accusing });
                     })
                     .await;
                 if !refused {
@@ -153,7 +138,14 @@ impl Coordinator {
                     .await;
             }
             Ruling::Moot => {
-                self.runs.change(run, |record| record.dispute_at(DisputeStage::Settled)).await;
+                self.runs
+                    .change(run, |record| {
+                        // Where evidence is being made, whoever makes it ends the dispute.
+                        if record.dispute.is_some_and(|dispute| dispute.stage != DisputeStage::Accusing) {
+                            record.dispute_at(DisputeStage::Settled);
+                        }
+                    })
+                    .await;
             }
         }
     }

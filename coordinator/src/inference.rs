@@ -65,10 +65,7 @@ impl Coordinator {
         let Some(Err(fault)) = checked else { return };
         tracing::warn!(%run, %shard, %fault, "receipt refused");
         match fault {
-            Fault::Contradiction(both) => {
-                let (one, other) = *both;
-                self.reject_for_contradiction(run, &prepared, one, other).await;
-            }
+            Fault::Contradiction(both) => self.accuse_of_contradiction(run, &prepared, *both).await,
             Fault::Its(reason) => {
                 self.runs.change(run, |record| record.reject(shard, Some(worker), reason)).await;
             }
@@ -106,14 +103,14 @@ impl Coordinator {
                     record.settle_inference();
                 }
                 None => record.reject(last, Some(worker), "its receipt and its answer contradict each other".into()),
-                Some(_) => {}
+                Some(ref both) => record.reject_for_contradiction(both),
             }
             contradiction
         });
         let taken = taken.await.ok_or_else(|| Status::not_found(format!("there is no run {run}")))?;
-        if let Some((one, other)) = taken {
+        if let Some(both) = taken {
             let prepared = self.serving()?;
-            self.reject_for_contradiction(run, &prepared, one, other).await;
+            self.accuse_of_contradiction(run, &prepared, both).await;
         }
         Ok(())
     }
@@ -216,6 +213,7 @@ fn record_receipt(prepared: &Prepared, record: &mut RunRecord, shard: ShardIndex
     let before = shard.0.checked_sub(1).map(ShardIndex);
     let contradiction = before.and_then(|before| record.take_contradiction(before));
     if let Some(both) = contradiction.or_else(|| record.take_contradiction(shard)) {
+        record.reject_for_contradiction(&both);
         return Err(Fault::Contradiction(Box::new(both)));
     }
     check_neighbours(record, shard)?;

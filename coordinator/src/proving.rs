@@ -342,7 +342,7 @@ impl Coordinator {
             let pending: Vec<ShardIndex> =
                 (0..record.shards.len() as u32).map(ShardIndex).filter(|&s| record.awaits_proof(s)).collect();
             record.reject(shard, Some(worker), reason);
-            let doubted = record.open_dispute(shard, DisputeStage::Reexecuting);
+            let doubted = record.open_dispute(shard, DisputeStage::Accusing);
             (pending, doubted)
         });
         let (pending, doubted) = pending.await.unwrap_or_default();

@@ -95,8 +95,8 @@ pub(crate) enum DisputeStage {
     Showing,
     /// The output goes to the next shard's worker once more, from the coordinator.
     Handing,
-    /// The coordinator runs the shard itself.
-    Reexecuting,
+    /// The coordinator looks for evidence against its worker, and may run the shard itself for it.
+    Accusing,
     /// Nothing more: the run's state says what came of it.
     Settled,
 }
@@ -208,6 +208,15 @@ impl RunRecord {
     pub(crate) fn receipt(&self, shard: ShardIndex) -> Option<&Receipt> {
         let receipt = self.shards.get(shard.as_usize())?.receipt.as_ref()?;
         (self.state != RunState::Running || self.counts(receipt.attempt.into())).then_some(receipt)
+    }
+
+    /// Ends a run in which a worker contradicts itself; it is under way until the evidence is made.
+    pub(crate) fn reject_for_contradiction(&mut self, both: &(Receipt, Receipt)) {
+        let (shard, worker) = (both.0.statement.shard, both.0.worker);
+        self.reject(shard, Some(worker), "its worker gave two receipts that contradict each other".to_owned());
+        if !self.open_dispute(shard, DisputeStage::Accusing) {
+            self.dispute_at(DisputeStage::Accusing);
+        }
     }
 
     /// Two receipts for `shard` that contradict each other, if there are: its worker gave one to the coordinator and another to

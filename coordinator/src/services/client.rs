@@ -150,6 +150,8 @@ impl WatchState {
         }
         if self.started {
             tokio::select! {
+                // A coordinator that ends says what became of the run before it does.
+                biased;
                 changed = self.watch.changed() => changed.ok()?,
                 () = self.coordinator.shutdown.cancelled() => return None,
             }
@@ -188,7 +190,7 @@ fn dispute_stage(stage: DisputeStage) -> v1::DisputeStage {
     match stage {
         DisputeStage::Showing => v1::DisputeStage::Showing,
         DisputeStage::Handing => v1::DisputeStage::Handing,
-        DisputeStage::Reexecuting => v1::DisputeStage::Reexecuting,
+        DisputeStage::Accusing => v1::DisputeStage::Accusing,
         DisputeStage::Settled => v1::DisputeStage::Settled,
     }
 }
