@@ -1,8 +1,10 @@
 //! The coordinator's command line.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
+use shardproof_common::clock;
 use shardproof_common::hold::HoldAt;
 use shardproof_common::machine;
 use shardproof_common::telemetry::LogFormat;
@@ -83,6 +85,12 @@ pub struct ServiceArgs {
     /// Runs under way at a time
     #[arg(long, value_name = "N", default_value_t = 1024)]
     pub max_runs: usize,
+    /// Keep runs so long after their submission, in d, h, m or s [default: for ever]
+    #[arg(long, value_name = "DURATION", value_parser = clock::parse_duration)]
+    pub keep_runs: Option<Duration>,
+    /// Keep artifacts that nothing refers to, and transfers that broke off, so long
+    #[arg(long, value_name = "DURATION", value_parser = clock::parse_duration, default_value = "24h")]
+    pub keep_artifacts: Duration,
     /// Log lines for people (text) or programs (json)
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub log_format: LogFormat,

@@ -12,6 +12,7 @@ mod cluster;
 mod delivery;
 mod dispute;
 mod drain;
+mod gc;
 mod inference;
 mod plan_args;
 mod proving;
@@ -46,6 +47,7 @@ use cluster::Cluster;
 use dashmap::DashMap;
 use delivery::Deliveries;
 use dispute::Asked;
+pub use gc::{Removed, Retention, collect_offline};
 pub use plan_args::{Backends, PlanArgs, parse_dim};
 use runs::Runs;
 pub use setup::CALIBRATION_SAMPLES;
@@ -82,6 +84,8 @@ struct Coordinator {
     deliveries: Deliveries,
     verifiers: Vec<Box<dyn ProofVerifier>>,
     verifying: Semaphore,
+    /// Held while what nobody needs is removed.
+    collecting: tokio::sync::Mutex<()>,
     stage: watch::Sender<Stage>,
     hold: Hold,
     tasks: TaskTracker,
@@ -112,6 +116,7 @@ struct Settings {
     hop_deadline: Duration,
     drain_deadline: Duration,
     max_runs: usize,
+    retention: Retention,
     memory_bytes: Option<u64>,
     admitted: Option<HashSet<PublicKey>>,
 }
@@ -158,6 +163,7 @@ pub async fn run(args: CoordinatorArgs) -> anyhow::Result<()> {
         deliveries: Deliveries::default(),
         verifiers: setup::verifiers(&args.service),
         verifying: Semaphore::new(VERIFICATIONS),
+        collecting: tokio::sync::Mutex::default(),
         stage: watch::Sender::new(Stage::Preparing("starting".into())),
         hold: Hold::arm(args.service.hold_at)?,
         tasks: TaskTracker::new(),
@@ -174,6 +180,7 @@ pub async fn run(args: CoordinatorArgs) -> anyhow::Result<()> {
         "coordinator started"
     );
     coordinator.tasks.spawn(coordinator.clone().prepare(args, data.join("setup")));
+    coordinator.tasks.spawn(coordinator.clone().collect_regularly());
     services::serve(coordinator.clone(), listener).await?;
     let replaced = store.lease().is_lost().is_cancelled();
     store.close().await;
@@ -232,6 +239,7 @@ fn settings(args: &ServiceArgs) -> anyhow::Result<Settings> {
         hop_deadline: Duration::from_secs(args.hop_deadline),
         drain_deadline: Duration::from_secs(args.drain_deadline),
         max_runs: args.max_runs,
+        retention: Retention { keep_runs: args.keep_runs, keep_artifacts: args.keep_artifacts },
         memory_bytes: args.memory_limit.or_else(machine::memory_bytes),
         admitted: args.admit.as_deref().map(read_admitted).transpose()?,
     })
