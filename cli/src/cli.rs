@@ -10,7 +10,7 @@ use shardproof_coordinator::CoordinatorArgs;
 use shardproof_worker::WorkerArgs;
 
 use crate::output::{Outcome, Output};
-use crate::{card, demo, doctor, evidence, ezkl, plan, runs, services, status, verify};
+use crate::{card, demo, doctor, evidence, ezkl, gc, plan, runs, services, status, verify};
 
 /// Verifiable inference of ONNX models in shards.
 #[derive(Debug, Parser)]
@@ -45,6 +45,7 @@ enum Command {
     /// Model cards: show, fetch, check.
     #[command(subcommand)]
     Card(card::CardCommand),
+    Gc(gc::GcArgs),
     Doctor(doctor::DoctorArgs),
     Ezkl(Box<ezkl::EzklArgs>),
     /// Prints a completion script for a shell.
@@ -108,6 +109,7 @@ impl Cli {
             Command::Runs(args) => runs::list(args, output).await,
             Command::Status(args) => status::status(args, output).await,
             Command::Card(command) => card::run(command, output).await,
+            Command::Gc(args) => gc::run(args, output).await,
             Command::Doctor(args) => doctor::run(args, output).await,
             Command::Ezkl(args) => ezkl::run(*args, output).await,
             Command::Completions { shell } => completions(shell, output),

@@ -8,9 +8,10 @@ use shardproof_common::artifacts::ArtifactStore;
 use shardproof_common::ids::{RunId, ShardIndex};
 use shardproof_common::tensor::{Tensor, encode_boundary};
 use shardproof_proto::v1::runs_client::RunsClient;
+use shardproof_proto::v1::upkeep_client::UpkeepClient;
 use shardproof_proto::v1::{
-    ArtifactRef, BundleRequest, EvidenceRequest, GetRequest, ListRequest, ProveRequest, Run, StatusRequest,
-    StatusResponse, SubmitRequest, WatchRequest,
+    ArtifactRef, BundleRequest, CollectRequest, CollectResponse, EvidenceRequest, GetRequest, ListRequest,
+    ProveRequest, Run, StatusRequest, StatusResponse, SubmitRequest, WatchRequest,
 };
 use shardproof_proto::{convert, transport};
 use tonic::transport::Channel;
@@ -92,6 +93,12 @@ impl Client {
     pub(crate) async fn get(&self, run: RunId) -> Result<Run> {
         let response = self.runs().get(GetRequest { run: convert::run_bytes(run) }).await;
         Ok(response.map_err(|status| self.explain(&status))?.into_inner())
+    }
+
+    /// Has the coordinator remove what nobody needs.
+    pub(crate) async fn collect(&self, request: CollectRequest) -> Result<CollectResponse> {
+        let answer = UpkeepClient::new(self.channel.clone()).collect(request).await;
+        Ok(answer.map_err(|status| self.explain(&status))?.into_inner())
     }
 
     /// Latest runs first.

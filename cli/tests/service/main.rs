@@ -17,3 +17,4 @@ mod refusals;
 mod resumption;
 #[path = "../harness/rogue.rs"]
 mod rogue;
+mod state;

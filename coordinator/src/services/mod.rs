@@ -3,6 +3,7 @@
 mod answers;
 mod client;
 mod control;
+mod upkeep;
 
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use shardproof_proto::v1::activations_server::ActivationsServer;
 use shardproof_proto::v1::artifacts_server::ArtifactsServer;
 use shardproof_proto::v1::control_server::ControlServer;
 use shardproof_proto::v1::runs_server::RunsServer;
+use shardproof_proto::v1::upkeep_server::UpkeepServer;
 use tokio::net::TcpListener;
 
 use crate::{Coordinator, MAX_TENSOR_BYTES, SILENCE, Stage};
@@ -39,6 +41,7 @@ pub(crate) async fn serve(coordinator: Arc<Coordinator>, listener: TcpListener) 
             ActivationsServer::new(answers::AnswerService::new(coordinator.clone()))
                 .max_decoding_message_size(MAX_MESSAGE_BYTES),
         )
+        .add_service(UpkeepServer::new(upkeep::UpkeepService::new(coordinator.clone())))
         .add_service(RunsServer::new(client::ClientService::new(coordinator.clone())));
 
     let reporter = tokio::spawn(report_health(coordinator.clone(), health));
