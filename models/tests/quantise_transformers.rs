@@ -3,13 +3,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed, which is what it should do")]
 
+#[path = "support/calibrated.rs"]
+mod calibrated;
 mod support;
 
+use calibrated::{agrees, count, load, ramp, refused, samples};
 use shardproof_common::plan::CalibrationTarget;
 use shardproof_common::tensor::FloatTensor;
 use shardproof_models::quantise::{QuantisationReport, QuantiseError, QuantiseOptions, Quantised, quantise};
 use shardproof_models::{LoadOptions, OnnxModel};
-use support::calibrated::{agrees, count, load, ramp, refused, samples};
 use support::{Builder, float, int, ints};
 
 fn one(operator: &str, shape: &[i64]) -> Builder {
@@ -107,9 +109,8 @@ fn masked_positions_are_exactly_zero() {
         let added = masked(|b| {
             b.weights("mask", &[1, 4, 4], &causal(hidden, 0.0)).node("m", "Add", &["s", "mask"], &["masked"])
         });
-        let biased = masked(|b| {
-            b.weights("mask", &[4, 4], &causal(hidden, 0.3)).node("m", "Add", &["s", "mask"], &["masked"])
-        });
+        let biased =
+            masked(|b| b.weights("mask", &[4, 4], &causal(hidden, 0.3)).node("m", "Add", &["s", "mask"], &["masked"]));
         let chosen = masked(|b| {
             let hides: Vec<bool> = causal(1.0, 0.0).iter().map(|&hides| hides != 0.0).collect();
             let b = b.flags("hides", &[1, 4, 4], &hides).weights("low", &[], &[hidden]);
@@ -119,7 +120,7 @@ fn masked_positions_are_exactly_zero() {
             let quantised = agrees(&format!("{name} {hidden}"), &builder, 1.0);
             let model = load(&builder);
             for inputs in samples(&model, 3, 9, 1.0) {
-                let shares = support::calibrated::run(&quantised, &inputs);
+                let shares = calibrated::run(&quantised, &inputs);
                 let zero = causal(1.0, 0.0);
                 for (place, &share) in shares.iter().enumerate() {
                     assert_eq!(share == 0, zero[place % 16] != 0.0, "{name} {hidden}: {shares:?}");
@@ -136,7 +137,10 @@ fn masks_that_no_softmax_takes_are_refused() {
         b.weights("mask", &[4, 4], &mask).node("m", "Add", &["s", "mask"], &["masked"])
     });
     let error = refused(&whole_row);
-    assert!(error.to_string().contains("`softmax` (Softmax)") && error.to_string().contains("nothing of a row"), "{error}");
+    assert!(
+        error.to_string().contains("`softmax` (Softmax)") && error.to_string().contains("nothing of a row"),
+        "{error}"
+    );
     let elsewhere = Builder::new()
         .input("x", &[2, 2])
         .weights("mask", &[2, 2], &[0.0, f32::NEG_INFINITY, 0.0, 0.0])
@@ -165,9 +169,8 @@ fn layer_norm(shape: &[i64]) -> Builder {
 fn decomposed(shape: &[i64], variant: usize) -> Builder {
     let builder = layer_norm(shape).weights("two", &[], &[2.0]).weights("eps", &[], &[1e-5]);
     let axes = || vec![ints("axes", &[-1])];
-    let builder = builder
-        .node_with("mean", "ReduceMean", &["x"], &["m"], axes())
-        .node("centre", "Sub", &["x", "m"], &["c"]);
+    let builder =
+        builder.node_with("mean", "ReduceMean", &["x"], &["m"], axes()).node("centre", "Sub", &["x", "m"], &["c"]);
     let builder = match variant {
         0 => builder.node("square", "Pow", &["c", "two"], &["sq"]),
         _ => builder.node("square", "Mul", &["c", "c"], &["sq"]),
@@ -193,7 +196,8 @@ fn layer_norms_in_both_forms() {
             let quantised = agrees(&format!("{shape:?} {reach}"), &builder, reach);
             assert_eq!((count(&quantised, "Sqrt"), count(&quantised, "Divide")), (1, 1));
             for variant in 0..2 {
-                let quantised = agrees(&format!("{shape:?} {reach}, form {variant}"), &decomposed(&shape, variant), reach);
+                let quantised =
+                    agrees(&format!("{shape:?} {reach}, form {variant}"), &decomposed(&shape, variant), reach);
                 assert_eq!(count(&quantised, "Requant"), count(&agrees("", &builder, reach), "Requant"));
             }
         }
@@ -288,7 +292,8 @@ fn selections() {
         let builder = Builder::new().input("x", &[4, 5]).indices("i", indices);
         builder.node_with("g", "Gather", &["x", "i"], &["y"], vec![int("axis", axis)]).output("y")
     };
-    for (indices, axis, operator) in [(&[3, 0, 0, -1][..], 0, "Gather"), (&[0, 2, 4], 1, "Slice"), (&[-2], 1, "Slice")] {
+    for (indices, axis, operator) in [(&[3, 0, 0, -1][..], 0, "Gather"), (&[0, 2, 4], 1, "Slice"), (&[-2], 1, "Slice")]
+    {
         let quantised = agrees(&format!("{indices:?}"), &picked(indices, axis), 1.0);
         assert_eq!(count(&quantised, operator), 1, "{indices:?}");
     }
@@ -307,7 +312,8 @@ fn what_divides_by_zero_or_takes_roots_of_negative_values_is_refused() {
     for operator in ["Reciprocal", "Sqrt"] {
         let model = load(&one(operator, &[1, 3]));
         let sample = vec![FloatTensor { shape: vec![1, 3], values: vec![1.0, -1.0, 0.0] }];
-        let error = quantise(&model.to_onnx(), &QuantiseOptions::new(CalibrationTarget::Accuracy), &[sample]).unwrap_err();
+        let error =
+            quantise(&model.to_onnx(), &QuantiseOptions::new(CalibrationTarget::Accuracy), &[sample]).unwrap_err();
         assert!(matches!(&error, QuantiseError::NonFinite { node, .. } if node == "tested"), "{operator}: {error}");
     }
 }
@@ -332,7 +338,8 @@ fn divisors_of_either_sign() {
 fn exported(file: &str) -> (OnnxModel, Vec<Vec<FloatTensor>>) {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/exported");
     let model = OnnxModel::parse(file, &std::fs::read(folder.join(file)).unwrap(), &LoadOptions::default()).unwrap();
-    let inputs = shardproof_models::input::read_samples(&folder.join("inputs.npy"), model.inputs(), usize::MAX).unwrap();
+    let inputs =
+        shardproof_models::input::read_samples(&folder.join("inputs.npy"), model.inputs(), usize::MAX).unwrap();
     (model, inputs.inputs)
 }
 
@@ -356,7 +363,7 @@ fn transformers_of_both_exporters() {
             let unit = (-f64::from(quantised.output_scales()[0])).exp2();
             let shares = answers.values.len() / inputs.len();
             for (sample, expected) in inputs.iter().zip(answers.values.chunks_exact(shares)).skip(3) {
-                let found = support::calibrated::run(&quantised, sample);
+                let found = calibrated::run(&quantised, sample);
                 for (&q, &y) in found.iter().zip(expected) {
                     let allowed = 6.0 * limit * error.outputs[0].range;
                     assert!((q as f64 * unit - f64::from(y)).abs() <= allowed, "{file}: PyTorch's answer {expected:?}");

@@ -222,7 +222,8 @@ impl<'a> Emitter<'a> {
         if let Some(&narrowed) = self.narrowed.get(&(tensor, bits)) {
             return Ok(narrowed);
         }
-        let narrowed = self.rescaled(value, self.calibration.magnitude(tensor), self.target_scale(tensor), bits, false)?;
+        let narrowed =
+            self.rescaled(value, self.calibration.magnitude(tensor), self.target_scale(tensor), bits, false)?;
         self.narrowed.insert((tensor, bits), narrowed);
         Ok(narrowed)
     }
