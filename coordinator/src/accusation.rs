@@ -15,7 +15,7 @@ use shardproof_gkr_service::{GRAPH, GkrReexecutor, WEIGHTS};
 use tonic::Status;
 
 use crate::record::DisputeStage;
-use crate::setup::Prepared;
+use crate::setup::{Prepared, PreparedShard};
 use crate::{Coordinator, MAX_TENSOR_BYTES};
 
 impl Coordinator {
@@ -60,13 +60,17 @@ impl Coordinator {
             (Binding::Committed(_), Some(before)) => self.ask_to_show(&prepared, &record, ShardIndex(before)).await?,
             (Binding::Committed(_), None) => return Err("nobody has its input".to_owned()),
         };
-        let file = async |name: &str| {
-            let artifact = setup.files.get(name).ok_or_else(|| format!("its file {name} is missing"))?;
-            self.artifacts.read(artifact.digest, u64::MAX).await.map_err(|error| error.to_string())
+        let executable = Executable {
+            graph: self.file_of(setup, GRAPH).await?.into(),
+            weights: self.file_of(setup, WEIGHTS).await?.into(),
         };
-        let executable = Executable { graph: file(GRAPH).await?.into(), weights: file(WEIGHTS).await?.into() };
         let admission = Admission::sign(receipt.worker, prepared.plan, &self.owner);
         Ok(Evidence::wrong_execution(&prepared.card, admission, receipt, input, executable))
+    }
+
+    async fn file_of(&self, setup: &PreparedShard, name: &str) -> Result<Vec<u8>, String> {
+        let artifact = setup.files.get(name).ok_or_else(|| format!("its file {name} is missing"))?;
+        self.artifacts.read(artifact.digest, u64::MAX).await.map_err(|error| error.to_string())
     }
 
     /// Checks evidence and, when it convicts, keeps it with the run and notes it against the worker.

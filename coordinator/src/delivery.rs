@@ -130,9 +130,8 @@ impl Coordinator {
         while interruptions.try_recv().is_ok() {}
         let record = self.find_run(run).await.map_err(|status| stuck(status.message().to_owned()))?;
         let mut again = record.clone();
-        again.send_again(&holders);
-        if again.attempt != record.attempt {
-            self.runs.change(run, |record| record.send_again(&holders)).await;
+        if again.send_to(&holders) {
+            self.runs.change(run, |record| record.send_to(&holders)).await;
         }
         let encoding = match encoding {
             Some(encoding) => encoding,

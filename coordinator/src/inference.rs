@@ -46,7 +46,9 @@ impl Coordinator {
         let encoding = encode_boundary(&boundary);
         let stored =
             self.artifacts.put(&encoding).await.map_err(|error| Status::resource_exhausted(error.to_string()))?;
-        let record = RunRecord::new(RunId::generate(), prepared.plan, prepared.shards.len(), stored, clock::now().0);
+        let mut record =
+            RunRecord::new(RunId::generate(), prepared.plan, prepared.shards.len(), stored, clock::now().0);
+        record.send_to(&self.cluster.with(|registry| registry.holders()));
         self.runs.create(record.clone()).await.map_err(|error| {
             Status::unavailable(format!(
                 "the run is not accepted, because it cannot be stored: {error}; try again later"

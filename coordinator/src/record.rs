@@ -65,6 +65,8 @@ pub(crate) struct RunRecord {
     /// The attempt in which it was last sent through all shards because one of them had another worker: what was said in an
     /// earlier one is late.
     pub(crate) first_attempt: u32,
+    /// The workers of its shards since then.
+    pub(crate) holders: Vec<PublicKey>,
     /// The receipt that came with the answer, until the worker's own message is compared with it.
     #[serde(default)]
     pub(crate) answer_receipt: Option<Receipt>,
@@ -164,6 +166,7 @@ impl RunRecord {
             shards: vec![ShardRecord::default(); shards],
             attempt: 0,
             first_attempt: 0,
+            holders: Vec::new(),
             answer_receipt: None,
             dispute: None,
             evidence: None,
@@ -308,18 +311,21 @@ impl RunRecord {
         self.receipt(shard).is_some()
     }
 
-    /// Prepares the run to be sent through its shards again, which `holders` hold now. Where one of them is another than the one
-    /// that gave the receipt, a new attempt begins, in which every receipt is given again; else what has come counts.
-    pub(crate) fn send_again(&mut self, holders: &[PublicKey]) {
-        let replaced = |(shard, holder): (u32, &PublicKey)| {
-            self.receipt(ShardIndex(shard)).is_some_and(|receipt| receipt.worker != *holder)
-        };
-        if self.state == RunState::Running && (0..).zip(holders).any(replaced) {
+    /// Prepares the run to be sent through its shards, which `holders` hold now; says whether that changes anything. Where one
+    /// of them is another than before, a new attempt begins, in which every receipt is given again: in one attempt a shard has
+    /// one worker.
+    pub(crate) fn send_to(&mut self, holders: &[PublicKey]) -> bool {
+        if self.state != RunState::Running || self.holders == holders {
+            return false;
+        }
+        if !self.holders.is_empty() {
             self.attempt += 1;
             self.first_attempt = self.attempt;
             (self.answer, self.answer_receipt) = (None, None);
             self.shards.iter_mut().for_each(|shard| shard.upstream = None);
         }
+        self.holders = holders.to_vec();
+        true
     }
 
     /// Becomes answered once every receipt and the answer are in.
@@ -444,6 +450,24 @@ mod tests {
         assert!(!run.take_proof(ShardIndex(9), 1, artifact()));
         assert!(run.take_proof(ShardIndex(0), 1, artifact()));
         assert!(!run.take_proof(ShardIndex(0), 1, artifact()), "answered twice");
+    }
+
+    #[test]
+    fn another_worker_of_a_shard_begins_a_new_attempt_and_fences_the_one_before() {
+        let mut run = record();
+        run.state = RunState::Running;
+        let [one, two, spare] = [1, 2, 3].map(|n| PublicKey::from_bytes([n; 32]));
+        assert!(run.send_to(&[one, two]));
+        assert!(!run.send_to(&[one, two]), "sent again as before");
+        assert_eq!((run.attempt, run.counts(0), run.counts(1)), (0, true, false));
+        run.answer = Some(artifact());
+        assert!(run.send_to(&[one, spare]));
+        assert_eq!((run.attempt, run.counts(0), run.counts(1), run.answer), (1, false, true, None));
+        // A part that is sent again leaves what has come of the rest.
+        run.attempt += 1;
+        assert!(run.counts(1) && run.counts(2) && !run.counts(0));
+        run.state = RunState::Answered;
+        assert!(!run.send_to(&[one, two]));
     }
 
     #[test]

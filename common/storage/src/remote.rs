@@ -40,7 +40,7 @@ impl Remote {
             "s3" => {
                 // One that is installed already is this one.
                 let _installed = rustls::crypto::ring::default_provider().install_default();
-                let bucket = parsed.host_str().ok_or_else(refuse)?;
+                let bucket = parsed.host_str().filter(|bucket| !bucket.is_empty()).ok_or_else(refuse)?;
                 let mut builder = AmazonS3Builder::new().with_bucket_name(bucket);
                 for (name, value) in settings {
                     // Others than those that a client knows are for other programs.
