@@ -6,6 +6,7 @@ use shardproof_common::tensor::{Tensor, decode_boundary};
 use shardproof_proto::convert;
 use shardproof_proto::v1::{ProofState, Run, RunState, ShardProgress};
 
+use crate::audit::AuditView;
 use crate::output::Outcome;
 use crate::table::{self, Table};
 
@@ -26,6 +27,8 @@ pub(crate) struct RunView {
     pub(crate) prove_ms_wall: u64,
     /// Unix time, ms.
     pub(crate) submitted_unix_ms: u64,
+    /// Which proofs were asked for without a request.
+    pub(crate) audit: Option<AuditView>,
     /// One entry per shard, in order.
     pub(crate) shards: Vec<ShardView>,
 }
@@ -95,6 +98,7 @@ impl RunView {
             rejected,
             prove_ms_wall: run.prove_wall_ms,
             submitted_unix_ms: run.submitted_unix_ms,
+            audit: run.audit.as_ref().map(AuditView::read).transpose()?,
             shards: run.shards.iter().map(|shard| ShardView::read(shard, run.shards.len())).collect(),
         })
     }
@@ -119,6 +123,9 @@ impl RunView {
         }
         if let Some(rejected) = &self.rejected {
             out.push_str(&format!("reason  {}\n", rejected.describe()));
+        }
+        if let Some(audit) = self.audit.as_ref().and_then(AuditView::describe) {
+            out.push_str(&format!("audit   {audit}\n"));
         }
         out.push('\n');
         out.push_str(&self.shard_table().render());

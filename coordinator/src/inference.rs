@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use shardproof_common::artifacts::Artifact;
+use shardproof_common::audit::NonceCommitment;
 use shardproof_common::chain;
 use shardproof_common::ids::{Digest, RunId, ShardIndex};
 use shardproof_common::plan::BackendKind;
@@ -15,14 +16,20 @@ use shardproof_proto::transport::{self, activations};
 use shardproof_proto::v1::ActivationHeader;
 use tonic::Status;
 
+use crate::audit::Audit;
 use crate::record::{RunRecord, RunState};
 use crate::runs::now_ms;
 use crate::setup::Prepared;
+use crate::workers::Event;
 use crate::{Coordinator, Stage};
 
 impl Coordinator {
-    /// Starts a run on a stored input; the answer is the run as it was accepted and saved.
-    pub(crate) async fn submit(self: &Arc<Self>, input: Digest) -> Result<RunRecord, Status> {
+    /// Starts a run on a stored input, with the client's commitment to its part in the audit; the answer is the run as it was accepted and saved.
+    pub(crate) async fn submit(
+        self: &Arc<Self>,
+        input: Digest,
+        commitment: Option<NonceCommitment>,
+    ) -> Result<RunRecord, Status> {
         let prepared = self.serving()?;
         let vacant = self.cluster.with(|registry| registry.vacant());
         if !vacant.is_empty() {
@@ -43,7 +50,8 @@ impl Coordinator {
         let boundary = quantise_input(&prepared, &bytes)?;
         let encoding = encode_boundary(&boundary);
         let stored = self.artifacts.put(&encoding).map_err(|error| Status::resource_exhausted(error.to_string()))?;
-        let record = RunRecord::new(RunId::generate(), prepared.plan, prepared.shards.len(), stored, now_ms());
+        let mut record = RunRecord::new(RunId::generate(), prepared.plan, prepared.shards.len(), stored, now_ms());
+        record.audit = Audit::new(self.settings.audit, commitment);
         self.runs.create(record.clone()).await.map_err(|error| Status::unavailable(error.to_string()))?;
         self.tasks.spawn(self.clone().start(record.id, encoding, prepared));
         Ok(record)
@@ -78,7 +86,7 @@ impl Coordinator {
         tokio::select! {
             () = tokio::time::sleep(deadline) => {}
             () = self.shutdown.cancelled() => return,
-            () = self.wait_while_running(run) => return,
+            () = self.wait_while_running(run) => return self.audit(run).await,
         }
         self.runs
             .change(run, |record| {
@@ -104,7 +112,13 @@ impl Coordinator {
     }
 
     /// Takes a receipt from the worker that holds the shard; the first one counts. One that does not hold rejects the run.
-    pub(crate) async fn take_receipt(&self, run: RunId, shard: ShardIndex, receipt: Receipt, figures: WitnessFigures) {
+    pub(crate) async fn take_receipt(
+        self: &Arc<Self>,
+        run: RunId,
+        shard: ShardIndex,
+        receipt: Receipt,
+        figures: WitnessFigures,
+    ) {
         let Ok(prepared) = self.serving() else { return };
         let worker = receipt.worker;
         let checked = self.runs.change(run, |record| {
@@ -124,11 +138,19 @@ impl Coordinator {
         if let Some(Err(Mismatch { reason, its_fault })) = checked.await {
             tracing::warn!(%run, %shard, reason, "receipt refused");
             self.runs.change(run, |record| record.reject(shard, its_fault.then_some(worker), reason)).await;
+            if its_fault {
+                self.note(worker, Event::Failed).await;
+            }
         }
     }
 
     /// Takes the last boundary. The receipt of the worker it comes from is on its way on another stream.
-    pub(crate) async fn take_answer(&self, run: RunId, encoding: Vec<u8>, receipt: Receipt) -> Result<(), Status> {
+    pub(crate) async fn take_answer(
+        self: &Arc<Self>,
+        run: RunId,
+        encoding: Vec<u8>,
+        receipt: Receipt,
+    ) -> Result<(), Status> {
         let tensors = decode_boundary(&encoding).map_err(|error| Status::invalid_argument(error.to_string()))?;
         let last = receipt.statement.shard;
         if receipt.statement.output != Boundary::public(&tensors) {
@@ -139,16 +161,22 @@ impl Coordinator {
         let taken = self.runs.change(run, |record| {
             let known = record.shards.get(last.as_usize()).and_then(|shard| shard.receipt.as_ref());
             if record.state != RunState::Running || record.answer.is_some() {
-                return;
+                return true;
             }
-            if known.is_some_and(|known| known.statement.digest() != signed) {
-                record.reject(last, Some(receipt.worker), "its receipt and its answer contradict each other".into());
-            } else {
+            let agrees = known.is_none_or(|known| known.statement.digest() == signed);
+            if agrees {
                 record.answer = Some(answer);
                 record.settle_inference();
+            } else {
+                record.reject(last, Some(receipt.worker), "its receipt and its answer contradict each other".into());
             }
+            agrees
         });
-        taken.await.ok_or_else(|| Status::not_found(format!("there is no run {run}")))
+        let agrees = taken.await.ok_or_else(|| Status::not_found(format!("there is no run {run}")))?;
+        if !agrees {
+            self.note(receipt.worker, Event::Failed).await;
+        }
+        Ok(())
     }
 
     /// Checks who delivers an answer, before its bytes are taken: the worker that holds the last shard, for a run under way.

@@ -8,6 +8,8 @@ use shardproof_common::artifacts::Artifact;
 use shardproof_common::ids::{Digest, RunId, ShardIndex};
 use shardproof_common::receipt::{PublicKey, Receipt};
 
+use crate::audit::{Audit, AuditStage};
+
 /// Where a run stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -61,6 +63,7 @@ pub(crate) struct RunRecord {
     pub(crate) shards: Vec<ShardRecord>,
     pub(crate) prove_requested_ms: u64,
     pub(crate) prove_wall_ms: u64,
+    pub(crate) audit: Audit,
 }
 
 /// One shard of a run.
@@ -97,12 +100,14 @@ impl RunRecord {
             shards: vec![ShardRecord::default(); shards],
             prove_requested_ms: 0,
             prove_wall_ms: 0,
+            audit: Audit::default(),
         }
     }
 
     /// Whether anything is still to happen without another request.
     pub(crate) fn under_way(&self) -> bool {
-        !self.state.is_terminal() && (self.state == RunState::Running || self.proofs_pending())
+        let draw_pending = self.audit.stage == AuditStage::Open;
+        !self.state.is_terminal() && (self.state == RunState::Running || draw_pending || self.proofs_pending())
     }
 
     pub(crate) fn proofs_pending(&self) -> bool {
@@ -145,6 +150,7 @@ impl RunRecord {
     pub(crate) fn settle_inference(&mut self) {
         if self.state == RunState::Running && self.answer.is_some() && self.shards.iter().all(|s| s.receipt.is_some()) {
             self.state = RunState::Answered;
+            self.open_audit();
         }
     }
 

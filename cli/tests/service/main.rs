@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on is a test that failed")]
 
 mod attacks;
+mod audits;
 mod batches;
 mod cluster;
 mod full_disk;
@@ -10,3 +11,4 @@ mod inference;
 mod proving;
 mod recovery;
 mod refusals;
+mod workers;
