@@ -199,7 +199,11 @@ mod tests {
         let shard = ShardIndex(1);
         let idle = tampered("runs:1", |run, _| run.shards[1].set_proof(ProofState::Unspecified));
         assert_eq!(idle, wrong(WrongDraw::NotAsked { shard }));
-        assert_eq!(tampered("runs:1", |_, audit| audit.set_state(AuditState::Unspecified)), Ok(()), "still running");
+        let on_its_way = tampered("runs:1", |run, audit| {
+            run.set_state(RunState::Rejected);
+            audit.set_state(AuditState::Unspecified);
+        });
+        assert_eq!(on_its_way, Ok(()), "a run that is rejected before it is answered has no draw");
     }
 
     #[test]
