@@ -48,10 +48,19 @@ pub(crate) struct Member {
     pub(crate) shard: Option<ShardIndex>,
     /// Whether it has fetched its shard.
     pub(crate) ready: bool,
+    /// Whether it is to stop: what is under way passes through it, nothing new is begun with it.
+    pub(crate) leaving: bool,
     pub(crate) since: Instant,
     pub(crate) last_seen: Instant,
     rank: Rank,
     neighbours: Option<Neighbours>,
+}
+
+impl Member {
+    /// Whether new runs may count on it.
+    pub(crate) fn serves(&self) -> bool {
+        self.ready && !self.leaving
+    }
 }
 
 /// Who stands before and after a worker in the chain.
@@ -131,8 +140,18 @@ impl Registry {
         let session = SessionId(self.next_session);
         self.next_session += 1;
         let now = Instant::now();
-        let (since, last_seen) = (now, now);
-        let member = Member { key, role, address, shard: None, ready: false, since, last_seen, rank, neighbours: None };
+        let member = Member {
+            key,
+            role,
+            address,
+            shard: None,
+            ready: false,
+            leaving: false,
+            since: now,
+            last_seen: now,
+            rank,
+            neighbours: None,
+        };
         self.members.insert(session, member);
         orders.extend(self.fill());
         Ok((session, orders))
@@ -173,6 +192,13 @@ impl Registry {
             _ => return Vec::new(),
         }
         self.routes()
+    }
+
+    /// Notes that a worker is to stop; which shard it holds, if any.
+    pub(crate) fn leaving(&mut self, session: SessionId) -> Option<ShardIndex> {
+        let member = self.members.get_mut(&session)?;
+        member.leaving = true;
+        member.shard
     }
 
     /// Notes a heartbeat; false when the session is not known.
@@ -217,10 +243,10 @@ impl Registry {
         self.members.iter().filter_map(|(&id, member)| Some((id, member.shard?))).collect()
     }
 
-    /// Shards that no ready worker holds.
+    /// Shards that no worker holds on whom new runs may count.
     pub(crate) fn vacant(&self) -> Vec<ShardIndex> {
         let all = (0..self.shards as u32).map(ShardIndex);
-        all.filter(|&shard| !self.holder(shard).is_some_and(|(_, member)| member.ready)).collect()
+        all.filter(|&shard| !self.holder(shard).is_some_and(|(_, member)| member.serves())).collect()
     }
 
     /// Gives vacant shards to workers without one: those with the best records first, and of equals those that joined first.

@@ -5,10 +5,13 @@
 mod attacks;
 mod audits;
 mod batches;
+#[path = "../harness/cluster.rs"]
 mod cluster;
 mod full_disk;
 mod inference;
 mod proving;
 mod recovery;
 mod refusals;
+#[path = "../harness/rogue.rs"]
+mod rogue;
 mod workers;

@@ -66,6 +66,21 @@ fn a_returning_worker_gets_its_shard_back_even_when_another_joins_first() {
 }
 
 #[test]
+fn a_worker_that_is_to_stop_stays_in_the_chain_but_is_not_counted_on() {
+    let mut registry = registry(2);
+    let (first, _) = join(&mut registry, 1, Role::First);
+    let (last, _) = join(&mut registry, 2, Role::Last);
+    registry.ready(first, ShardIndex(0));
+    registry.ready(last, ShardIndex(1));
+    assert_eq!(registry.leaving(last), Some(ShardIndex(1)));
+    assert_eq!(registry.vacant(), [ShardIndex(1)]);
+    assert_eq!(registry.routes(), [], "what is under way still passes through it");
+    let (spare, _) = join(&mut registry, 3, Role::Last);
+    assert_eq!(registry.leaving(spare), None);
+    assert!(registry.leave(last).contains(&Order::Take(spare, ShardIndex(1))));
+}
+
+#[test]
 fn reconnecting_closes_the_earlier_session() {
     let mut registry = registry(1);
     let (first, _) = join(&mut registry, 1, Role::Solo);
