@@ -6,10 +6,12 @@
 //! and are verified here before a client sees them in a bundle (`bundling`). What a worker's proofs came to is on its record
 //! (`workers`). What must survive a restart is in the `store`.
 
+mod accusation;
 mod args;
 mod audit;
 mod bundling;
 mod cluster;
+mod dispute;
 mod drain;
 mod inference;
 mod plan_args;
@@ -30,8 +32,9 @@ use std::time::Duration;
 use anyhow::Context;
 use shardproof_common::artifacts::ArtifactStore;
 use shardproof_common::audit::AuditPolicy;
-use shardproof_common::backend::ProofVerifier;
+use shardproof_common::backend::{Backend, ProofVerifier};
 use shardproof_common::hold::Hold;
+use shardproof_common::ids::{RunId, ShardIndex};
 use shardproof_common::process::{self, DataDir};
 use shardproof_common::receipt::{Identity, PublicKey};
 use shardproof_common::{keyfile, machine, telemetry};
@@ -42,6 +45,8 @@ use tokio_util::task::TaskTracker;
 
 pub use args::{CoordinatorArgs, ServiceArgs};
 use cluster::Cluster;
+use dashmap::DashMap;
+use dispute::Asked;
 pub use plan_args::{Backends, PlanArgs, parse_dim};
 use runs::Runs;
 pub use setup::CALIBRATION_SAMPLES;
@@ -67,6 +72,9 @@ struct Coordinator {
     /// Where jobs work; empty when the program starts.
     scratch: PathBuf,
     runs: Runs,
+    /// Workers that were asked to show the output of a shard in a run.
+    asked: DashMap<(RunId, ShardIndex), Asked>,
+    backends: Vec<Box<dyn Backend>>,
     store: Store,
     workers: Workers,
     cluster: Cluster,
@@ -100,6 +108,7 @@ struct Settings {
     rejoin_grace: Duration,
     reveal_deadline: Duration,
     audit: AuditPolicy,
+    dispute_deadline: Duration,
     hop_deadline: Duration,
     drain_deadline: Duration,
     max_runs: usize,
@@ -145,6 +154,8 @@ pub async fn run(args: CoordinatorArgs) -> anyhow::Result<()> {
         scratch: data.scratch()?,
         runs,
         workers,
+        asked: DashMap::new(),
+        backends: setup::backends(&args.service),
         store,
         verifiers: setup::verifiers(&args.service),
         verifying: Semaphore::new(VERIFICATIONS),
@@ -172,6 +183,7 @@ fn settings(args: &ServiceArgs) -> anyhow::Result<Settings> {
         rejoin_grace: Duration::from_secs(args.rejoin_grace),
         reveal_deadline: Duration::from_secs(args.reveal_deadline),
         audit: args.audit,
+        dispute_deadline: Duration::from_secs(args.dispute_deadline),
         hop_deadline: Duration::from_secs(args.hop_deadline),
         drain_deadline: Duration::from_secs(args.drain_deadline),
         max_runs: args.max_runs,

@@ -7,7 +7,10 @@ mod audits;
 mod batches;
 #[path = "../harness/cluster.rs"]
 mod cluster;
+mod disputes;
 mod full_disk;
+#[path = "../harness/held.rs"]
+mod held;
 mod inference;
 mod proving;
 mod recovery;
