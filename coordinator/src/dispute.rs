@@ -27,7 +27,7 @@ use shardproof_proto::v1::{ActivationHeader, ShowOutput, Shown};
 use tokio::sync::oneshot;
 use tonic::{Code, Status};
 
-use crate::record::{DisputeStage, RunRecord, RunState};
+use crate::record::{DisputeStage, PassedOn, RunRecord, RunState};
 use crate::setup::Prepared;
 use crate::workers::Event;
 use crate::{Coordinator, MAX_TENSOR_BYTES};
@@ -81,15 +81,16 @@ impl Coordinator {
             if next.receipt.is_none() {
                 next.upstream = shown;
             }
-            let both = record.take_contradiction(shard)?;
+            let PassedOn::Contradicts(both) = record.compare_passed_on(shard) else { return None };
             record.reject_for_contradiction(&both);
             Some(both)
         });
         if let Some(both) = contradiction.await.flatten() {
-            return self.accuse_of_contradiction(run, &prepared, both).await;
+            return self.accuse_of_contradiction(run, &prepared, *both).await;
         }
         let opened = self.runs.change(run, |record| {
-            if record.state != RunState::Running {
+            let signed_for = record.receipt(ShardIndex(shard.0 + 1)).is_some();
+            if record.state != RunState::Running || signed_for {
                 return false;
             }
             if let Some(open) = &mut record.dispute

@@ -19,7 +19,7 @@ use thiserror::Error;
 use tonic::Status;
 
 use crate::audit::Audit;
-use crate::record::{RunRecord, RunState};
+use crate::record::{PassedOn, RunRecord, RunState};
 use crate::runs::now_ms;
 use crate::setup::Prepared;
 use crate::workers::Event;
@@ -155,21 +155,25 @@ impl Coordinator {
             }
             let agrees = record.receipt(last).is_none_or(|known| known.statement == receipt.statement);
             record.answer_receipt = Some(receipt);
-            let contradiction = record.take_contradiction(last);
-            match contradiction {
-                None if agrees => {
+            match record.compare_passed_on(last) {
+                PassedOn::Contradicts(both) => {
+                    record.reject_for_contradiction(&both);
+                    return Some(both);
+                }
+                PassedOn::Agrees if agrees => {
                     record.answer = Some(answer);
                     record.settle_inference();
                 }
-                None => record.reject(last, Some(worker), "its receipt and its answer contradict each other".into()),
-                Some(ref both) => record.reject_for_contradiction(both),
+                PassedOn::Agrees | PassedOn::ByAnother(_) => {
+                    record.reject(last, Some(worker), "its receipt and its answer contradict each other".into());
+                }
             }
-            contradiction
+            None
         });
         let taken = taken.await.ok_or_else(|| Status::not_found(format!("there is no run {run}")))?;
         if let Some(both) = taken {
             let prepared = self.serving()?;
-            self.accuse_of_contradiction(run, &prepared, both).await;
+            self.accuse_of_contradiction(run, &prepared, *both).await;
         }
         Ok(())
     }
@@ -259,10 +263,22 @@ fn record_receipt(prepared: &Prepared, record: &mut RunRecord, shard: ShardIndex
     (entry.witness_us, entry.witness_bytes, entry.peak_rss_bytes) = (witness_us, witness_bytes, peak_rss_bytes);
     (entry.receipt, entry.upstream) = (Some(receipt), upstream);
     let before = shard.0.checked_sub(1).map(ShardIndex);
-    let contradiction = before.and_then(|before| record.take_contradiction(before));
-    if let Some(both) = contradiction.or_else(|| record.take_contradiction(shard)) {
-        record.reject_for_contradiction(&both);
-        return Err(Fault::Contradiction(Box::new(both)));
+    for passed_on_by in before.into_iter().chain([shard]) {
+        match record.compare_passed_on(passed_on_by) {
+            PassedOn::Agrees => {}
+            PassedOn::Contradicts(both) => {
+                record.reject_for_contradiction(&both);
+                return Err(Fault::Contradiction(both));
+            }
+            PassedOn::ByAnother(stranger) => {
+                let taker = ShardIndex(passed_on_by.0 + 1);
+                let reason = format!(
+                    "the receipt that came with its input is by worker {stranger}, which did not run shard {passed_on_by}"
+                );
+                record.reject(taker, record.receipt(taker).map(|receipt| receipt.worker), reason);
+                return Ok(());
+            }
+        }
     }
     check_neighbours(record, shard)?;
     record.settle_inference();

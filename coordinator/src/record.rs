@@ -101,6 +101,17 @@ pub(crate) enum DisputeStage {
     Settled,
 }
 
+/// What the receipt that came with a shard's output says beside the one that the coordinator has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum PassedOn {
+    /// The same, or nothing that is known.
+    Agrees,
+    /// Its worker signed both, which no honest one does.
+    Contradicts(Box<(Receipt, Receipt)>),
+    /// It is by a worker that did not have the shard: whoever shows it made it up, or took it from a stranger.
+    ByAnother(PublicKey),
+}
+
 /// One shard of a run.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct ShardRecord {
@@ -188,18 +199,21 @@ impl RunRecord {
         }
     }
 
-    /// Two receipts for `shard` that contradict each other, if there are: its worker gave one to the coordinator and another to
-    /// the next shard, or with the answer. What agrees need not be kept any longer.
-    pub(crate) fn take_contradiction(&mut self, shard: ShardIndex) -> Option<(Receipt, Receipt)> {
-        let own = self.receipt(shard)?.clone();
+    /// Compares the receipt of `shard` with the one that its worker gave to the next shard, or with the answer, once both are
+    /// in. What agrees need not be kept any longer.
+    pub(crate) fn compare_passed_on(&mut self, shard: ShardIndex) -> PassedOn {
+        let Some(own) = self.receipt(shard).cloned() else { return PassedOn::Agrees };
         let passed_on = match self.shards.get_mut(shard.as_usize() + 1) {
             Some(next) => &mut next.upstream,
             None => &mut self.answer_receipt,
         };
-        let other = passed_on.take()?;
-        let contradicts =
-            other.worker == own.worker && other.attempt == own.attempt && other.statement != own.statement;
-        contradicts.then_some((own, other))
+        match passed_on.take() {
+            Some(other) if other.attempt != own.attempt => PassedOn::Agrees,
+            // In one attempt a shard has one worker.
+            Some(other) if other.worker != own.worker => PassedOn::ByAnother(other.worker),
+            Some(other) if other.statement != own.statement => PassedOn::Contradicts(Box::new((own, other))),
+            _ => PassedOn::Agrees,
+        }
     }
 
     pub(crate) fn proofs_pending(&self) -> bool {

@@ -4,17 +4,19 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use shardproof_common::ids::RunId;
+use shardproof_common::ids::{Digest, RunId};
 use shardproof_common::receipt::{Identity, PublicKey, Receipt};
 use shardproof_common::statement::Boundary;
 use shardproof_common::tensor::{FloatTensor, Tensor, encode_boundary};
 use shardproof_proto::convert;
 use shardproof_proto::transport::{self, activations};
+use shardproof_proto::v1::activation::Part;
+use shardproof_proto::v1::activations_client::ActivationsClient;
 use shardproof_proto::v1::coordinator_message::Message as FromCoordinator;
 use shardproof_proto::v1::worker_message::Message as ToCoordinator;
 use shardproof_proto::v1::{
-    ActivationHeader, DisputeStage, Failure, FailureStage, InferenceDone, ProofDone, Run, RunState, ShowOutput, Shown,
-    StatusResponse,
+    Activation, ActivationHeader, DisputeStage, Failure, FailureStage, InferenceDone, ProofDone, Run, RunState,
+    ShowOutput, Shown, StatusResponse,
 };
 use tonic::{Code, Status};
 
@@ -380,6 +382,64 @@ async fn a_worker_that_shows_no_receipt_for_its_input_is_named() {
 }
 
 #[tokio::test]
+async fn a_worker_that_makes_up_the_receipt_for_its_input_is_named() {
+    let mut scene = Scene::with_rogue_at(1, &[]).await;
+    let (run, delivery) = scene.run().await;
+    let (id, mut upstream) = (delivery.run(), delivery.receipt());
+    let other = scene.held.infer(&one_unit_off(&delivery.tensors()));
+    delivery.reply(Ok(()));
+    upstream.statement.output = other.input_boundary.clone();
+    let stranger = upstream.signed_by(&Identity::generate());
+    let receipt = scene.sign(id, 0, other.input_boundary, other.output_boundary);
+    scene.say_done(&receipt, Some(&stranger)).await;
+    let run = scene.rejected(&run, "the receipt that came with its input is by worker").await;
+    assert!(!run.evidence);
+}
+
+#[tokio::test]
+async fn an_honest_worker_signs_one_statement_in_each_attempt() {
+    let mut scene = Scene::with_rogue_at(0, &[]).await;
+    let (_run, delivery) = scene.run().await;
+    let (id, honest) = (delivery.run(), scene.held.infer(&delivery.tensors()));
+    delivery.reply(Ok(()));
+    let other = one_unit_off(&honest.output);
+    let sign = |attempt, tensors: &[Tensor]| {
+        scene.sign(id, attempt, honest.input_boundary.clone(), scene.held.output_boundary(tensors))
+    };
+    scene.pass_on(&sign(1, &honest.output), &honest.output).await.unwrap();
+    // The same again changes nothing; another boundary in the attempt, and an earlier attempt, are refused.
+    scene.pass_on(&sign(1, &honest.output), &honest.output).await.unwrap();
+    let refused = scene.pass_on(&sign(1, &other), &other).await.unwrap_err();
+    assert_eq!(refused.code(), Code::AlreadyExists, "{refused:?}");
+    let refused = scene.pass_on(&sign(0, &other), &other).await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition, "{refused:?}");
+    assert!(refused.message().contains("attempt 1 of this run has arrived already"), "{refused:?}");
+    scene.pass_on(&sign(2, &other), &other).await.unwrap();
+
+    // A run of which nothing may be remembered any more is refused, whoever sends it.
+    for id in ["01800000-0000-7000-8000-000000000000", "0f000000-0000-7000-8000-000000000000"] {
+        let (boundary, output) = (honest.input_boundary.clone(), scene.held.output_boundary(&honest.output));
+        let old = scene.sign(id.parse().unwrap(), 0, boundary, output);
+        let refused = scene.pass_on(&old, &honest.output).await.unwrap_err();
+        assert!(refused.message().contains("within 7 days of this machine's clock"), "{refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn ezkl_hops_are_bound_by_the_next_shards_circuit() {
+    let mut scene = Scene::with_rogue_at(1, &["--backend", "ezkl"]).await;
+    let (run, delivery) = scene.run().await;
+    let (id, upstream, tensors) = (delivery.run(), delivery.receipt(), delivery.tensors());
+    delivery.reply(Ok(()));
+    scene.complain(id, 0, &upstream).await;
+    let handed = scene.inbox.next().await;
+    assert_eq!((handed.tensors(), handed.receipt()), (tensors, upstream.clone()));
+    handed.reply(Ok(()));
+    scene.complain(id, 1, &upstream).await;
+    scene.rejected(&run, "denies that what the coordinator handed it is the output that shard 0").await;
+}
+
+#[tokio::test]
 async fn a_failed_proof_of_a_wrong_output_ends_in_evidence_though_the_input_is_known_to_workers_only() {
     let mut scene = Scene::with_rogue_at(1, &[]).await;
     let (run, delivery) = scene.run().await;
@@ -413,8 +473,9 @@ async fn a_failed_proof_of_a_wrong_output_ends_in_evidence_though_the_input_is_k
     scene.assert_convicted(&run, "signed another output than the registered shard gives", &[]);
 }
 
-/// Two honest workers, and a network between them that is the test's.
-async fn with_network(garble: impl Fn(&mut Delivery)) -> (Service, Run) {
+/// Two honest workers, and a network between them that is the test's. It changes the first boundary that it carries, and the
+/// digest that goes with it or not.
+async fn with_network(changes_digest: bool) -> (Service, Run) {
     let mut service = Service::start(TINY, &["FIRST", "LAST"], 3, &[]);
     let mut network = Inbox::open().await;
     service.add_worker("MIDDLE", &["--advertise", &network.address]);
@@ -424,15 +485,18 @@ async fn with_network(garble: impl Fn(&mut Delivery)) -> (Service, Run) {
     let mut garbled = false;
     let carried = async {
         loop {
-            let mut delivery = network.next().await;
-            if !garbled {
-                garble(&mut delivery);
-                garbled = true;
+            let delivery = network.next().await;
+            let first = !std::mem::replace(&mut garbled, true);
+            let carried = if first { one_unit_off(&delivery.tensors()) } else { delivery.tensors() };
+            let (mut header, encoding) = (delivery.header.clone(), encode_boundary(&carried));
+            if changes_digest {
+                header.digest = convert::digest_bytes(Digest::of(&encoding));
             }
+            let parts =
+                [Part::Header(header), Part::Chunk(encoding.into())].map(|part| Activation { part: Some(part) });
             let channel = transport::lazy_channel(&target).unwrap();
-            let (header, encoding) = (delivery.header.clone(), delivery.encoding.clone());
-            let answer = activations::deliver(channel, header, encoding.into(), Duration::from_secs(20)).await;
-            delivery.reply(answer);
+            let answer = ActivationsClient::new(channel).deliver(futures::stream::iter(parts)).await;
+            delivery.reply(answer.map(drop));
         }
     };
     let run = tokio::select! {
@@ -444,10 +508,7 @@ async fn with_network(garble: impl Fn(&mut Delivery)) -> (Service, Run) {
 
 #[tokio::test]
 async fn tensors_that_the_network_changed_are_sent_again_through_the_coordinator_and_the_run_goes_on() {
-    let (service, run) = with_network(|delivery| {
-        delivery.encoding = encode_boundary(&one_unit_off(&delivery.tensors()));
-    })
-    .await;
+    let (service, run) = with_network(true).await;
     assert_state(&run, RunState::Answered);
     let dispute = run.dispute.unwrap();
     assert_eq!((dispute.shard, dispute.stage()), (0, DisputeStage::Settled));
@@ -458,6 +519,14 @@ async fn tensors_that_the_network_changed_are_sent_again_through_the_coordinator
     assert_state(&proven, RunState::Verified);
     let report = verify_bundle(&service, &proven, input()).await;
     assert!(report.is_verified(), "{report}");
+}
+
+#[tokio::test]
+async fn tensors_without_the_digest_that_was_announced_are_refused_and_nobody_is_blamed() {
+    let (_service, run) = with_network(false).await;
+    assert_state(&run, RunState::Failed);
+    assert!(run.reason.contains("the content is not the one announced"), "{}", run.reason);
+    assert!(run.blamed_worker.is_empty() && run.dispute.is_none() && !run.evidence, "{run:?}");
 }
 
 #[test]
