@@ -7,6 +7,7 @@
 
 mod accusation;
 mod args;
+mod binding;
 mod bundling;
 mod cluster;
 mod dispute;
@@ -101,6 +102,8 @@ struct Settings {
     setup_deadline: Duration,
     rejoin_grace: Duration,
     dispute_deadline: Duration,
+    /// What a receipt must promise at least.
+    provable_for: Duration,
     hop_deadline: Duration,
     drain_deadline: Duration,
     max_runs: usize,
@@ -170,6 +173,7 @@ fn settings(args: &ServiceArgs) -> anyhow::Result<Settings> {
         setup_deadline: Duration::from_secs(args.setup_deadline),
         rejoin_grace: Duration::from_secs(args.rejoin_grace),
         dispute_deadline: Duration::from_secs(args.dispute_deadline),
+        provable_for: args.provable_for,
         hop_deadline: Duration::from_secs(args.hop_deadline),
         drain_deadline: Duration::from_secs(args.drain_deadline),
         max_runs: args.max_runs,
