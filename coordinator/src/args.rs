@@ -1,6 +1,7 @@
 //! The coordinator's command line.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use shardproof_common::audit::AuditPolicy;
@@ -70,6 +71,10 @@ pub struct ServiceArgs {
     /// Seconds that a worker that owes a proof may be away
     #[arg(long, value_name = "SECS", default_value_t = 60)]
     pub rejoin_grace: u64,
+    /// Shortest time for which a receipt must promise that its statement can be proven, as 1h, 30m or 7d: a worker that promises
+    /// less could not be held to anything, and rejects the run
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = shardproof_common::clock::parse_duration)]
+    pub provable_for: Duration,
     /// Seconds that a worker may take for each step of a dispute with its neighbour: to show what it put out, to sign for what
     /// it is handed
     #[arg(long, value_name = "SECS", default_value_t = 60)]

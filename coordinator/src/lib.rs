@@ -9,6 +9,7 @@
 mod accusation;
 mod args;
 mod audit;
+mod binding;
 mod bundling;
 mod cluster;
 mod dispute;
@@ -109,6 +110,8 @@ struct Settings {
     reveal_deadline: Duration,
     audit: AuditPolicy,
     dispute_deadline: Duration,
+    /// What a receipt must promise at least.
+    provable_for: Duration,
     hop_deadline: Duration,
     drain_deadline: Duration,
     max_runs: usize,
@@ -184,6 +187,7 @@ fn settings(args: &ServiceArgs) -> anyhow::Result<Settings> {
         reveal_deadline: Duration::from_secs(args.reveal_deadline),
         audit: args.audit,
         dispute_deadline: Duration::from_secs(args.dispute_deadline),
+        provable_for: args.provable_for,
         hop_deadline: Duration::from_secs(args.hop_deadline),
         drain_deadline: Duration::from_secs(args.drain_deadline),
         max_runs: args.max_runs,
