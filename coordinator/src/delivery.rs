@@ -68,6 +68,9 @@ impl Coordinator {
             () = self.shutdown.cancelled() => {}
         }
         self.deliveries.interruptions.remove(&run);
+        if !self.shutdown.is_cancelled() {
+            self.audit(run).await;
+        }
     }
 
     async fn send_until_answered(

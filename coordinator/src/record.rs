@@ -9,6 +9,8 @@ use shardproof_common::ids::{Digest, RunId, ShardIndex, UnixMillis};
 use shardproof_common::receipt::{PublicKey, Receipt};
 use shardproof_common::statement::{Binding, Boundary};
 
+use crate::audit::{Audit, AuditStage};
+
 /// Where a run stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -77,6 +79,7 @@ pub(crate) struct RunRecord {
     pub(crate) evidence: Option<Artifact>,
     pub(crate) prove_requested_ms: u64,
     pub(crate) prove_wall_ms: u64,
+    pub(crate) audit: Audit,
 }
 
 /// A question about what a shard put out, and how far it is.
@@ -172,6 +175,7 @@ impl RunRecord {
             evidence: None,
             prove_requested_ms: 0,
             prove_wall_ms: 0,
+            audit: Audit::default(),
         }
     }
 
@@ -193,7 +197,8 @@ impl RunRecord {
 
     /// Whether anything is still to happen without another request.
     pub(crate) fn under_way(&self) -> bool {
-        let awaited = self.state == RunState::Running || self.proofs_pending();
+        let draw_pending = self.audit.stage == AuditStage::Open;
+        let awaited = self.state == RunState::Running || draw_pending || self.proofs_pending();
         self.in_dispute() || !self.state.is_terminal() && awaited
     }
 
@@ -333,6 +338,7 @@ impl RunRecord {
         let complete = (0..self.shards.len() as u32).all(|shard| self.has_receipt(ShardIndex(shard)));
         if self.state == RunState::Running && self.answer.is_some() && complete {
             self.state = RunState::Answered;
+            self.open_audit();
         }
     }
 

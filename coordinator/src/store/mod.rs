@@ -11,6 +11,7 @@ mod records;
 mod sql;
 #[cfg(test)]
 pub(crate) mod testing;
+mod workers;
 mod writer;
 
 use std::collections::HashMap;
