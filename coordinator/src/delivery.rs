@@ -28,7 +28,7 @@ use crate::setup::Prepared;
 use crate::{Coordinator, MAX_TENSOR_BYTES};
 
 /// Times that a run is sent again although every worker was there.
-const MOST_HICCUPS: u32 = 6;
+const MOST_HICCUPS: u32 = 4;
 /// Pause before it is sent again; twice as long each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
