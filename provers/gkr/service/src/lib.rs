@@ -39,7 +39,7 @@ pub use key_file::{KeyFile, KeyFileError};
 pub use verifier::GkrVerifier;
 
 /// The one version whose keys and proofs are made and accepted here: that of the proofs' encoding and transcript.
-pub const VERSION: &str = "1";
+pub const VERSION: &str = "2";
 
 #[cfg(test)]
 mod tests {
