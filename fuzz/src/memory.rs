@@ -2,14 +2,24 @@
 //!
 //! A length in untrusted bytes must not decide how much memory is taken. The fuzzer's own limit is that of the whole process,
 //! far above what a small input may cost; this one follows from the input's size. Threads share it, so inputs are tried one
-//! after another.
+//! after another. It is exact where an allocator that hands out memory lazily would hide the mistake: what counts is what is
+//! asked for.
 
-use std::alloc::System;
+#![allow(unsafe_code, reason = "an allocator is unsafe to write; this one passes every call on as it is")]
 
-use cap::Cap;
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// The system's allocator, counted.
+struct Counted;
 
 #[global_allocator]
-static ALLOCATOR: Cap<System> = Cap::new(System, usize::MAX);
+static ALLOCATOR: Counted = Counted;
+
+/// Bytes allocated now.
+static ALLOCATED: AtomicUsize = AtomicUsize::new(0);
+/// Bytes that may be.
+static LIMIT: AtomicUsize = AtomicUsize::new(usize::MAX);
 
 /// Memory that one input may take, at any time while it is tried.
 #[derive(Clone, Copy, Debug)]
@@ -23,11 +33,51 @@ pub struct Budget {
 impl Budget {
     /// Runs `work` for an input of so many bytes; an allocation beyond the budget ends the process.
     pub(crate) fn hold<T>(self, bytes: usize, work: impl FnOnce() -> T) -> T {
-        let limit = self.base.saturating_add(self.per_byte.saturating_mul(bytes));
-        let set = ALLOCATOR.set_limit(ALLOCATOR.allocated().saturating_add(limit));
-        set.expect("the limit is above what is allocated");
+        let budget = self.base.saturating_add(self.per_byte.saturating_mul(bytes));
+        LIMIT.store(ALLOCATED.load(Ordering::Relaxed).saturating_add(budget), Ordering::Relaxed);
         let result = work();
-        ALLOCATOR.set_limit(usize::MAX).expect("there is no higher limit");
+        LIMIT.store(usize::MAX, Ordering::Relaxed);
         result
+    }
+}
+
+/// Counts so many bytes more.
+fn take(bytes: usize) {
+    let before = ALLOCATED.fetch_add(bytes, Ordering::Relaxed);
+    let limit = LIMIT.load(Ordering::Relaxed);
+    if before.saturating_add(bytes) > limit {
+        // What is printed may allocate as well.
+        LIMIT.store(usize::MAX, Ordering::Relaxed);
+        eprintln!("an allocation of {bytes} bytes, with {before} allocated, exceeds the input's budget: up to {limit}");
+        eprintln!("{}", std::backtrace::Backtrace::force_capture());
+        std::process::abort();
+    }
+}
+
+// SAFETY: every call is passed on to the system's allocator with the same arguments.
+unsafe impl GlobalAlloc for Counted {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        take(layout.size());
+        // SAFETY: the caller keeps to the contract.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        take(layout.size());
+        // SAFETY: the caller keeps to the contract.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
+        ALLOCATED.fetch_sub(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller keeps to the contract.
+        unsafe { System.dealloc(place, layout) }
+    }
+
+    unsafe fn realloc(&self, place: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        take(size.saturating_sub(layout.size()));
+        ALLOCATED.fetch_sub(layout.size().saturating_sub(size), Ordering::Relaxed);
+        // SAFETY: the caller keeps to the contract.
+        unsafe { System.realloc(place, layout, size) }
     }
 }

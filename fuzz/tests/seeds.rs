@@ -11,6 +11,7 @@ fn every_target_takes_its_seeds_and_what_was_once_found() {
     for target in TARGETS {
         let seeds = target.seeds();
         assert!(!seeds.is_empty(), "{} has no seeds", target.name);
+        eprintln!("{}: {} seeds", target.name, seeds.len());
         for seed in seeds.iter().chain(&found(target.name)) {
             target.run(seed);
         }
