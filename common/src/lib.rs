@@ -12,6 +12,7 @@ pub mod bundle;
 pub mod card;
 pub mod chain;
 pub mod files;
+pub mod hold;
 pub mod ids;
 pub mod keyfile;
 pub mod machine;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use shardproof_common::artifacts::Artifact;
 use shardproof_common::chain;
+use shardproof_common::hold;
 use shardproof_common::ids::{Digest, RunId, ShardIndex};
 use shardproof_common::plan::BackendKind;
 use shardproof_common::receipt::{Receipt, input_digest};
@@ -23,6 +24,7 @@ use crate::{Coordinator, Stage};
 impl Coordinator {
     /// Starts a run on a stored input; the answer is the run as it was accepted and saved.
     pub(crate) async fn submit(self: &Arc<Self>, input: Digest) -> Result<RunRecord, Status> {
+        self.check_accepting()?;
         let prepared = self.serving()?;
         let vacant = self.cluster.with(|registry| registry.vacant());
         if !vacant.is_empty() {
@@ -51,6 +53,7 @@ impl Coordinator {
 
     /// Hands boundary 0 to the first worker and ends the run if its deadline passes.
     async fn start(self: Arc<Self>, run: RunId, encoding: Vec<u8>, prepared: Arc<Prepared>) {
+        self.hold.reach(hold::Stage::Submitted).await;
         let deadline = self.settings.run_deadline;
         let first =
             self.cluster.with(|registry| registry.holder(ShardIndex(0)).map(|(_, m)| (m.key, m.address.clone())));
@@ -66,7 +69,7 @@ impl Coordinator {
             receipt: convert::pack(&signed),
             ..Default::default()
         };
-        let delivered = match transport::lazy_channel(&address) {
+        let delivered = match transport::hop_channel(&address, self.settings.hop_deadline) {
             Ok(channel) => activations::deliver(channel, header, encoding.into(), deadline).await,
             Err(error) => Err(Status::unavailable(error.to_string())),
         };
@@ -121,7 +124,9 @@ impl Coordinator {
             record.settle_inference();
             Ok(())
         });
-        if let Some(Err(Mismatch { reason, its_fault })) = checked.await {
+        let checked = checked.await;
+        self.hold.reach(hold::Stage::ReceiptTaken).await;
+        if let Some(Err(Mismatch { reason, its_fault })) = checked {
             tracing::warn!(%run, %shard, reason, "receipt refused");
             self.runs.change(run, |record| record.reject(shard, its_fault.then_some(worker), reason)).await;
         }
@@ -175,12 +180,7 @@ impl Coordinator {
     /// Ends the runs that wait for a worker that is gone.
     pub(crate) async fn fail_runs_of(&self, shard: ShardIndex, worker: shardproof_common::receipt::PublicKey) {
         for run in self.runs.under_way() {
-            let index = shard.as_usize();
-            let passed_on = match run.shards.get(index + 1) {
-                Some(next) => next.receipt.is_some(),
-                None => run.answer.is_some(),
-            };
-            if run.state == RunState::Running && !passed_on {
+            if run.awaits_passage(shard) {
                 let reason = format!("the worker of shard {shard} was lost before it passed the run on");
                 self.runs
                     .change(run.id, |record| {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use shardproof_common::artifacts::Artifact;
 use shardproof_common::backend::{Job, Limits, ProofVerifier};
 use shardproof_common::chain::{self, ShardCheck, ShardError};
+use shardproof_common::hold::Stage;
 use shardproof_common::ids::{RunId, ShardIndex};
 use shardproof_common::receipt::{PublicKey, Receipt};
 use shardproof_common::statement::{Binding, Boundary};
@@ -28,6 +29,7 @@ impl Coordinator {
     /// Requests proofs of `shards`, of all when none is named, for each of `runs`: of all runs or, where one of them cannot be
     /// proven, of none. Answers with the first run.
     pub(crate) async fn prove(self: &Arc<Self>, runs: &[RunId], shards: Vec<ShardIndex>) -> Result<RunRecord, Status> {
+        self.check_accepting()?;
         let prepared = self.serving()?;
         if !prepared.provable() {
             return Err(Status::failed_precondition(
@@ -51,6 +53,7 @@ impl Coordinator {
                 self.tasks.spawn(self.clone().expire(run, shard));
             }
         }
+        self.hold.reach(Stage::ProofRequested).await;
         for (shard, runs) in jobs {
             self.send_jobs(shard, &runs).await;
         }
@@ -101,7 +104,10 @@ impl Coordinator {
     /// The session of a worker that holds a shard and is ready.
     fn session_with(&self, worker: PublicKey, shard: ShardIndex) -> Option<SessionId> {
         self.cluster.with(|registry| {
-            registry.by_key(&worker).filter(|(_, member)| member.shard == Some(shard) && member.ready).map(|(id, _)| id)
+            registry
+                .by_key(&worker)
+                .filter(|(_, member)| member.shard == Some(shard) && member.serves())
+                .map(|(id, _)| id)
         })
     }
 
@@ -211,6 +217,7 @@ impl Coordinator {
         else {
             return;
         };
+        self.hold.reach(Stage::Verify).await;
         let Ok(_turn) = self.verifying.acquire().await else { return };
         let started = Instant::now();
         let worker = receipt.worker;
@@ -256,7 +263,7 @@ impl Coordinator {
             .transpose()
             .map_err(|e| unable(&e))?
             .unwrap_or_default();
-        let directory = tempfile::tempdir().map_err(|error| unable(&error))?;
+        let directory = tempfile::tempdir_in(&self.scratch).map_err(|error| unable(&error))?;
         let limits = Limits { deadline: Some(VERIFY_DEADLINE), ..Limits::default() };
         let job = Job { directory: directory.path(), limits, cancel: &self.shutdown, progress: &|_| {} };
         let input = self.public_encoding(&receipt.statement.input)?;

@@ -109,6 +109,15 @@ impl RunRecord {
         self.shards.iter().any(|shard| matches!(shard.proof, ProofState::Requested | ProofState::Verifying))
     }
 
+    /// Whether the run is still to pass through `shard`, or to be passed on from there.
+    pub(crate) fn awaits_passage(&self, shard: ShardIndex) -> bool {
+        let passed_on = match self.shards.get(shard.as_usize() + 1) {
+            Some(next) => next.receipt.is_some(),
+            None => self.answer.is_some(),
+        };
+        self.state == RunState::Running && !passed_on
+    }
+
     /// Whether the proof of `shard` is awaited.
     pub(crate) fn awaits_proof(&self, shard: ShardIndex) -> bool {
         !self.state.is_terminal() && self.shards.get(shard.as_usize()).is_some_and(|s| s.proof == ProofState::Requested)

@@ -5,11 +5,13 @@
 //! listened to (for the first shard the owner's side), and what arrives is compared with the receipt that comes with it
 //! before this worker signs its own.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use prost::bytes::Bytes;
 use shardproof_common::backend::{BackendError, Inference, Job};
+use shardproof_common::hold::Stage;
 use shardproof_common::ids::{Digest, RunId, ShardIndex};
 use shardproof_common::receipt::{PublicKey, Receipt, SignatureError, input_digest};
 use shardproof_common::statement::{Binding, Boundary};
@@ -77,6 +79,7 @@ impl Activations for Pipeline {
             return Err(Status::unavailable("the worker is stopping"));
         }
         if let Some((entry, input)) = self.accept(&shard, &header, &sender, &encoding)? {
+            self.worker.hold.reach(Stage::Spooled).await;
             let passage = Passage {
                 run: sender.run,
                 shard,
@@ -173,7 +176,11 @@ impl Pipeline {
 /// Takes a run through the shard and on to the next; tells the coordinator of success and of failure.
 async fn pass(worker: Arc<Worker>, passage: Passage) {
     let (run, shard) = (passage.run, passage.shard.index());
-    if let Err(error) = run_and_forward(&worker, passage).await {
+    let outcome = tokio::select! {
+        outcome = run_and_forward(&worker, passage) => outcome,
+        () = worker.shutdown.cancelled() => Err(PassError::Stopping),
+    };
+    if let Err(error) = outcome {
         tracing::warn!(%run, %shard, %error, "run failed here");
         let failure = v1::Failure {
             run: convert::run_bytes(run),
@@ -191,6 +198,7 @@ async fn run_and_forward(worker: &Arc<Worker>, passage: Passage) -> Result<(), P
     let (passage, inference) = infer(worker, passage).await?;
     let shard = &passage.shard;
     check_upstream(&passage, &inference)?;
+    worker.hold.reach(Stage::BeforeReceipt).await;
 
     let statement = shard.statement(passage.run, inference.input_boundary.clone(), inference.output_boundary.clone());
     let receipt = Receipt::sign(statement, 0, &worker.identity);
@@ -211,6 +219,7 @@ async fn run_and_forward(worker: &Arc<Worker>, passage: Passage) -> Result<(), P
     };
     worker.tell(Message::InferenceDone(done)).await;
     tracing::info!(run = %passage.run, shard = %shard.index(), us = done_us, "ran shard");
+    worker.hold.reach(Stage::AfterReceipt).await;
 
     let next = worker.neighbours.borrow().next.clone().ok_or(PassError::NoRoute)?;
     let header = ActivationHeader {
@@ -221,8 +230,9 @@ async fn run_and_forward(worker: &Arc<Worker>, passage: Passage) -> Result<(), P
         ..Default::default()
     };
     let left = passage.deadline.saturating_duration_since(Instant::now());
+    let hop = Hop { from: shard.index(), shards: shard.card.body.plan.shards.len() };
     let (bytes, sent) = (encoding.len(), Instant::now());
-    activations::deliver(next, header, encoding, left).await.map_err(|status| PassError::Delivery { status })?;
+    activations::deliver(next, header, encoding, left).await.map_err(|status| PassError::Delivery { hop, status })?;
     let us = sent.elapsed().as_micros() as u64;
     tracing::info!(run = %passage.run, boundary = shard.index().0 + 1, bytes, us, "passed on");
     Ok(())
@@ -255,6 +265,21 @@ fn check_upstream(passage: &Passage, inference: &Inference) -> Result<(), PassEr
     }
 }
 
+/// Where a boundary did not get across.
+#[derive(Debug)]
+struct Hop {
+    from: ShardIndex,
+    shards: usize,
+}
+
+impl fmt::Display for Hop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let to = self.from.0 + 1;
+        write!(f, "boundary {to} did not get from shard {} to ", self.from)?;
+        if to as usize == self.shards { f.write_str("the coordinator") } else { write!(f, "shard {to}") }
+    }
+}
+
 /// Why a run did not get through a worker.
 #[derive(Debug, Error)]
 enum PassError {
@@ -270,8 +295,8 @@ enum PassError {
     Stopping,
     #[error("the coordinator has not said where the outputs go")]
     NoRoute,
-    #[error("the next shard did not take the outputs: {}: {}", status.code(), status.message())]
-    Delivery { status: Status },
+    #[error("{hop}: {}: {}", status.code(), status.message())]
+    Delivery { hop: Hop, status: Status },
     #[error("the coordinator did not take a public boundary: {0}")]
     Upload(#[from] TransferError),
     #[error("the inference task died: {0}")]

@@ -1,11 +1,13 @@
 //! What a worker keeps of each run so that it can prove it later: the input boundary, its receipt, the backend's witness,
 //! and the proof once there is one.
 //!
-//! One directory per run and shard. A file is there whole or not at all, so whatever is found after a crash can be used.
+//! One directory per run and shard. A file is there whole or not at all, so whatever is found after a crash can be used: it is
+//! written in a scratch directory, which is emptied at the start, and renamed.
 
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use shardproof_common::artifacts;
 use shardproof_common::ids::{Digest, RunId, ShardIndex};
@@ -20,23 +22,27 @@ const PROOF: &str = "proof";
 /// The spool directory.
 pub(crate) struct Spool {
     root: PathBuf,
+    scratch: Arc<Path>,
 }
 
 /// The files of one run at one shard.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
     directory: PathBuf,
+    scratch: Arc<Path>,
 }
 
 impl Spool {
-    pub(crate) fn open(root: PathBuf) -> io::Result<Self> {
+    /// Opens the spool in `root`, which is made where it is missing. `scratch` is on the same file system.
+    pub(crate) fn open(root: PathBuf, scratch: &Path) -> io::Result<Self> {
         fs::create_dir_all(&root)?;
-        Ok(Self { root })
+        Ok(Self { root, scratch: scratch.into() })
     }
 
     /// The entry of a run, which may not exist yet.
     pub(crate) fn entry(&self, run: RunId, shard: ShardIndex) -> Entry {
-        Entry { directory: self.root.join(run.to_string()).join(shard.to_string()) }
+        let directory = self.root.join(run.to_string()).join(shard.to_string());
+        Entry { directory, scratch: self.scratch.clone() }
     }
 }
 
@@ -87,7 +93,7 @@ impl Entry {
 
     fn write(&self, name: &str, bytes: &[u8]) -> Result<(), SpoolError> {
         let path = self.directory.join(name);
-        let written = tempfile::NamedTempFile::new_in(&self.directory).and_then(|mut file| {
+        let written = tempfile::NamedTempFile::new_in(&self.scratch).and_then(|mut file| {
             file.write_all(bytes)?;
             file.persist(&path).map_err(|error| error.error)?;
             Ok(())
@@ -136,10 +142,11 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let run = RunId::generate();
         let tensors = vec![Tensor::Integer(IntegerTensor { shape: vec![2], scale: 3, values: vec![1, -2] })];
-        let entry = Spool::open(directory.path().into()).unwrap().entry(run, ShardIndex(1));
+        let open = || Spool::open(directory.path().join("spool"), directory.path()).unwrap();
+        let entry = open().entry(run, ShardIndex(1));
         assert!(matches!(entry.read_input(), Err(SpoolError::NotSpooled { .. })));
         entry.write_input(&encode_boundary(&tensors)).unwrap();
-        let again = Spool::open(directory.path().into()).unwrap().entry(run, ShardIndex(1));
+        let again = open().entry(run, ShardIndex(1));
         assert_eq!(again.input_digest(), Some(Digest::of(&encode_boundary(&tensors))));
         assert_eq!(again.read_input().unwrap(), tensors);
         fs::write(entry.directory().join(INPUT), b"x").unwrap();

@@ -4,9 +4,12 @@
 
 mod attacks;
 mod batches;
+#[path = "../harness/cluster.rs"]
 mod cluster;
 mod full_disk;
 mod inference;
 mod proving;
 mod recovery;
 mod refusals;
+#[path = "../harness/rogue.rs"]
+mod rogue;

@@ -201,7 +201,7 @@ fn status(coordinator: &Coordinator) -> StatusResponse {
     let shards = plan.shards.iter().enumerate().map(|(index, shard)| {
         let at = ShardIndex(index as u32);
         let holder =
-            coordinator.cluster.with(|registry| registry.holder(at).map(|(_, member)| (member.key, member.ready)));
+            coordinator.cluster.with(|registry| registry.holder(at).map(|(_, member)| (member.key, member.serves())));
         let setup = prepared.as_ref().and_then(|prepared| prepared.shards.get(index));
         v1::ShardStatus {
             shard: at.0,

@@ -166,6 +166,10 @@ async fn handle(coordinator: &Arc<Coordinator>, session: SessionId, key: PublicK
         FromWorker::ProofDone(done) => coordinator.take_proof(key, done).await,
         FromWorker::Failure(failure) => take_failure(coordinator, session, key, failure).await,
         FromWorker::Progress(progress) => note_progress(coordinator, session, &progress),
+        FromWorker::Leaving(_) => {
+            coordinator.tasks.spawn(coordinator.clone().let_go(session, key));
+            Ok(())
+        }
         FromWorker::Join(_) => Err(Status::invalid_argument("a second join")),
     };
     if let Err(status) = outcome {
