@@ -60,9 +60,8 @@ impl Stage {
     /// What whoever has card, model and owner's key says of a bundle.
     pub(crate) fn judge(&self, bundle: &Bundle) -> Report {
         let options = VerifyOptions { owner_key: Some(self.honest.keys.owner.public()), ..VerifyOptions::default() };
-        let report = self.with_verifier(|verifier, job| {
-            chain::verify(bundle, &self.runs[0].card, &options, &[verifier], job)
-        });
+        let report =
+            self.with_verifier(|verifier, job| chain::verify(bundle, &self.runs[0].card, &options, &[verifier], job));
         report.expect("a native verifier always comes to a result")
     }
 

@@ -17,6 +17,7 @@ mod honest;
 mod input;
 mod key;
 mod memory;
+mod messages;
 mod onnx;
 mod panics;
 mod proof;
@@ -151,5 +152,16 @@ pub const INPUT: Target = Target {
     max_len: 4 << 10,
 };
 
+/// The streams of the services, from the frames of the wire on.
+pub const MESSAGES: Target = Target {
+    name: "messages",
+    prepare: honest::prepare,
+    check: messages::check,
+    make_seeds: messages::seeds,
+    budget: Budget { base: 64 << 20, per_byte: 256 },
+    max_len: 16 << 10,
+};
+
 /// All targets.
-pub const TARGETS: [&Target; 9] = [&BUNDLE, &FORGED, &CARD, &PROOF, &KEY, &RECEIPT, &TENSORS, &ONNX, &INPUT];
+pub const TARGETS: [&Target; 10] =
+    [&BUNDLE, &FORGED, &CARD, &PROOF, &KEY, &RECEIPT, &TENSORS, &ONNX, &INPUT, &MESSAGES];

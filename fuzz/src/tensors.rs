@@ -21,5 +21,8 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let integers = Tensor::Integer(IntegerTensor { shape: vec![1, 3], scale: 8, values: vec![-1, 0, 1 << 40] });
     let scalar = Tensor::Integer(IntegerTensor { shape: vec![], scale: -3, values: vec![7] });
     let floats = Tensor::Float(FloatTensor { shape: vec![2, 2], values: vec![0.5, -1.0, 1e30, 0.0] });
-    [vec![integers.clone()], vec![floats.clone()], vec![integers, scalar, floats]].iter().map(|b| encode_boundary(b)).collect()
+    [vec![integers.clone()], vec![floats.clone()], vec![integers, scalar, floats]]
+        .iter()
+        .map(|b| encode_boundary(b))
+        .collect()
 }
