@@ -62,6 +62,10 @@ pub struct ServiceArgs {
     /// Seconds that a worker that owes a proof may be away
     #[arg(long, value_name = "SECS", default_value_t = 60)]
     pub rejoin_grace: u64,
+    /// Seconds that a worker may take for each step of a dispute with its neighbour: to show what it put out, to sign for what
+    /// it is handed
+    #[arg(long, value_name = "SECS", default_value_t = 60)]
+    pub dispute_deadline: u64,
     /// Seconds without a sign of life after which the first worker, handed an input, is given up
     #[arg(long, value_name = "SECS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]
     pub hop_deadline: u64,

@@ -5,9 +5,11 @@
 //! boundary and every receipt (`inference`); proofs come later, on request (`proving`), and are verified here before
 //! a client sees them in a bundle (`bundling`). What must survive a restart is in the `store`.
 
+mod accusation;
 mod args;
 mod bundling;
 mod cluster;
+mod dispute;
 mod drain;
 mod inference;
 mod plan_args;
@@ -26,8 +28,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 use shardproof_common::artifacts::ArtifactStore;
-use shardproof_common::backend::ProofVerifier;
+use shardproof_common::backend::{Backend, ProofVerifier};
 use shardproof_common::hold::Hold;
+use shardproof_common::ids::{RunId, ShardIndex};
 use shardproof_common::process::{self, DataDir};
 use shardproof_common::receipt::{Identity, PublicKey};
 use shardproof_common::{keyfile, machine, telemetry};
@@ -38,6 +41,8 @@ use tokio_util::task::TaskTracker;
 
 pub use args::{CoordinatorArgs, ServiceArgs};
 use cluster::Cluster;
+use dashmap::DashMap;
+use dispute::Asked;
 pub use plan_args::{Backends, PlanArgs, parse_dim};
 use runs::Runs;
 pub use setup::CALIBRATION_SAMPLES;
@@ -62,6 +67,9 @@ struct Coordinator {
     /// Where jobs work; empty when the program starts.
     scratch: PathBuf,
     runs: Runs,
+    /// Workers that were asked to show the output of a shard in a run.
+    asked: DashMap<(RunId, ShardIndex), Asked>,
+    backends: Vec<Box<dyn Backend>>,
     store: Store,
     cluster: Cluster,
     verifiers: Vec<Box<dyn ProofVerifier>>,
@@ -92,6 +100,7 @@ struct Settings {
     prove_deadline: Duration,
     setup_deadline: Duration,
     rejoin_grace: Duration,
+    dispute_deadline: Duration,
     hop_deadline: Duration,
     drain_deadline: Duration,
     max_runs: usize,
@@ -133,6 +142,8 @@ pub async fn run(args: CoordinatorArgs) -> anyhow::Result<()> {
         artifacts: ArtifactStore::open(data.join("artifacts"))?,
         scratch: data.scratch()?,
         runs,
+        asked: DashMap::new(),
+        backends: setup::backends(&args.service),
         store,
         verifiers: setup::verifiers(&args.service),
         verifying: Semaphore::new(VERIFICATIONS),
@@ -158,6 +169,7 @@ fn settings(args: &ServiceArgs) -> anyhow::Result<Settings> {
         prove_deadline: Duration::from_secs(args.prove_deadline),
         setup_deadline: Duration::from_secs(args.setup_deadline),
         rejoin_grace: Duration::from_secs(args.rejoin_grace),
+        dispute_deadline: Duration::from_secs(args.dispute_deadline),
         hop_deadline: Duration::from_secs(args.hop_deadline),
         drain_deadline: Duration::from_secs(args.drain_deadline),
         max_runs: args.max_runs,

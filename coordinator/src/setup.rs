@@ -122,6 +122,11 @@ fn backend(kind: BackendKind, args: &ServiceArgs) -> Box<dyn Backend> {
     }
 }
 
+/// All of them, for disputes.
+pub(crate) fn backends(args: &ServiceArgs) -> Vec<Box<dyn Backend>> {
+    [BackendKind::Float, BackendKind::Ezkl, BackendKind::Gkr].map(|kind| backend(kind, args)).into()
+}
+
 /// The verifiers of this side.
 pub(crate) fn verifiers(args: &ServiceArgs) -> Vec<Box<dyn ProofVerifier>> {
     let ezkl = EzklConfig { keep_warm: Some(KeepWarm::SERVICE), ..ezkl_config(args) };
@@ -281,7 +286,7 @@ impl Coordinator {
             (input, output, &work.input),
             (samples, work.min_logrows),
         );
-        let kept = directory.join(format!("{}.json", Digest::derive("shardproof 1 setup", &depends_on)));
+        let kept = directory.join(format!("{}.json", Digest::derive("shardproof 2 setup", &depends_on)));
         if let Some(shard) = read_kept(&kept, &self.artifacts) {
             tracing::info!(shard = index, "setup found");
             return Ok(shard);

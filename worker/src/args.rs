@@ -1,6 +1,7 @@
 //! The worker's command line.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use shardproof_common::hold::HoldAt;
@@ -41,6 +42,9 @@ pub struct WorkerArgs {
     /// Memory that one job may use, bytes, with K, M, G or T [default: this machine's]
     #[arg(long, value_name = "BYTES", value_parser = shardproof_common::machine::parse_bytes)]
     pub memory_limit: Option<u64>,
+    /// How long a run can be proven after its receipt, which promises it: what proofs need is kept for so long, as 24h, 30m or 7d
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = shardproof_common::clock::parse_duration)]
+    pub keep_spool: Duration,
     /// Use this `ezkl` program instead of the Python wheel
     #[arg(long, value_name = "PATH")]
     pub ezkl_cli: Option<PathBuf>,

@@ -11,6 +11,7 @@ mod pipeline;
 mod proving;
 mod session;
 mod shard;
+mod showing;
 mod spool;
 mod timings;
 
@@ -60,6 +61,8 @@ struct Worker {
     neighbours: watch::Sender<Neighbours>,
     outbox: mpsc::Sender<WorkerMessage>,
     memory_bytes: Option<u64>,
+    /// How long the spool keeps what a receipt promises to prove.
+    keep_spool: Duration,
     hop_deadline: Duration,
     timings: Option<PathBuf>,
     queue: Arc<Semaphore>,
@@ -134,6 +137,7 @@ pub async fn run(args: WorkerArgs) -> anyhow::Result<()> {
         neighbours: watch::Sender::new(Neighbours::default()),
         outbox,
         timings: args.timings.clone(),
+        keep_spool: args.keep_spool,
         memory_bytes: args.memory_limit.or_else(machine::memory_bytes),
         hop_deadline: Duration::from_secs(args.hop_deadline),
         queue: Arc::new(Semaphore::new(args.queue.max(1))),

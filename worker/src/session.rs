@@ -22,7 +22,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
 
-use crate::{Neighbours, Worker, heartbeat, shard};
+use crate::{Neighbours, Worker, heartbeat, shard, showing};
 
 /// How often a worker that waits for its coordinator says so.
 const WAITING_NOTICE: Duration = Duration::from_secs(30);
@@ -118,7 +118,7 @@ async fn next(stream: &mut Streaming<CoordinatorMessage>) -> Result<FromCoordina
 }
 
 fn join(worker: &Worker, challenge: Digest) -> ToCoordinator {
-    let signature = worker.identity.sign(Digest::derive("shardproof 1 join", &(challenge, worker.identity.public())));
+    let signature = worker.identity.sign(Digest::derive("shardproof 2 join", &(challenge, worker.identity.public())));
     ToCoordinator::Join(v1::Join {
         role: worker.role.to_string(),
         address: worker.address.clone(),
@@ -144,6 +144,9 @@ fn handle(worker: &Arc<Worker>, message: FromCoordinator, session: &watch::Sende
         }
         FromCoordinator::Prove(job) => worker.proving.submit(&job),
         FromCoordinator::CancelJob(job) => worker.proving.cancel(&job),
+        FromCoordinator::ShowOutput(request) => {
+            worker.tasks.spawn(showing::answer(worker.clone(), request));
+        }
         FromCoordinator::Challenge(_) => tracing::debug!("ignoring a second challenge"),
     }
 }
