@@ -8,7 +8,6 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use shardproof_common::bundle::{Blob, Bundle, ShardRecord};
 use shardproof_common::ids::{RunId, ShardIndex};
-use shardproof_common::receipt::Receipt;
 use shardproof_common::statement::{Binding, Boundary, Statement};
 
 use crate::honest::{Stage, stage, stages};
@@ -83,7 +82,7 @@ fn change_shard(stage: &Stage, record: &mut ShardRecord, other: &ShardRecord, at
         16 => record.receipt.attempt = value.into(),
         17 => {
             let signer = &stage.honest.keys.workers[usize::from(value) % stage.honest.keys.workers.len()];
-            record.receipt = Receipt::sign(record.receipt.statement.clone(), record.receipt.attempt, signer);
+            record.receipt = record.receipt.signed_by(signer);
         }
         18 => {
             if let Some(receipt) = recoded(&record.receipt, place, value) {
@@ -94,7 +93,8 @@ fn change_shard(stage: &Stage, record: &mut ShardRecord, other: &ShardRecord, at
             let mut statement = record.receipt.statement.clone();
             restate(&mut statement, &other.receipt.statement, from, value);
             let signer = &stage.honest.keys.workers[at % stage.honest.keys.workers.len()];
-            record.receipt = Receipt::sign(statement, record.receipt.attempt, signer);
+            record.receipt.statement = statement;
+            record.receipt = record.receipt.signed_by(signer);
         }
     }
 }
