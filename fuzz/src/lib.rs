@@ -12,6 +12,7 @@
 
 mod bundle;
 mod card;
+mod evidence;
 mod forged;
 mod honest;
 mod input;
@@ -162,6 +163,16 @@ pub const MESSAGES: Target = Target {
     max_len: 16 << 10,
 };
 
+/// A file of evidence against a worker.
+pub const EVIDENCE: Target = Target {
+    name: "evidence",
+    prepare: honest::prepare,
+    check: evidence::check,
+    make_seeds: evidence::seeds,
+    budget: Budget { base: 256 << 20, per_byte: 1 << 10 },
+    max_len: 8 << 10,
+};
+
 /// All targets.
-pub const TARGETS: [&Target; 10] =
-    [&BUNDLE, &FORGED, &CARD, &PROOF, &KEY, &RECEIPT, &TENSORS, &ONNX, &INPUT, &MESSAGES];
+pub const TARGETS: [&Target; 11] =
+    [&BUNDLE, &EVIDENCE, &FORGED, &CARD, &PROOF, &KEY, &RECEIPT, &TENSORS, &ONNX, &INPUT, &MESSAGES];
