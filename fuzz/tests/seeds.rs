@@ -2,6 +2,8 @@
 //!
 //! One test alone: the limit on memory is the whole process's.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on is a test that failed")]
+
 use std::path::Path;
 
 use shardproof_fuzz::TARGETS;
