@@ -128,7 +128,7 @@ pub(crate) enum Value {
     Float(f32),
     Text(&'static str),
     Ints(Vec<i64>),
-    Tensor(TensorProto),
+    Tensor(Box<TensorProto>),
 }
 
 /// Gives the node an attribute, in place of one of the same name.
@@ -154,7 +154,7 @@ pub(crate) fn set_attribute(node: &mut NodeProto, name: &str, value: Value) {
         }
         Value::Tensor(tensor) => {
             written.set_type(AttributeType::Tensor);
-            written.t = Some(tensor);
+            written.t = Some(*tensor);
         }
     }
     node.attribute.push(written);

@@ -175,7 +175,7 @@ impl Block {
             output: vec![output.clone()],
             ..NodeProto::default()
         };
-        set_attribute(&mut node, "value", Value::Tensor(constant.to_proto(name)));
+        set_attribute(&mut node, "value", Value::Tensor(Box::new(constant.to_proto(name))));
         self.graph.node.push(node);
         output
     }
