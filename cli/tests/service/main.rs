@@ -12,6 +12,7 @@ mod full_disk;
 #[path = "../harness/held.rs"]
 mod held;
 mod inference;
+mod lying_draws;
 mod proving;
 mod recovery;
 mod refusals;
