@@ -316,3 +316,6 @@ impl Coordinator {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
