@@ -4,6 +4,7 @@
 //! error.
 
 mod answer;
+mod audit;
 mod backends;
 mod card;
 mod card_check;
@@ -24,6 +25,7 @@ mod services;
 mod status;
 mod table;
 mod verify;
+mod workers;
 
 use std::process::ExitCode;
 

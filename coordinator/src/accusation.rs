@@ -16,6 +16,7 @@ use tonic::Status;
 
 use crate::record::DisputeStage;
 use crate::setup::Prepared;
+use crate::workers::Event;
 use crate::{Coordinator, MAX_TENSOR_BYTES};
 
 impl Coordinator {
@@ -77,6 +78,7 @@ impl Coordinator {
             Ok(Ok((conviction, artifact))) => {
                 tracing::warn!(%run, %conviction, "evidence kept");
                 self.runs.change(run, |record| record.evidence = Some(artifact)).await;
+                self.note(conviction.worker, Event::Convicted).await;
                 Some(conviction)
             }
             Ok(Err(reason)) => {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use shardproof_common::audit::AuditPolicy;
 use shardproof_common::hold::HoldAt;
 use shardproof_common::machine;
 use shardproof_common::telemetry::LogFormat;
@@ -39,9 +40,16 @@ pub struct ServiceArgs {
     /// Address that workers reach this coordinator at [default: the one that it listens on]
     #[arg(long, value_name = "HOST:PORT")]
     pub advertise: Option<String>,
-    /// Admit only workers whose keys are in this file, one a line [default: any worker that can connect]
+    /// Admit workers whose keys are in this file, one a line, and those of `shardproof workers admit`, and no others [default: any
+    /// worker that can connect, until the first is admitted]
     #[arg(long, value_name = "FILE")]
     pub admit: Option<PathBuf>,
+    /// Proofs to ask for without a request: always, request, runs:SHARE or shards:SHARE, a share from 0 to 1 drawn at random
+    #[arg(long, value_name = "POLICY", default_value_t = AuditPolicy::Request)]
+    pub audit: AuditPolicy,
+    /// Seconds that a client has to reveal its nonce once its run is answered, after which the run counts as not audited
+    #[arg(long, value_name = "SECS", default_value_t = 60)]
+    pub reveal_deadline: u64,
     /// ezkl: SRS file of a trusted ceremony [default: a cached test SRS, which is insecure]
     #[arg(long, value_name = "FILE")]
     pub srs: Option<PathBuf>,

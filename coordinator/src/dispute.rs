@@ -26,6 +26,7 @@ use tonic::{Code, Status};
 use crate::binding::Unbound;
 use crate::record::{DisputeStage, PassedOn, RunRecord, RunState};
 use crate::setup::Prepared;
+use crate::workers::Event;
 use crate::{Coordinator, MAX_TENSOR_BYTES};
 
 /// What is said against an output.
@@ -122,6 +123,7 @@ impl Coordinator {
                         record.dispute_at(if refused { DisputeStage::Settled } else { DisputeStage::Accusing });
                     })
                     .await;
+                self.note(worker, if refused { Event::Refused } else { Event::Failed }).await;
                 if !refused {
                     self.reexecute(run, at).await;
                 }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use shardproof_common::artifacts::Artifact;
+use shardproof_common::audit::NonceCommitment;
 use shardproof_common::hold;
 use shardproof_common::ids::{Digest, RunId, ShardIndex, UnixMillis};
 use shardproof_common::plan::BackendKind;
@@ -17,14 +18,20 @@ use shardproof_proto::v1::ActivationHeader;
 use thiserror::Error;
 use tonic::Status;
 
+use crate::audit::Audit;
 use crate::record::{PassedOn, RunRecord, RunState};
 use crate::runs::now_ms;
 use crate::setup::Prepared;
+use crate::workers::Event;
 use crate::{Coordinator, Stage};
 
 impl Coordinator {
-    /// Starts a run on a stored input; the answer is the run as it was accepted and saved.
-    pub(crate) async fn submit(self: &Arc<Self>, input: Digest) -> Result<RunRecord, Status> {
+    /// Starts a run on a stored input, with the client's commitment to its part in the audit; the answer is the run as it was accepted and saved.
+    pub(crate) async fn submit(
+        self: &Arc<Self>,
+        input: Digest,
+        commitment: Option<NonceCommitment>,
+    ) -> Result<RunRecord, Status> {
         self.check_accepting()?;
         let prepared = self.serving()?;
         let vacant = self.cluster.with(|registry| registry.vacant());
@@ -46,7 +53,8 @@ impl Coordinator {
         let boundary = quantise_input(&prepared, &bytes)?;
         let encoding = encode_boundary(&boundary);
         let stored = self.artifacts.put(&encoding).map_err(|error| Status::resource_exhausted(error.to_string()))?;
-        let record = RunRecord::new(RunId::generate(), prepared.plan, prepared.shards.len(), stored, now_ms());
+        let mut record = RunRecord::new(RunId::generate(), prepared.plan, prepared.shards.len(), stored, now_ms());
+        record.audit = Audit::new(self.settings.audit, commitment);
         self.runs.create(record.clone()).await.map_err(|error| Status::unavailable(error.to_string()))?;
         self.tasks.spawn(self.clone().start(record.id, encoding, prepared));
         Ok(record)
@@ -82,7 +90,7 @@ impl Coordinator {
         tokio::select! {
             () = tokio::time::sleep(deadline) => {}
             () = self.shutdown.cancelled() => return,
-            () = self.wait_while_running(run) => return,
+            () = self.wait_while_running(run) => return self.audit(run).await,
         }
         self.runs
             .change(run, |record| {
@@ -120,6 +128,7 @@ impl Coordinator {
             Fault::Contradiction(both) => self.accuse_of_contradiction(run, &prepared, *both).await,
             Fault::Its(reason) => {
                 self.runs.change(run, |record| record.reject(shard, Some(worker), reason)).await;
+                self.note(worker, Event::Failed).await;
             }
             Fault::EitherNeighbours(reason) => {
                 self.runs.change(run, |record| record.reject(shard, None, reason)).await;

@@ -8,6 +8,8 @@ use shardproof_common::artifacts::Artifact;
 use shardproof_common::ids::{Digest, RunId, ShardIndex, UnixMillis};
 use shardproof_common::receipt::{PublicKey, Receipt};
 
+use crate::audit::{Audit, AuditStage};
+
 /// Where a run stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -72,6 +74,7 @@ pub(crate) struct RunRecord {
     pub(crate) evidence: Option<Artifact>,
     pub(crate) prove_requested_ms: u64,
     pub(crate) prove_wall_ms: u64,
+    pub(crate) audit: Audit,
 }
 
 /// A question about what a shard put out, and how far it is.
@@ -150,12 +153,14 @@ impl RunRecord {
             evidence: None,
             prove_requested_ms: 0,
             prove_wall_ms: 0,
+            audit: Audit::default(),
         }
     }
 
     /// Whether anything is still to happen without another request.
     pub(crate) fn under_way(&self) -> bool {
-        let awaited = self.state == RunState::Running || self.proofs_pending();
+        let draw_pending = self.audit.stage == AuditStage::Open;
+        let awaited = self.state == RunState::Running || draw_pending || self.proofs_pending();
         self.in_dispute() || !self.state.is_terminal() && awaited
     }
 
@@ -267,6 +272,7 @@ impl RunRecord {
     pub(crate) fn settle_inference(&mut self) {
         if self.state == RunState::Running && self.answer.is_some() && self.shards.iter().all(|s| s.receipt.is_some()) {
             self.state = RunState::Answered;
+            self.open_audit();
         }
     }
 

@@ -11,11 +11,12 @@ use shardproof_proto::convert;
 use shardproof_proto::transport;
 use shardproof_proto::v1::coordinator_message::Message as FromCoordinator;
 use shardproof_proto::v1::worker_message::Message as ToCoordinator;
-use shardproof_proto::v1::{DisputeStage, ProofDone, RunState, ShowOutput, Shown};
+use shardproof_proto::v1::{DisputeStage, ProofDone, RunState, ShowOutput, Shown, StatusResponse};
 use tonic::{Code, Status};
 
 use crate::cluster::{assert_state, verify_bundle};
 use crate::held::one_unit_off;
+use crate::rogue::Rogue;
 use scene::{Scene, input, shardproof, with_network};
 
 #[tokio::test]
@@ -103,6 +104,46 @@ async fn a_worker_that_tells_the_coordinator_and_its_neighbour_different_things_
     scene.pass_on(&another, &other).await.unwrap();
     let run = scene.rejected(&run, "its worker gave two receipts that contradict each other").await;
     scene.assert_convicted(&run, "signed two different statements in the same attempt", &[]);
+}
+
+#[tokio::test]
+async fn a_convicted_worker_is_out_for_good_and_a_spare_takes_its_shard() {
+    let mut scene = Scene::with_rogue_at(0, &[]).await;
+    scene.service.add_worker("FIRST", &[]);
+    scene.service.until("the spare is there", |status| status.workers.len() == 4).await;
+    let (run, delivery) = scene.run().await;
+    let (id, honest) = (delivery.run(), scene.held.infer(&delivery.tensors()));
+    delivery.reply(Ok(()));
+    let receipt = scene.sign(id, 0, honest.input_boundary.clone(), honest.output_boundary);
+    let other = one_unit_off(&honest.output);
+    let another = scene.sign(id, 0, honest.input_boundary, scene.held.output_boundary(&other));
+    scene.say_done(&receipt, None).await;
+    scene.pass_on(&another, &other).await.unwrap();
+    scene.rejected(&run, "its worker gave two receipts that contradict each other").await;
+
+    let told = loop {
+        if let Err(status) = scene.rogue.next().await {
+            break status;
+        }
+    };
+    assert_eq!(told.code(), Code::PermissionDenied);
+    let liar = scene.key().to_string();
+    let spare_serves = |status: &StatusResponse| status.shards[0].ready && status.shards[0].worker != liar;
+    scene.service.until("the spare serves", spare_serves).await;
+    assert_state(&scene.service.infer(&input()).await, RunState::Answered);
+
+    scene.service.coordinator.kill();
+    scene.service.restart_coordinator();
+    scene.service.ready().await;
+    let again = Identity::from_secret(&scene.rogue.identity.to_secret());
+    let mut again = Rogue::join_as(again, &scene.service, "FIRST", "127.0.0.1:9").await;
+    let refused = again.next().await.unwrap_err();
+    assert!(refused.message().contains("was convicted of a lie"), "{refused:?}");
+    let (code, said) = scene.shardproof(&["workers", "admit", &liar]);
+    assert!(code == Some(1) && said.contains("never admitted again"), "{said}");
+    let (code, said) = scene.shardproof(&["workers"]);
+    let line = said.lines().find(|line| line.starts_with(&liar)).unwrap();
+    assert!(code == Some(0) && line.contains("convicted") && line.contains("away"), "{said}");
 }
 
 #[tokio::test]

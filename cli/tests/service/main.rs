@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on is a test that failed")]
 
 mod attacks;
+mod audits;
 mod batches;
 #[path = "../harness/cluster.rs"]
 mod cluster;
@@ -16,3 +17,4 @@ mod recovery;
 mod refusals;
 #[path = "../harness/rogue.rs"]
 mod rogue;
+mod workers;

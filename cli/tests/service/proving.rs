@@ -9,7 +9,7 @@ use tonic::Code;
 
 use crate::cluster::{PATIENCE, Service, answer, assert_close, assert_state, verify_bundle};
 
-const TINY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/tiny.onnx");
+pub(crate) const TINY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/tiny.onnx");
 
 const EZKL: &[&str] = &["--backend", "ezkl"];
 
