@@ -21,7 +21,7 @@ use tonic::{Request, Response, Status};
 use crate::audit::{Audit, AuditStage};
 use crate::record::{DisputeStage, ProofState, RunRecord, RunState};
 use crate::registry::Member;
-use crate::{Coordinator, MAX_TENSOR_BYTES, Stage};
+use crate::{Coordinator, Stage};
 
 /// Most runs that one listing returns.
 const MAX_LISTED: u32 = 1000;
@@ -164,7 +164,8 @@ impl WatchState {
 }
 
 fn show(coordinator: &Coordinator, record: &RunRecord) -> Run {
-    let answer = record.answer.and_then(|answer| coordinator.artifacts.read(answer.digest, MAX_TENSOR_BYTES).ok());
+    let limit = coordinator.settings.max_tensor_bytes;
+    let answer = record.answer.and_then(|answer| coordinator.artifacts.read(answer.digest, limit).ok());
     Run {
         run: convert::run_bytes(record.id),
         state: run_state(record.state).into(),
