@@ -6,7 +6,8 @@ use prost::bytes::Bytes;
 use shardproof_proto::convert;
 use shardproof_proto::v1::admin_server::Admin;
 use shardproof_proto::v1::{
-    self, AdmitWorkerRequest, ListWorkersRequest, ListWorkersResponse, RevokeWorkerRequest, WorkerStanding,
+    self, AdmitWorkerRequest, ArtifactRef, EvidenceRequest, ListWorkersRequest, ListWorkersResponse,
+    RevokeWorkerRequest, WorkerStanding,
 };
 use tonic::{Request, Response, Status};
 
@@ -90,5 +91,10 @@ impl Admin for AdminService {
         self.coordinator.expel(key, "was revoked").await;
         let record = revoked.map_err(|error| not_stored(&error))?;
         Ok(Response::new(self.show(&record)))
+    }
+
+    async fn evidence_with_shard(&self, request: Request<EvidenceRequest>) -> Result<Response<ArtifactRef>, Status> {
+        let run = convert::run_id(&request.into_inner().run)?;
+        Ok(Response::new(convert::artifact_ref(self.coordinator.evidence(run, true).await?)))
     }
 }
