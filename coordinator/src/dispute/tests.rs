@@ -47,6 +47,7 @@ fn what_was_passed_on_is_compared_once_both_are_in() {
     ];
     for (passed_on, expected) in cases {
         let mut run = record();
+        run.attempt = 1;
         run.shards[1].upstream = Some(passed_on.clone());
         assert_eq!(run.compare_passed_on(ShardIndex(0)), PassedOn::Agrees, "the first is not in");
         assert_eq!(run.shards[1].upstream, Some(passed_on), "it is kept until then");
