@@ -17,6 +17,7 @@ mod plan_args;
 mod proving;
 mod record;
 mod registry;
+mod replay;
 mod runs;
 mod services;
 mod setup;
