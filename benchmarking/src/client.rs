@@ -84,7 +84,7 @@ impl Client {
     pub async fn infer(&self, input: &[FloatTensor]) -> Result<Run, BenchError> {
         let tensors: Vec<Tensor> = input.iter().cloned().map(Tensor::Float).collect();
         let stored = transport::artifacts::store(self.channel.clone(), encode_boundary(&tensors).into()).await?;
-        let request = SubmitRequest { input: convert::digest_bytes(stored.digest) };
+        let request = SubmitRequest { input: convert::digest_bytes(stored.digest), ..SubmitRequest::default() };
         let run = self.runs().submit(request).await?.into_inner();
         self.until(run, RunState::Answered, "answered").await
     }

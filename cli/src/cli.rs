@@ -10,7 +10,7 @@ use shardproof_coordinator::CoordinatorArgs;
 use shardproof_worker::WorkerArgs;
 
 use crate::output::{Outcome, Output};
-use crate::{card, demo, doctor, evidence, ezkl, plan, runs, services, status, verify};
+use crate::{card, demo, doctor, evidence, ezkl, gc, plan, runs, services, status, verify, workers};
 
 /// Verifiable inference of ONNX models in shards.
 #[derive(Debug, Parser)]
@@ -42,9 +42,11 @@ enum Command {
     Watch(runs::WatchArgs),
     Runs(runs::RunsArgs),
     Status(status::StatusArgs),
+    Workers(workers::WorkersArgs),
     /// Model cards: show, fetch, check.
     #[command(subcommand)]
     Card(card::CardCommand),
+    Gc(gc::GcArgs),
     Doctor(doctor::DoctorArgs),
     Ezkl(Box<ezkl::EzklArgs>),
     /// Prints a completion script for a shell.
@@ -107,7 +109,9 @@ impl Cli {
             Command::Watch(args) => runs::watch(args, output).await,
             Command::Runs(args) => runs::list(args, output).await,
             Command::Status(args) => status::status(args, output).await,
+            Command::Workers(args) => workers::run(args, output).await,
             Command::Card(command) => card::run(command, output).await,
+            Command::Gc(args) => gc::run(args, output).await,
             Command::Doctor(args) => doctor::run(args, output).await,
             Command::Ezkl(args) => ezkl::run(*args, output).await,
             Command::Completions { shell } => completions(shell, output),

@@ -5,12 +5,16 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use shardproof_common::artifacts::ArtifactStore;
+use shardproof_common::audit::{Nonce, NonceCommitment};
 use shardproof_common::ids::{RunId, ShardIndex};
+use shardproof_common::receipt::PublicKey;
 use shardproof_common::tensor::{Tensor, encode_boundary};
+use shardproof_proto::v1::admin_client::AdminClient;
 use shardproof_proto::v1::runs_client::RunsClient;
 use shardproof_proto::v1::{
-    ArtifactRef, BundleRequest, EvidenceRequest, GetRequest, ListRequest, ProveRequest, Run, StatusRequest,
-    StatusResponse, SubmitRequest, WatchRequest,
+    AdmitWorkerRequest, ArtifactRef, BundleRequest, CollectRequest, CollectResponse, EvidenceRequest, GetRequest,
+    ListRequest, ListWorkersRequest, ListWorkersResponse, ProveRequest, RevealRequest, RevokeWorkerRequest, Run,
+    StatusRequest, StatusResponse, SubmitRequest, WatchRequest, WorkerRecord,
 };
 use shardproof_proto::{convert, transport};
 use tonic::transport::Channel;
@@ -78,20 +82,35 @@ impl Client {
         Ok(response.map_err(|status| self.explain(&status))?.into_inner())
     }
 
-    /// Stores the model's inputs and starts a run on them.
-    pub(crate) async fn submit(&self, input: &[Tensor]) -> Result<RunId> {
+    /// Stores the model's inputs and starts a run on them, with a part in its audit where `commitment` is given.
+    pub(crate) async fn submit(&self, input: &[Tensor], commitment: Option<NonceCommitment>) -> Result<Run> {
         let encoding = encode_boundary(input);
         let stored = transport::artifacts::store(self.channel.clone(), encoding.into()).await;
         let artifact = stored.with_context(|| format!("sending the input to {}", self.address))?;
-        let request = SubmitRequest { input: convert::digest_bytes(artifact.digest) };
-        let run = self.runs().submit(request).await.map_err(|status| self.explain(&status))?.into_inner();
-        convert::run_id(&run.run).map_err(|status| self.explain(&status))
+        let request = SubmitRequest {
+            input: convert::digest_bytes(artifact.digest),
+            nonce_commitment: commitment.map(|commitment| commitment.as_bytes().to_vec().into()).unwrap_or_default(),
+        };
+        Ok(self.runs().submit(request).await.map_err(|status| self.explain(&status))?.into_inner())
+    }
+
+    /// Reveals the nonce that a run was submitted with a commitment to.
+    pub(crate) async fn reveal(&self, run: RunId, nonce: Nonce) -> Result<()> {
+        let request = RevealRequest { run: convert::run_bytes(run), nonce: nonce.as_bytes().to_vec().into() };
+        self.runs().reveal(request).await.map_err(|status| self.explain(&status))?;
+        Ok(())
     }
 
     /// Present state of a run.
     pub(crate) async fn get(&self, run: RunId) -> Result<Run> {
         let response = self.runs().get(GetRequest { run: convert::run_bytes(run) }).await;
         Ok(response.map_err(|status| self.explain(&status))?.into_inner())
+    }
+
+    /// Has the coordinator remove what nobody needs.
+    pub(crate) async fn collect(&self, request: CollectRequest) -> Result<CollectResponse> {
+        let answer = AdminClient::new(self.channel.clone()).collect_garbage(request).await;
+        Ok(answer.map_err(|status| self.explain(&status))?.into_inner())
     }
 
     /// Latest runs first.
@@ -153,6 +172,25 @@ impl Client {
         Ok(artifact.size)
     }
 
+    /// All workers with their records; for the owner.
+    pub(crate) async fn list_workers(&self) -> Result<ListWorkersResponse> {
+        let response = self.admin().list_workers(ListWorkersRequest {}).await;
+        Ok(response.map_err(|status| self.explain(&status))?.into_inner())
+    }
+
+    /// Admits a worker's key; an empty name keeps the one it has.
+    pub(crate) async fn admit_worker(&self, key: PublicKey, name: &str) -> Result<WorkerRecord> {
+        let request = AdmitWorkerRequest { key: key.as_bytes().to_vec().into(), name: name.to_owned() };
+        let response = self.admin().admit_worker(request).await;
+        Ok(response.map_err(|status| self.explain(&status))?.into_inner())
+    }
+
+    /// Refuses a worker's key until it is admitted again.
+    pub(crate) async fn revoke_worker(&self, key: PublicKey) -> Result<WorkerRecord> {
+        let response = self.admin().revoke_worker(RevokeWorkerRequest { key: key.as_bytes().to_vec().into() }).await;
+        Ok(response.map_err(|status| self.explain(&status))?.into_inner())
+    }
+
     /// The coordinator's model card, as the JSON it serves.
     pub(crate) async fn card(&self) -> Result<Vec<u8>> {
         let status = self.status().await?;
@@ -172,6 +210,10 @@ impl Client {
     async fn updates(&self, run: RunId) -> Result<Streaming<Run>> {
         let response = self.runs().watch(WatchRequest { run: convert::run_bytes(run) }).await;
         Ok(response.map_err(|status| self.explain(&status))?.into_inner())
+    }
+
+    fn admin(&self) -> AdminClient<Channel> {
+        AdminClient::new(self.channel.clone())
     }
 
     fn runs(&self) -> RunsClient<Channel> {

@@ -4,6 +4,7 @@
 //! error.
 
 mod answer;
+mod audit;
 mod backends;
 mod card;
 mod card_check;
@@ -13,6 +14,7 @@ mod demo;
 mod doctor;
 mod evidence;
 mod ezkl;
+mod gc;
 mod job;
 mod model;
 mod output;
@@ -24,6 +26,7 @@ mod services;
 mod status;
 mod table;
 mod verify;
+mod workers;
 
 use std::process::ExitCode;
 

@@ -7,10 +7,11 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 
 use thiserror::Error;
 
+use crate::clock;
 use crate::ids::Digest;
 
 /// What the names of files begin with that are being written.
@@ -109,6 +110,7 @@ impl ArtifactStore {
     pub fn put(&self, bytes: &[u8]) -> Result<Artifact, ArtifactError> {
         let digest = Digest::of(bytes);
         if let Some(artifact) = self.find(digest) {
+            self.renew(digest)?;
             return Ok(artifact);
         }
         let mut file = self.temporary()?;
@@ -124,6 +126,7 @@ impl ArtifactStore {
     pub fn put_file(&self, path: &Path) -> Result<Artifact, ArtifactError> {
         let digest = digest_of_file(path)?;
         if let Some(artifact) = self.find(digest) {
+            self.renew(digest)?;
             return Ok(artifact);
         }
         let target = self.prepare(digest)?;
@@ -241,6 +244,25 @@ impl ArtifactStore {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error(&path)(error)),
             _ => Ok(()),
         }
+    }
+
+    /// Removes an artifact that was last stored before `before_ms`, milliseconds since 1970; whether it did.
+    ///
+    /// # Errors
+    /// When the file system does not.
+    pub fn remove_if_older(&self, digest: Digest, before_ms: u64) -> Result<bool, ArtifactError> {
+        let older = fs::metadata(self.path(digest)).is_ok_and(|metadata| written_ms(&metadata) < before_ms);
+        if older {
+            self.remove(digest)?;
+        }
+        Ok(older)
+    }
+
+    /// Makes an artifact that is stored once more as young as one that was not there.
+    fn renew(&self, digest: Digest) -> Result<(), ArtifactError> {
+        let path = self.path(digest);
+        let file = File::options().append(true).open(&path).map_err(io_error(&path))?;
+        file.set_modified(UNIX_EPOCH + Duration::from_millis(clock::now().0)).map_err(io_error(&path))
     }
 
     fn temporary(&self) -> Result<tempfile::NamedTempFile, ArtifactError> {

@@ -15,26 +15,27 @@ use shardproof_gkr_service::{GRAPH, GkrReexecutor, WEIGHTS};
 use tonic::Status;
 
 use crate::record::DisputeStage;
-use crate::setup::Prepared;
+use crate::setup::{Prepared, PreparedShard};
+use crate::workers::Event;
 use crate::{Coordinator, MAX_TENSOR_BYTES};
 
 impl Coordinator {
-    /// Brings two receipts of one worker against it.
+    /// Brings two receipts of one worker against it. The run's dispute ends with it.
     pub(crate) async fn accuse_of_contradiction(
         self: &Arc<Self>,
+        run: RunId,
         prepared: &Prepared,
-        one: Receipt,
-        other: Receipt,
-    ) -> Option<Conviction> {
+        (one, other): (Receipt, Receipt),
+    ) {
         let admission = Admission::sign(one.worker, prepared.plan, &self.owner);
-        let run = one.statement.run;
-        self.accuse(run, Evidence::contradiction(&prepared.card, admission, one, other)).await
+        self.accuse(run, Evidence::contradiction(&prepared.card, admission, one, other)).await;
+        self.runs.change(run, |record| record.dispute_at(DisputeStage::Settled)).await;
     }
 
     /// Runs a shard again whose receipt or proof is in doubt, and brings what comes out against its worker if it is another
     /// output. The run's dispute ends with it.
     pub(crate) async fn reexecute(self: Arc<Self>, run: RunId, shard: ShardIndex) {
-        self.runs.change(run, |record| record.dispute_at(DisputeStage::Reexecuting)).await;
+        self.runs.change(run, |record| record.dispute_at(DisputeStage::Accusing)).await;
         match self.collect(run, shard).await {
             Ok(evidence) => {
                 self.accuse(run, evidence).await;
@@ -60,13 +61,17 @@ impl Coordinator {
             (Binding::Committed(_), Some(before)) => self.ask_to_show(&prepared, &record, ShardIndex(before)).await?,
             (Binding::Committed(_), None) => return Err("nobody has its input".to_owned()),
         };
-        let file = async |name: &str| {
-            let artifact = setup.files.get(name).ok_or_else(|| format!("its file {name} is missing"))?;
-            self.artifacts.read(artifact.digest, u64::MAX).await.map_err(|error| error.to_string())
+        let executable = Executable {
+            graph: self.file_of(setup, GRAPH).await?.into(),
+            weights: self.file_of(setup, WEIGHTS).await?.into(),
         };
-        let executable = Executable { graph: file(GRAPH).await?.into(), weights: file(WEIGHTS).await?.into() };
         let admission = Admission::sign(receipt.worker, prepared.plan, &self.owner);
         Ok(Evidence::wrong_execution(&prepared.card, admission, receipt, input, executable))
+    }
+
+    async fn file_of(&self, setup: &PreparedShard, name: &str) -> Result<Vec<u8>, String> {
+        let artifact = setup.files.get(name).ok_or_else(|| format!("its file {name} is missing"))?;
+        self.artifacts.read(artifact.digest, u64::MAX).await.map_err(|error| error.to_string())
     }
 
     /// Checks evidence and, when it convicts, keeps it with the run and notes it against the worker.
@@ -85,6 +90,7 @@ impl Coordinator {
             Ok(Ok((conviction, artifact))) => {
                 tracing::warn!(%run, %conviction, "evidence kept");
                 self.runs.change(run, |record| record.evidence = Some(artifact)).await;
+                self.note(conviction.worker, Event::Convicted).await;
                 Some(conviction)
             }
             Ok(Err(reason)) => {

@@ -30,7 +30,7 @@ use crate::{Coordinator, MAX_TENSOR_BYTES};
 /// Inputs on their way to the first worker at a time: enough that it never waits for the next one.
 const HANDED_AT_A_TIME: usize = 32;
 /// Times that a run is sent again although every worker was there.
-const MOST_HICCUPS: u32 = 6;
+const MOST_HICCUPS: u32 = 4;
 /// Pause before it is sent again; twice as long each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
@@ -77,6 +77,9 @@ impl Coordinator {
             () = self.shutdown.cancelled() => {}
         }
         self.deliveries.interruptions.remove(&run);
+        if !self.shutdown.is_cancelled() {
+            self.audit(run).await;
+        }
     }
 
     async fn send_until_answered(
@@ -132,9 +135,8 @@ impl Coordinator {
         while interruptions.try_recv().is_ok() {}
         let record = self.find_run(run).await.map_err(|status| stuck(status.message().to_owned()))?;
         let mut again = record.clone();
-        again.send_again(&holders);
-        if again.attempt != record.attempt {
-            self.runs.change(run, |record| record.send_again(&holders)).await;
+        if again.send_to(&holders) {
+            self.runs.change(run, |record| record.send_to(&holders)).await;
         }
         let encoding = match encoding {
             Some(encoding) => encoding,

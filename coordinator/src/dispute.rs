@@ -9,17 +9,13 @@
 //! convicts nobody: evidence is made of what the worker itself signed (`accusation`), and looked for whenever a dispute ends
 //! with a liar. A worker that does not answer is no liar, only useless.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use shardproof_common::backend::{Backend, BackendError, Job, Limits, ShardFiles};
 use shardproof_common::chain;
-use shardproof_common::evidence::RegisteredShard;
 use shardproof_common::ids::{Digest, RunId, ShardIndex};
-use shardproof_common::plan::BoundaryMode;
 use shardproof_common::receipt::{PublicKey, Receipt, handed_digest};
-use shardproof_common::statement::{Binding, Boundary};
-use shardproof_common::tensor::{Tensor, decode_boundary, encoded_bytes};
+use shardproof_common::statement::Binding;
+use shardproof_common::tensor::encoded_bytes;
 use shardproof_proto::convert;
 use shardproof_proto::transport::{self, activations};
 use shardproof_proto::v1::coordinator_message::Message;
@@ -27,8 +23,10 @@ use shardproof_proto::v1::{ActivationHeader, ShowOutput, Shown};
 use tokio::sync::oneshot;
 use tonic::{Code, Status};
 
-use crate::record::{DisputeStage, RunRecord, RunState};
+use crate::binding::Unbound;
+use crate::record::{DisputeStage, PassedOn, RunRecord, RunState};
 use crate::setup::Prepared;
+use crate::workers::Event;
 use crate::{Coordinator, MAX_TENSOR_BYTES};
 
 /// What is said against an output.
@@ -80,13 +78,16 @@ impl Coordinator {
             if next.receipt.is_none() {
                 next.upstream = shown;
             }
-            record.take_contradiction(shard)
+            let PassedOn::Contradicts(both) = record.compare_passed_on(shard) else { return None };
+            record.reject_for_contradiction(&both);
+            Some(both)
         });
-        if let Some((one, other)) = contradiction.await.flatten() {
-            return self.reject_for_contradiction(run, &prepared, one, other).await;
+        if let Some(both) = contradiction.await.flatten() {
+            return self.accuse_of_contradiction(run, &prepared, *both).await;
         }
         let opened = self.runs.change(run, |record| {
-            if record.state != RunState::Running {
+            let signed_for = record.receipt(ShardIndex(shard.0 + 1)).is_some();
+            if record.state != RunState::Running || signed_for {
                 return false;
             }
             if let Some(open) = &mut record.dispute
@@ -101,23 +102,6 @@ impl Coordinator {
             tracing::warn!(%run, %shard, "dispute about what the shard put out");
             self.tasks.spawn(self.clone().settle(run, shard));
         }
-    }
-
-    /// Rejects a run in which a worker signed two things that contradict each other, with the evidence.
-    pub(crate) async fn reject_for_contradiction(
-        self: &Arc<Self>,
-        run: RunId,
-        prepared: &Prepared,
-        one: Receipt,
-        other: Receipt,
-    ) {
-        let (shard, worker) = (one.statement.shard, one.worker);
-        // The evidence first: whoever sees the verdict can ask for it.
-        let reason = match self.accuse_of_contradiction(prepared, one, other).await {
-            Some(conviction) => format!("its worker {}", conviction.lie),
-            None => "its worker gave two receipts that differ".to_owned(),
-        };
-        self.runs.change(run, |record| record.reject(shard, Some(worker), reason)).await;
     }
 
     /// Takes a dispute to its end.
@@ -136,9 +120,10 @@ impl Coordinator {
                 self.runs
                     .change(run, |record| {
                         record.reject(at, Some(worker), reason);
-                        record.dispute_at(if refused { DisputeStage::Settled } else { DisputeStage::Reexecuting });
+                        record.dispute_at(if refused { DisputeStage::Settled } else { DisputeStage::Accusing });
                     })
                     .await;
+                self.note(worker, if refused { Event::Refused } else { Event::Failed }).await;
                 if !refused {
                     self.reexecute(run, at).await;
                 }
@@ -153,7 +138,14 @@ impl Coordinator {
                     .await;
             }
             Ruling::Moot => {
-                self.runs.change(run, |record| record.dispute_at(DisputeStage::Settled)).await;
+                self.runs
+                    .change(run, |record| {
+                        // Where evidence is being made, whoever makes it ends the dispute.
+                        if record.dispute.is_some_and(|dispute| dispute.stage != DisputeStage::Accusing) {
+                            record.dispute_at(DisputeStage::Settled);
+                        }
+                    })
+                    .await;
             }
         }
     }
@@ -242,83 +234,6 @@ impl Coordinator {
         Ok(())
     }
 
-    /// The boundary of what a worker shows, as its statement should name it.
-    async fn bind(
-        self: &Arc<Self>,
-        prepared: &Arc<Prepared>,
-        shard: ShardIndex,
-        encoding: &[u8],
-    ) -> Result<Boundary, Unbound> {
-        let tensors = decode_boundary(encoding).map_err(|error| Unbound::NoOutput(error.to_string()))?;
-        let registered = RegisteredShard::of(&prepared.card, shard);
-        let registered = registered.ok_or_else(|| Unbound::Unable(format!("the plan has no shard {shard}")))?;
-        Boundary::public(&tensors)
-            .conforms_to(&registered.card.output)
-            .map_err(|error| Unbound::NoOutput(error.to_string()))?;
-        let mode = registered.output_mode;
-        let (coordinator, prepared) = (self.clone(), prepared.clone());
-        let bound = tokio::task::spawn_blocking(move || coordinator.bind_blocking(&prepared, shard, mode, &tensors));
-        bound.await.unwrap_or_else(|panic| Err(Unbound::Unable(panic.to_string())))
-    }
-
-    fn bind_blocking(
-        &self,
-        prepared: &Prepared,
-        shard: ShardIndex,
-        mode: BoundaryMode,
-        tensors: &[Tensor],
-    ) -> Result<Boundary, Unbound> {
-        let unable = |error: &dyn std::fmt::Display| Unbound::Unable(error.to_string());
-        let backend = self.backend_of(prepared, shard).map_err(|reason| unable(&reason))?;
-        match backend.output_boundary(mode, tensors) {
-            Err(BackendError::Unsupported { .. }) => {}
-            bound => {
-                return bound.map_err(|error| match error {
-                    BackendError::Input(reason) => Unbound::NoOutput(reason),
-                    error => unable(&error),
-                });
-            }
-        }
-        // Only a circuit binds these: the next shard's names its input as this one's names its output.
-        let next = ShardIndex(shard.0 + 1);
-        let backend = self.backend_of(prepared, next).map_err(|reason| unable(&reason))?;
-        let files = self.files_of(prepared, next).ok_or_else(|| unable(&format!("the plan has no shard {next}")))?;
-        let directory = tempfile::tempdir_in(&self.scratch).map_err(|error| unable(&error))?;
-        let limits = Limits {
-            deadline: Some(self.settings.dispute_deadline),
-            memory_bytes: self.settings.memory_bytes,
-            predicted_bytes: None,
-        };
-        let job = Job { directory: directory.path(), limits, cancel: &self.shutdown, progress: &|_| {} };
-        let inference = backend.infer(&files, tensors, &job).map_err(|error| unable(&error))?;
-        Ok(inference.input_boundary)
-    }
-
-    /// The backend of a shard.
-    fn backend_of(&self, prepared: &Prepared, shard: ShardIndex) -> Result<&dyn Backend, String> {
-        let setup = prepared.shards.get(shard.as_usize()).ok_or_else(|| format!("the plan has no shard {shard}"))?;
-        let kind = setup.card.backend.kind;
-        let backend = self.backends.iter().find(|backend| backend.id().kind == kind);
-        backend.map(AsRef::as_ref).ok_or_else(|| format!("there is no backend {kind}"))
-    }
-
-    /// A shard's files as its worker has them.
-    fn files_of(&self, prepared: &Prepared, index: ShardIndex) -> Option<ShardFiles> {
-        let setup = prepared.shards.get(index.as_usize())?;
-        let registered = RegisteredShard::of(&prepared.card, index)?;
-        let path = |artifact: &shardproof_common::artifacts::Artifact| self.artifacts.path(artifact.digest);
-        let files: BTreeMap<_, _> = setup.files.iter().map(|(name, artifact)| (name.clone(), path(artifact))).collect();
-        Some(ShardFiles {
-            shard: index,
-            card: registered.card.clone(),
-            options: registered.options.clone(),
-            input_mode: registered.input_mode,
-            output_mode: registered.output_mode,
-            model: path(&setup.model),
-            files,
-        })
-    }
-
     /// Hands the output of the shard that gave `receipt` to the worker of the next, and waits for what it signs.
     async fn hand_over(
         self: &Arc<Self>,
@@ -402,12 +317,4 @@ impl Coordinator {
             Ruling::for_refusal(next, worker, reason)
         }
     }
-}
-
-/// Why tensors have no boundary that could be compared.
-enum Unbound {
-    /// They are no output of the shard.
-    NoOutput(String),
-    /// The coordinator cannot tell.
-    Unable(String),
 }

@@ -2,16 +2,20 @@
 //!
 //! It acts for the model's owner: settings and keys are computed here (`setup`), workers get theirs by digest
 //! (`registry`, `cluster`). A run passes through the workers without the coordinator, which sees the first and the last
-//! boundary and every receipt (`inference`); proofs come later, on request (`proving`), and are verified here before
-//! a client sees them in a bundle (`bundling`). What must survive a restart is in the `store`.
+//! boundary and every receipt (`inference`); proofs come later, on request (`proving`) or because they were drawn (`audit`),
+//! and are verified here before a client sees them in a bundle (`bundling`). What a worker's proofs came to is on its record
+//! (`workers`). What must survive a restart is in the `store`.
 
 mod accusation;
 mod args;
+mod audit;
+mod binding;
 mod bundling;
 mod cluster;
 mod delivery;
 mod dispute;
 mod drain;
+mod gc;
 mod inference;
 mod plan_args;
 mod proving;
@@ -22,6 +26,7 @@ mod runs;
 mod services;
 mod setup;
 mod store;
+mod workers;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -30,6 +35,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use shardproof_common::artifacts::ArtifactStore;
+use shardproof_common::audit::AuditPolicy;
 use shardproof_common::backend::{Backend, ProofVerifier};
 use shardproof_common::hold::Hold;
 use shardproof_common::ids::{RunId, ShardIndex};
@@ -47,12 +53,14 @@ use cluster::Cluster;
 use dashmap::DashMap;
 use delivery::Deliveries;
 use dispute::Asked;
+pub use gc::{Removed, Retention, collect_offline};
 pub use plan_args::{Backends, PlanArgs, parse_dim};
 use runs::Runs;
 pub use setup::CALIBRATION_SAMPLES;
 use setup::{Planned, Prepared};
 use store::lease::{Candidate, LIFETIME};
 use store::{Database, Location, Store};
+use workers::Workers;
 
 /// Largest boundary that the coordinator takes, bytes of its encoding.
 const MAX_TENSOR_BYTES: u64 = 1 << 30;
@@ -79,10 +87,13 @@ struct Coordinator {
     asked: DashMap<(RunId, ShardIndex), Asked>,
     backends: Vec<Box<dyn Backend>>,
     store: Store,
+    workers: Workers,
     cluster: Cluster,
     deliveries: Deliveries,
     verifiers: Vec<Box<dyn ProofVerifier>>,
     verifying: Semaphore,
+    /// Held while what nobody needs is removed.
+    collecting: tokio::sync::Mutex<()>,
     stage: watch::Sender<Stage>,
     hold: Hold,
     tasks: TaskTracker,
@@ -109,12 +120,16 @@ struct Settings {
     prove_deadline: Duration,
     setup_deadline: Duration,
     rejoin_grace: Duration,
+    reveal_deadline: Duration,
+    audit: AuditPolicy,
     dispute_deadline: Duration,
+    /// What a receipt must promise at least.
+    provable_for: Duration,
     hop_deadline: Duration,
     drain_deadline: Duration,
     max_runs: usize,
+    retention: Retention,
     memory_bytes: Option<u64>,
-    admitted: Option<HashSet<PublicKey>>,
 }
 
 /// Runs a coordinator until it is told to stop.
@@ -129,6 +144,7 @@ pub async fn run(args: CoordinatorArgs) -> anyhow::Result<()> {
     if args.service.exit_with_parent {
         process::exit_with_parent(shutdown.clone());
     }
+    check_audit(&args)?;
     let data = DataDir::open(data_directory(&args)?)?;
     let planning = args.clone();
     let planned = tokio::task::spawn_blocking(move || setup::plan(&planning)).await??;
@@ -140,11 +156,14 @@ pub async fn run(args: CoordinatorArgs) -> anyhow::Result<()> {
     })?;
     let port = listener.local_addr()?.port();
     let advertised = args.service.advertise.clone().unwrap_or_else(|| format!("{}:{port}", args.host));
-    warn_of_exposure(&args, listener.local_addr()?.ip().is_loopback());
+    let loopback = listener.local_addr()?.ip().is_loopback();
 
     let plan = planned.plan.digest();
     let runs = Runs::new(store.clone(), shutdown.clone());
     runs.restore().await?;
+    let listed = args.service.admit.as_deref().map(read_admitted).transpose()?;
+    let workers = Workers::load(store.clone(), listed).await?;
+    warn_of_exposure(loopback, &workers);
     let coordinator = Arc::new(Coordinator {
         settings: settings(&args.service)?,
         cluster: Cluster::new(planned.plan.shards.len(), advertised, store.holders(plan).await?),
@@ -153,12 +172,14 @@ pub async fn run(args: CoordinatorArgs) -> anyhow::Result<()> {
         artifacts: artifacts(&args.service, &data)?,
         scratch: data.scratch()?,
         runs,
+        workers,
         asked: DashMap::new(),
         backends: setup::backends(&args.service),
         store: store.clone(),
         deliveries: Deliveries::default(),
         verifiers: setup::verifiers(&args.service),
         verifying: Semaphore::new(VERIFICATIONS),
+        collecting: tokio::sync::Mutex::default(),
         stage: watch::Sender::new(Stage::Preparing("starting".into())),
         hold: Hold::arm(args.service.hold_at)?,
         tasks: TaskTracker::new(),
@@ -175,6 +196,7 @@ pub async fn run(args: CoordinatorArgs) -> anyhow::Result<()> {
         "coordinator started"
     );
     coordinator.tasks.spawn(coordinator.clone().prepare(args, data.join("setup")));
+    coordinator.tasks.spawn(coordinator.clone().collect_regularly());
     services::serve(coordinator.clone(), listener).await?;
     let replaced = store.lease().is_lost().is_cancelled();
     store.close().await;
@@ -229,12 +251,15 @@ fn settings(args: &ServiceArgs) -> anyhow::Result<Settings> {
         prove_deadline: Duration::from_secs(args.prove_deadline),
         setup_deadline: Duration::from_secs(args.setup_deadline),
         rejoin_grace: Duration::from_secs(args.rejoin_grace),
+        reveal_deadline: Duration::from_secs(args.reveal_deadline),
+        audit: args.audit,
         dispute_deadline: Duration::from_secs(args.dispute_deadline),
+        provable_for: args.provable_for,
         hop_deadline: Duration::from_secs(args.hop_deadline),
         drain_deadline: Duration::from_secs(args.drain_deadline),
         max_runs: args.max_runs,
+        retention: Retention { keep_runs: args.keep_runs, keep_artifacts: args.keep_artifacts },
         memory_bytes: args.memory_limit.or_else(machine::memory_bytes),
-        admitted: args.admit.as_deref().map(read_admitted).transpose()?,
     })
 }
 
@@ -245,10 +270,19 @@ fn read_admitted(path: &Path) -> anyhow::Result<HashSet<PublicKey>> {
     lines.map(|(n, line)| line.parse().with_context(|| format!("{}:{}", path.display(), n + 1))).collect()
 }
 
-fn warn_of_exposure(args: &CoordinatorArgs, loopback: bool) {
-    if !loopback && args.service.admit.is_none() {
+/// Proofs that cannot be are not promised.
+fn check_audit(args: &CoordinatorArgs) -> anyhow::Result<()> {
+    if args.service.audit != AuditPolicy::Request && args.plan.backend.prove_nothing() {
+        anyhow::bail!("--audit {}: float mode proves nothing; use --backend gkr or ezkl", args.service.audit);
+    }
+    Ok(())
+}
+
+fn warn_of_exposure(loopback: bool, workers: &Workers) {
+    let (_, admission_required) = workers.list();
+    if !loopback && !admission_required {
         tracing::warn!(
-            "listening beyond this machine without --admit: whoever reaches the port can join as a worker; \
+            "listening beyond this machine without --admit, and no worker is admitted: whoever reaches the port can join as a worker; \
              their receipts are signed and their proofs verified, but they see the activations"
         );
     }

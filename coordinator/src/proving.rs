@@ -22,7 +22,9 @@ use tonic::Status;
 
 use crate::record::{DisputeStage, ProofState, RunRecord, RunState};
 use crate::registry::SessionId;
+use crate::runs::now_ms;
 use crate::setup::Prepared;
+use crate::workers::Event;
 use crate::{Coordinator, MAX_PROOF_BYTES, MAX_TENSOR_BYTES, STORE_PAUSE};
 
 impl Coordinator {
@@ -47,7 +49,7 @@ impl Coordinator {
         }
         let mut jobs: BTreeMap<ShardIndex, Vec<RunId>> = BTreeMap::new();
         for &run in &open {
-            let requested = self.runs.change(run, |record| record.request_proofs(&wanted, clock::now().0)).await;
+            let requested = self.runs.change(run, |record| record.request_proofs(&wanted, now_ms())).await;
             for shard in requested.unwrap_or_default() {
                 jobs.entry(shard).or_default().push(run);
                 self.tasks.spawn(self.clone().expire(run, shard));
@@ -60,6 +62,14 @@ impl Coordinator {
         match runs.first() {
             Some(&first) => self.find_run(first).await,
             None => Err(Status::invalid_argument("no run is named")),
+        }
+    }
+
+    /// Sends requests that a run's record holds already.
+    pub(crate) async fn send_requested(self: &Arc<Self>, run: RunId, shards: &[ShardIndex]) {
+        for &shard in shards {
+            self.tasks.spawn(self.clone().expire(run, shard));
+            self.send_jobs(shard, &[run]).await;
         }
     }
 
@@ -174,19 +184,28 @@ impl Coordinator {
         }
     }
 
-    /// Rejects a run whose prover stays away.
+    /// Rejects a run whose prover stays away, at once where it may not come back.
     async fn await_return(self: Arc<Self>, run: RunId, shard: ShardIndex, worker: PublicKey) {
         let grace = self.settings.rejoin_grace;
-        tokio::select! {
-            () = tokio::time::sleep(grace) => {}
-            () = self.shutdown.cancelled() => return,
+        let barred = self.workers.check(&worker).is_err();
+        if !barred {
+            tokio::select! {
+                () = tokio::time::sleep(grace) => {}
+                () = self.shutdown.cancelled() => return,
+            }
         }
-        let back = self.cluster.with(|registry| registry.by_key(&worker).is_some());
+        // One that is back without the shard proves nothing.
+        let holds = self
+            .cluster
+            .with(|registry| registry.by_key(&worker).is_some_and(|(_, member)| member.shard == Some(shard)));
         let Ok(record) = self.find_run(run).await else { return };
-        if !back && record.owed_by(shard, worker) {
-            let reason =
-                format!("its worker was lost while it owed the proof and did not return within {} s", grace.as_secs());
-            self.reject(run, shard, worker, reason).await;
+        if !holds && record.owed_by(shard, worker) {
+            let reason = if barred {
+                "its worker was taken out while it owed the proof and may not return".to_owned()
+            } else {
+                format!("its worker was lost while it owed the proof and did not return within {} s", grace.as_secs())
+            };
+            self.reject(run, shard, worker, Event::Refused, reason).await;
         }
     }
 
@@ -203,7 +222,7 @@ impl Coordinator {
         let receipt = watch.borrow().shards.get(shard.as_usize()).and_then(|shard| shard.receipt.clone());
         if let Some(receipt) = receipt {
             let reason = format!("its proof did not come within {} s", deadline.as_secs());
-            self.reject(run, shard, receipt.worker, reason).await;
+            self.reject(run, shard, receipt.worker, Event::Refused, reason).await;
         }
     }
 
@@ -258,9 +277,10 @@ impl Coordinator {
         match verdict {
             Ok(Ok(())) => {
                 tracing::info!(%run, %shard, verify_us, "proof verified");
-                self.runs.change(run, |record| record.proof_passed(shard, verify_us, clock::now().0)).await;
+                self.runs.change(run, |record| record.proof_passed(shard, verify_us, now_ms())).await;
+                self.note(worker, Event::Proved).await;
             }
-            Ok(Err(Verdict::Rejected(reason))) => self.reject(run, shard, worker, reason).await,
+            Ok(Err(Verdict::Rejected(reason))) => self.reject(run, shard, worker, Event::Failed, reason).await,
             Ok(Err(Verdict::Unable(reason))) => {
                 tracing::error!(%run, %shard, reason, "cannot verify");
                 let reason = format!("the coordinator could not verify the proof of shard {shard}: {reason}");
@@ -349,14 +369,21 @@ impl Coordinator {
         }
     }
 
-    /// Rejects a run, names who is to blame, and stops the proofs that are still being made.
-    pub(crate) async fn reject(self: &Arc<Self>, run: RunId, shard: ShardIndex, worker: PublicKey, reason: String) {
+    /// Rejects a run, names who is to blame, puts `event` on its record, and stops the proofs that are still being made.
+    pub(crate) async fn reject(
+        self: &Arc<Self>,
+        run: RunId,
+        shard: ShardIndex,
+        worker: PublicKey,
+        event: Event,
+        reason: String,
+    ) {
         tracing::warn!(%run, %shard, worker = worker.short(), reason, "run rejected");
         let pending = self.runs.change(run, |record| {
             let pending: Vec<ShardIndex> =
                 (0..record.shards.len() as u32).map(ShardIndex).filter(|&s| record.awaits_proof(s)).collect();
             record.reject(shard, Some(worker), reason);
-            let doubted = record.open_dispute(shard, DisputeStage::Reexecuting);
+            let doubted = record.open_dispute(shard, DisputeStage::Accusing);
             (pending, doubted)
         });
         let (pending, doubted) = pending.await.unwrap_or_default();
@@ -372,6 +399,7 @@ impl Coordinator {
                     .send(session, Message::CancelJob(CancelJob { run: convert::run_bytes(run), shard: shard.0 }));
             }
         }
+        self.note(worker, event).await;
     }
 
     /// Takes up what an earlier process left: runs without an answer are sent through again, proofs are asked for again or
@@ -398,6 +426,8 @@ impl Coordinator {
                 self.tasks.spawn(self.clone().see_through(run.id, prepared.clone(), None));
                 continue;
             }
+            let coordinator = self.clone();
+            self.tasks.spawn(async move { coordinator.audit(run.id).await });
             for (index, entry) in run.shards.iter().enumerate() {
                 let shard = ShardIndex(index as u32);
                 match (entry.proof, &entry.receipt) {

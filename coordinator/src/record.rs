@@ -9,6 +9,8 @@ use shardproof_common::ids::{Digest, RunId, ShardIndex, UnixMillis};
 use shardproof_common::receipt::{PublicKey, Receipt};
 use shardproof_common::statement::{Binding, Boundary};
 
+use crate::audit::{Audit, AuditStage};
+
 /// Where a run stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -65,6 +67,8 @@ pub(crate) struct RunRecord {
     /// The attempt in which it was last sent through all shards because one of them had another worker: what was said in an
     /// earlier one is late.
     pub(crate) first_attempt: u32,
+    /// The workers of its shards since then.
+    pub(crate) holders: Vec<PublicKey>,
     /// The receipt that came with the answer, until the worker's own message is compared with it.
     #[serde(default)]
     pub(crate) answer_receipt: Option<Receipt>,
@@ -75,6 +79,7 @@ pub(crate) struct RunRecord {
     pub(crate) evidence: Option<Artifact>,
     pub(crate) prove_requested_ms: u64,
     pub(crate) prove_wall_ms: u64,
+    pub(crate) audit: Audit,
 }
 
 /// A question about what a shard put out, and how far it is.
@@ -95,10 +100,21 @@ pub(crate) enum DisputeStage {
     Showing,
     /// The output goes to the next shard's worker once more, from the coordinator.
     Handing,
-    /// The coordinator runs the shard itself.
-    Reexecuting,
+    /// The coordinator looks for evidence against its worker, and may run the shard itself for it.
+    Accusing,
     /// Nothing more: the run's state says what came of it.
     Settled,
+}
+
+/// What the receipt that came with a shard's output says beside the one that the coordinator has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum PassedOn {
+    /// The same, or nothing that is known.
+    Agrees,
+    /// Its worker signed both, which no honest one does.
+    Contradicts(Box<(Receipt, Receipt)>),
+    /// It is by a worker that did not have the shard: whoever shows it made it up, or took it from a stranger.
+    ByAnother(PublicKey),
 }
 
 /// One shard of a run. What is skipped here is stored in tables of its own.
@@ -153,11 +169,13 @@ impl RunRecord {
             shards: vec![ShardRecord::default(); shards],
             attempt: 0,
             first_attempt: 0,
+            holders: Vec::new(),
             answer_receipt: None,
             dispute: None,
             evidence: None,
             prove_requested_ms: 0,
             prove_wall_ms: 0,
+            audit: Audit::default(),
         }
     }
 
@@ -179,7 +197,8 @@ impl RunRecord {
 
     /// Whether anything is still to happen without another request.
     pub(crate) fn under_way(&self) -> bool {
-        let awaited = self.state == RunState::Running || self.proofs_pending();
+        let draw_pending = self.audit.stage == AuditStage::Open;
+        let awaited = self.state == RunState::Running || draw_pending || self.proofs_pending();
         self.in_dispute() || !self.state.is_terminal() && awaited
     }
 
@@ -210,18 +229,30 @@ impl RunRecord {
         (self.state != RunState::Running || self.counts(receipt.attempt.into())).then_some(receipt)
     }
 
-    /// Two receipts for `shard` that contradict each other, if there are: its worker gave one to the coordinator and another to
-    /// the next shard, or with the answer. What agrees need not be kept any longer.
-    pub(crate) fn take_contradiction(&mut self, shard: ShardIndex) -> Option<(Receipt, Receipt)> {
-        let own = self.receipt(shard)?.clone();
+    /// Ends a run in which a worker contradicts itself; it is under way until the evidence is made.
+    pub(crate) fn reject_for_contradiction(&mut self, both: &(Receipt, Receipt)) {
+        let (shard, worker) = (both.0.statement.shard, both.0.worker);
+        self.reject(shard, Some(worker), "its worker gave two receipts that contradict each other".to_owned());
+        if !self.open_dispute(shard, DisputeStage::Accusing) {
+            self.dispute_at(DisputeStage::Accusing);
+        }
+    }
+
+    /// Compares the receipt of `shard` with the one that its worker gave to the next shard, or with the answer, once both are
+    /// in. What agrees need not be kept any longer.
+    pub(crate) fn compare_passed_on(&mut self, shard: ShardIndex) -> PassedOn {
+        let Some(own) = self.receipt(shard).cloned() else { return PassedOn::Agrees };
         let passed_on = match self.shards.get_mut(shard.as_usize() + 1) {
             Some(next) => &mut next.upstream,
             None => &mut self.answer_receipt,
         };
-        let other = passed_on.take()?;
-        let contradicts =
-            other.worker == own.worker && other.attempt == own.attempt && other.statement != own.statement;
-        contradicts.then_some((own, other))
+        match passed_on.take() {
+            Some(other) if other.attempt != own.attempt => PassedOn::Agrees,
+            // In one attempt a shard has one worker.
+            Some(other) if other.worker != own.worker => PassedOn::ByAnother(other.worker),
+            Some(other) if other.statement != own.statement => PassedOn::Contradicts(Box::new((own, other))),
+            _ => PassedOn::Agrees,
+        }
     }
 
     pub(crate) fn proofs_pending(&self) -> bool {
@@ -285,18 +316,21 @@ impl RunRecord {
         self.receipt(shard).is_some()
     }
 
-    /// Prepares the run to be sent through its shards again, which `holders` hold now. Where one of them is another than the one
-    /// that gave the receipt, a new attempt begins, in which every receipt is given again; else what has come counts.
-    pub(crate) fn send_again(&mut self, holders: &[PublicKey]) {
-        let replaced = |(shard, holder): (u32, &PublicKey)| {
-            self.receipt(ShardIndex(shard)).is_some_and(|receipt| receipt.worker != *holder)
-        };
-        if self.state == RunState::Running && (0..).zip(holders).any(replaced) {
+    /// Prepares the run to be sent through its shards, which `holders` hold now; says whether that changes anything. Where one
+    /// of them is another than before, a new attempt begins, in which every receipt is given again: in one attempt a shard has
+    /// one worker.
+    pub(crate) fn send_to(&mut self, holders: &[PublicKey]) -> bool {
+        if self.state != RunState::Running || self.holders == holders {
+            return false;
+        }
+        if !self.holders.is_empty() {
             self.attempt += 1;
             self.first_attempt = self.attempt;
             (self.answer, self.answer_receipt) = (None, None);
             self.shards.iter_mut().for_each(|shard| shard.upstream = None);
         }
+        self.holders = holders.to_vec();
+        true
     }
 
     /// Becomes answered once every receipt and the answer are in.
@@ -304,6 +338,7 @@ impl RunRecord {
         let complete = (0..self.shards.len() as u32).all(|shard| self.has_receipt(ShardIndex(shard)));
         if self.state == RunState::Running && self.answer.is_some() && complete {
             self.state = RunState::Answered;
+            self.open_audit();
         }
     }
 
@@ -430,6 +465,24 @@ mod tests {
         assert!(!run.take_proof(ShardIndex(9), 1, artifact()));
         assert!(run.take_proof(ShardIndex(0), 1, artifact()));
         assert!(!run.take_proof(ShardIndex(0), 1, artifact()), "answered twice");
+    }
+
+    #[test]
+    fn another_worker_of_a_shard_begins_a_new_attempt_and_fences_the_one_before() {
+        let mut run = record();
+        run.state = RunState::Running;
+        let [one, two, spare] = [1, 2, 3].map(|n| PublicKey::from_bytes([n; 32]));
+        assert!(run.send_to(&[one, two]));
+        assert!(!run.send_to(&[one, two]), "sent again as before");
+        assert_eq!((run.attempt, run.counts(0), run.counts(1)), (0, true, false));
+        run.answer = Some(artifact());
+        assert!(run.send_to(&[one, spare]));
+        assert_eq!((run.attempt, run.counts(0), run.counts(1), run.answer), (1, false, true, None));
+        // A part that is sent again leaves what has come of the rest.
+        run.attempt += 1;
+        assert!(run.counts(1) && run.counts(2) && !run.counts(0));
+        run.state = RunState::Answered;
+        assert!(!run.send_to(&[one, two]));
     }
 
     #[test]

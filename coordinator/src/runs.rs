@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use dashmap::DashMap;
+use shardproof_common::clock;
 use shardproof_common::ids::RunId;
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
@@ -19,6 +20,11 @@ use crate::store::{Store, StoreError};
 
 /// Longest pause between two tries to save a change.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// Milliseconds since 1970.
+pub(crate) fn now_ms() -> u64 {
+    clock::now().0
+}
 
 /// The runs in memory, backed by the store.
 pub(crate) struct Runs {

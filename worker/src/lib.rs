@@ -14,6 +14,7 @@ mod shard;
 mod showing;
 mod spool;
 mod timings;
+mod upkeep;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -44,6 +45,7 @@ pub use args::WorkerArgs;
 use shard::HeldShard;
 use spool::Spool;
 pub use timings::TIMINGS_HEADER;
+pub use upkeep::{Cleared, collect_offline};
 
 /// Messages that wait while the coordinator is away.
 const OUTBOX_MESSAGES: usize = 4096;
@@ -154,6 +156,7 @@ pub async fn run(args: WorkerArgs) -> anyhow::Result<()> {
     });
     tokio::spawn(give_up_after(worker.clone(), Duration::from_secs(args.drain_deadline)));
     proving::start(worker.clone(), jobs, args.prove_delay_ms)?;
+    worker.tasks.spawn(upkeep::regularly(worker.clone()));
     process::announce(&format!("{}:{port}", args.host))?;
     tracing::info!(role = %worker.role, key = %worker.identity.public().short(), "worker ready for the coordinator");
     serve(worker, listener, pending, coordinator).await

@@ -46,7 +46,7 @@ const HEADER_DEADLINE: Duration = Duration::from_secs(30);
 const LONGEST_RUN: Duration = Duration::from_secs(24 * 3600);
 /// How far a run's id may be from this machine's clock, in either direction. What was signed for a run is remembered for as
 /// long as its id is taken.
-const OLDEST_RUN: Duration = Duration::from_secs(7 * 24 * 3600);
+pub(crate) const OLDEST_RUN: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// The activation service as the health service names it.
 pub(crate) type Server = ActivationsServer<Pipeline>;

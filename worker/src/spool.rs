@@ -21,9 +21,9 @@ use shardproof_common::tensor::{self, Tensor, TensorError};
 use shardproof_proto::convert;
 use thiserror::Error;
 
-const ARRIVAL: &str = "arrival";
+pub(crate) const ARRIVAL: &str = "arrival";
 const INPUT: &str = "input";
-const RECEIPT: &str = "receipt";
+pub(crate) const RECEIPT: &str = "receipt";
 const PROOF: &str = "proof";
 
 /// Runs whose numbers end alike take turns; more of them would only cost memory.
@@ -66,6 +66,11 @@ impl Spool {
         let number = usize::from(run.as_bytes()[15]) % TURNS;
         // Nothing is left half done by a panic: files are written whole.
         self.turns[number].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The directory with one directory for each run.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
     }
 
     /// The entry of a run, which may not exist yet.

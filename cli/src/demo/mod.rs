@@ -230,7 +230,8 @@ async fn infer_and_prove(
     output: Output,
 ) -> Result<RunView> {
     let tensors: Vec<Tensor> = input.tensors.iter().cloned().map(Tensor::Float).collect();
-    let run = served.client.submit(&tensors).await?;
+    let accepted = served.client.submit(&tensors, None).await?;
+    let run = RunView::read(&accepted)?.run.parse()?;
     let answered = runs::follow(&served.client, run, "running the input through all shards", output).await?;
     if let Some(failure) = &answered.failure {
         services.check_alive()?;

@@ -9,6 +9,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use shardproof_common::artifacts::ArtifactStore;
+use shardproof_common::audit::{Nonce, NonceCommitment};
 use shardproof_common::backend::Job;
 use shardproof_common::bundle::Bundle;
 use shardproof_common::card::ModelCard;
@@ -185,7 +186,7 @@ impl Service {
         self.directory.path().join(format!("worker{index}"))
     }
 
-    fn channel(&self) -> Channel {
+    pub(crate) fn channel(&self) -> Channel {
         transport::lazy_channel(&self.coordinator.address).unwrap()
     }
 
@@ -219,9 +220,21 @@ impl Service {
     }
 
     pub(crate) async fn submit(&self, input: &[FloatTensor]) -> Result<Run, Status> {
+        self.send(input, None).await
+    }
+
+    /// Submits with a part in the audit's draw.
+    pub(crate) async fn submit_committed(&self, input: &[FloatTensor], nonce: Nonce) -> Result<Run, Status> {
+        self.send(input, Some(nonce.commitment())).await
+    }
+
+    async fn send(&self, input: &[FloatTensor], commitment: Option<NonceCommitment>) -> Result<Run, Status> {
         let tensors: Vec<Tensor> = input.iter().cloned().map(Tensor::Float).collect();
         let stored = transport::artifacts::store(self.channel(), encode_boundary(&tensors).into()).await.unwrap();
-        let request = SubmitRequest { input: stored.digest.as_bytes().to_vec().into() };
+        let request = SubmitRequest {
+            input: stored.digest.as_bytes().to_vec().into(),
+            nonce_commitment: commitment.map(|commitment| commitment.as_bytes().to_vec().into()).unwrap_or_default(),
+        };
         Ok(self.client().submit(request).await?.into_inner())
     }
 
@@ -244,11 +257,19 @@ impl Service {
 
     /// The run once nothing is under way any more.
     pub(crate) async fn settled(&self, run: &Run) -> Run {
+        self.run_until(run, |_| false).await
+    }
+
+    /// The run once it is as described, or once nothing is under way any more.
+    pub(crate) async fn run_until(&self, run: &Run, holds: impl Fn(&Run) -> bool) -> Run {
         let mut stream = self.client().watch(WatchRequest { run: run.run.clone() }).await.unwrap().into_inner();
         let mut last = run.clone();
         let watched = tokio::time::timeout(PATIENCE, async {
             while let Some(run) = stream.message().await.unwrap() {
                 last = run;
+                if holds(&last) {
+                    return;
+                }
             }
         });
         watched.await.unwrap_or_else(|_| panic!("run did not settle; {}", self.coordinator.logged()));
@@ -303,6 +324,12 @@ pub(crate) fn fails(args: &[&str]) -> (Option<i32>, String) {
     let mut errors = String::new();
     child.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
     (child.wait().unwrap().code(), errors)
+}
+
+/// Runs `shardproof ARGS` to its end: exit code and what it printed, which is JSON.
+pub(crate) fn json(args: &[String]) -> (Option<i32>, serde_json::Value) {
+    let output = command(args).stderr(Stdio::inherit()).output().unwrap();
+    (output.status.code(), serde_json::from_slice(&output.stdout).unwrap())
 }
 
 /// The zoo's samples of a model and the float model's answers to them.

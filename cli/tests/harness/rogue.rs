@@ -30,7 +30,10 @@ pub(crate) struct Rogue {
 
 impl Rogue {
     pub(crate) async fn join(service: &Service, role: &str, address: &str) -> Self {
-        let identity = Identity::generate();
+        Self::join_as(Identity::generate(), service, role, address).await
+    }
+
+    pub(crate) async fn join_as(identity: Identity, service: &Service, role: &str, address: &str) -> Self {
         let (sender, receiver) = mpsc::channel(16);
         let channel = transport::lazy_channel(&service.coordinator.address).unwrap();
         let inbound = ControlClient::new(channel).work(ReceiverStream::new(receiver)).await.unwrap().into_inner();

@@ -3,10 +3,14 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on is a test that failed")]
 
 mod attacks;
+mod audits;
 mod batches;
 #[path = "../harness/cluster.rs"]
 mod cluster;
+mod disputes;
 mod full_disk;
+#[path = "../harness/held.rs"]
+mod held;
 mod inference;
 mod proving;
 mod recovery;
@@ -14,3 +18,5 @@ mod refusals;
 mod resumption;
 #[path = "../harness/rogue.rs"]
 mod rogue;
+mod state;
+mod workers;

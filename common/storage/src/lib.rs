@@ -133,6 +133,22 @@ impl Artifacts {
         self.local.remove(digest)
     }
 
+    /// Removes an artifact that was last stored before `before_ms`, milliseconds since 1970; whether it did.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    pub async fn remove_if_older(&self, digest: Digest, before_ms: u64) -> Result<bool, ArtifactError> {
+        match &self.remote {
+            Some(remote) if remote.is_older(digest, before_ms).await? => {
+                remote.remove(digest).await?;
+                self.local.remove(digest)?;
+                Ok(true)
+            }
+            Some(_) => Ok(false),
+            None => self.local.remove_if_older(digest, before_ms),
+        }
+    }
+
     /// Where the artifact lies in the directory, or would.
     pub fn path(&self, digest: Digest) -> PathBuf {
         self.local.path(digest)

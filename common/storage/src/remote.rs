@@ -2,14 +2,16 @@
 
 use std::fmt::Display;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::TryStreamExt;
 use object_store::aws::AmazonS3Builder;
 use object_store::buffered::BufWriter;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt};
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use shardproof_common::artifacts::{Artifact, ArtifactError, ArtifactStore};
+use shardproof_common::clock;
 use shardproof_common::ids::Digest;
 use tokio::io::AsyncWriteExt;
 use url::Url;
@@ -18,6 +20,9 @@ use crate::StorageError;
 
 /// Bytes of one part of an upload that does not fit into one request.
 const PART_BYTES: usize = 8 << 20;
+
+/// An artifact that was stored less long ago is not removed before whoever stores it again refers to it.
+const YOUNG: Duration = Duration::from_secs(600);
 
 /// Where the artifacts are.
 #[derive(Clone, Debug)]
@@ -35,7 +40,7 @@ impl Remote {
             "s3" => {
                 // One that is installed already is this one.
                 let _installed = rustls::crypto::ring::default_provider().install_default();
-                let bucket = parsed.host_str().ok_or_else(refuse)?;
+                let bucket = parsed.host_str().filter(|bucket| !bucket.is_empty()).ok_or_else(refuse)?;
                 let mut builder = AmazonS3Builder::new().with_bucket_name(bucket);
                 for (name, value) in settings {
                     // Others than those that a client knows are for other programs.
@@ -63,11 +68,12 @@ impl Remote {
         self.prefix.clone().join(&name[..2]).join(name.as_str())
     }
 
-    /// Uploads what lies in `local`, unless it is there.
+    /// Uploads what lies in `local`, unless it is there. One that is not young is uploaded again, so that it becomes so: whoever
+    /// stores it is about to refer to it.
     pub(crate) async fn put(&self, local: &ArtifactStore, artifact: Artifact) -> Result<(), ArtifactError> {
         let place = self.place(artifact.digest);
         match self.store.head(&place).await {
-            Ok(found) if found.size == artifact.size => return Ok(()),
+            Ok(found) if found.size == artifact.size && is_young(&found) => return Ok(()),
             Ok(_) | Err(object_store::Error::NotFound { .. }) => {}
             Err(error) => return Err(failed(&place, error)),
         }
@@ -103,10 +109,19 @@ impl Remote {
         let artifacts = objects.into_iter().filter_map(|object| {
             // What is not named by a digest is not an artifact, and nobody's business here.
             let digest = object.location.filename()?.parse().ok()?;
-            let written_ms = object.last_modified.timestamp_millis().try_into().unwrap_or(0);
-            Some((Artifact { digest, size: object.size }, written_ms))
+            Some((Artifact { digest, size: object.size }, written_ms(&object)))
         });
         Ok(artifacts.collect())
+    }
+
+    /// Whether an artifact was last stored before `before_ms`, milliseconds since 1970.
+    pub(crate) async fn is_older(&self, digest: Digest, before_ms: u64) -> Result<bool, ArtifactError> {
+        let place = self.place(digest);
+        match self.store.head(&place).await {
+            Ok(found) => Ok(written_ms(&found) < before_ms),
+            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Err(error) => Err(failed(&place, error)),
+        }
     }
 
     pub(crate) async fn remove(&self, digest: Digest) -> Result<(), ArtifactError> {
@@ -116,6 +131,14 @@ impl Remote {
             Err(error) => Err(failed(&place, error)),
         }
     }
+}
+
+fn written_ms(object: &ObjectMeta) -> u64 {
+    object.last_modified.timestamp_millis().try_into().unwrap_or(0)
+}
+
+fn is_young(object: &ObjectMeta) -> bool {
+    clock::now().0.saturating_sub(written_ms(object)) < YOUNG.as_millis() as u64
 }
 
 fn failed(place: &Path, error: impl Display) -> ArtifactError {

@@ -1,5 +1,6 @@
 //! The coordinator's gRPC services.
 
+mod admin;
 mod answers;
 mod client;
 mod control;
@@ -10,6 +11,7 @@ use shardproof_proto::transport::artifacts::ArtifactService;
 use shardproof_proto::transport::traffic::Traffic;
 use shardproof_proto::transport::{self, MAX_MESSAGE_BYTES};
 use shardproof_proto::v1::activations_server::ActivationsServer;
+use shardproof_proto::v1::admin_server::AdminServer;
 use shardproof_proto::v1::artifacts_server::ArtifactsServer;
 use shardproof_proto::v1::control_server::ControlServer;
 use shardproof_proto::v1::runs_server::RunsServer;
@@ -39,7 +41,8 @@ pub(crate) async fn serve(coordinator: Arc<Coordinator>, listener: TcpListener) 
             ActivationsServer::new(answers::AnswerService::new(coordinator.clone()))
                 .max_decoding_message_size(MAX_MESSAGE_BYTES),
         )
-        .add_service(RunsServer::new(client::ClientService::new(coordinator.clone())));
+        .add_service(RunsServer::new(client::ClientService::new(coordinator.clone())))
+        .add_service(AdminServer::new(admin::AdminService::new(coordinator.clone())));
 
     let reporter = tokio::spawn(report_health(coordinator.clone(), health));
     let watchdog = tokio::spawn(tidy(coordinator.clone()));
@@ -79,12 +82,13 @@ async fn report_health(coordinator: Arc<Coordinator>, health: tonic_health::serv
     }
 }
 
-/// Closes silent workers' sessions and lets finished runs leave memory.
+/// Closes silent workers' sessions, lets finished runs leave memory, and saves what could not be saved.
 async fn tidy(coordinator: Arc<Coordinator>) {
     let mut ticks = tokio::time::interval(SILENCE / 4);
     loop {
         ticks.tick().await;
         coordinator.cluster.close_silent(SILENCE);
         coordinator.runs.sweep().await;
+        coordinator.workers.save_unsaved().await;
     }
 }

@@ -16,6 +16,7 @@ use super::sql::{Kind, Statement};
 use super::testing::{TestDatabase, candidate, run};
 use super::{Store, StoreError};
 use crate::record::{ProofState, RunState};
+use crate::workers::{Standing, WorkerRecord};
 
 macro_rules! on_both {
     ($($name:ident),* $(,)?) => {
@@ -37,6 +38,8 @@ macro_rules! on_both {
 on_both!(
     runs_survive_reopening,
     the_latest_come_first_and_those_under_way_are_known,
+    old_runs_are_found_and_removed_unless_they_are_under_way,
+    workers_records_are_kept,
     holders_are_remembered_per_plan,
     setups_are_kept,
     writes_that_wait_are_made_together,
@@ -112,6 +115,39 @@ async fn the_latest_come_first_and_those_under_way_are_known(database: TestDatab
     let mut under_way = ids(&store.under_way().await.unwrap());
     under_way.sort_by_key(|id| *id.as_bytes());
     assert_eq!(under_way, [runs[0].id, runs[2].id]);
+}
+
+async fn old_runs_are_found_and_removed_unless_they_are_under_way(database: TestDatabase) {
+    let store = database.store(1).await;
+    let (mut ended, under_way) = (run(2), run(2));
+    ended.shards[0].receipt = Some(receipt(ended.id, 0));
+    ended.request_proofs(&[ShardIndex(0)], 10);
+    ended.fail(None, None, "over".into());
+    for run in [&ended, &under_way] {
+        store.save(run, None).await.unwrap();
+    }
+    let created = ended.id.created().unwrap();
+    assert_eq!(store.older_than(created).await.unwrap(), []);
+    assert_eq!(store.older_than(created.after(Duration::from_secs(60))).await.unwrap(), [ended.id]);
+    let mut all: Vec<RunId> = store.after(RunId::from_bytes([0; 16])).await.unwrap().iter().map(|run| run.id).collect();
+    all.sort();
+    assert_eq!(all.len(), 2);
+    assert!(store.after(all[1]).await.unwrap().is_empty());
+    store.remove(&[ended.id, under_way.id]).await.unwrap();
+    assert!(store.load(ended.id).await.unwrap().is_none());
+    assert!(store.load(under_way.id).await.unwrap().is_some());
+    let left =
+        store.fetch(&Statement::new("SELECT shard FROM receipts UNION ALL SELECT shard FROM jobs"), &[Kind::Int]);
+    assert!(left.await.unwrap().is_empty(), "receipts and jobs go with their run");
+}
+
+async fn workers_records_are_kept(database: TestDatabase) {
+    let store = database.store(1).await;
+    let mut record = WorkerRecord::new(PublicKey::from_bytes([4; 32]));
+    store.save_worker(&record).await.unwrap();
+    (record.name, record.standing, record.proved, record.convicted) = ("ada".into(), Standing::Revoked, 7, 1);
+    store.save_worker(&record).await.unwrap();
+    assert_eq!(store.workers().await.unwrap(), [record]);
 }
 
 async fn holders_are_remembered_per_plan(database: TestDatabase) {

@@ -11,12 +11,13 @@ mod records;
 mod sql;
 #[cfg(test)]
 pub(crate) mod testing;
+mod workers;
 mod writer;
 
 use std::collections::HashMap;
 use std::time::Duration;
 
-use shardproof_common::ids::{Digest, RunId, ShardIndex};
+use shardproof_common::ids::{Digest, RunId, ShardIndex, UnixMillis};
 use shardproof_common::receipt::PublicKey;
 use tokio_util::sync::CancellationToken;
 
@@ -102,10 +103,10 @@ impl Store {
         records::load(&self.database, Filter::After(last)).await
     }
 
-    /// Ids of the runs that were accepted before `before_ms`, milliseconds since 1970, and are not under way.
-    pub(crate) async fn older_than(&self, before_ms: u64) -> Result<Vec<RunId>, StoreError> {
+    /// Ids of the runs that were accepted before a point in time and are not under way.
+    pub(crate) async fn older_than(&self, time: UnixMillis) -> Result<Vec<RunId>, StoreError> {
         let query = Statement::new("SELECT id FROM runs WHERE under_way = 0 AND id < $1 ORDER BY id");
-        let first = RunId::first_of(before_ms);
+        let first = RunId::first_of(time);
         let rows = self.fetch(&query.bind(&first.as_bytes()[..]), &[Kind::Bytes]).await?;
         rows.into_iter().map(|mut row| Ok(RunId::from_bytes(row.array()?))).collect()
     }

@@ -262,6 +262,8 @@ pub(crate) enum StoreError {
     Record(Arc<serde_json::Error>),
     #[error("the database holds a value of another type or length than was written")]
     Column,
+    #[error("the database holds a worker's record that cannot be read: {what}")]
+    Worker { what: String },
     #[error("--database takes a URL such as postgres://user:password@host:5432/name")]
     Url,
     #[error("another coordinator has taken over: this one's lease is no longer valid")]
