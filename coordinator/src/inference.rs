@@ -263,7 +263,7 @@ fn record_receipt(
                     "the receipt that came with its input is by worker {stranger}, which did not run shard {passed_on_by}"
                 );
                 record.reject(taker, record.receipt(taker).map(|receipt| receipt.worker), reason);
-                return Ok(());
+                return Ok(false);
             }
         }
     }
