@@ -10,6 +10,7 @@ use shardproof_common::hold::HoldAt;
 use shardproof_common::machine;
 use shardproof_common::telemetry::LogFormat;
 
+use crate::access::AccessArgs;
 use crate::plan_args::PlanArgs;
 
 /// What a coordinator is told when it starts.
@@ -29,6 +30,9 @@ pub struct CoordinatorArgs {
     /// How the service runs
     #[command(flatten)]
     pub service: ServiceArgs,
+    /// Who may reach it
+    #[command(flatten)]
+    pub access: AccessArgs,
 }
 
 /// How the service runs.
@@ -94,9 +98,6 @@ pub struct ServiceArgs {
     /// Seconds that what is under way may take to end once the program is told to stop
     #[arg(long, value_name = "SECS", default_value_t = 60)]
     pub drain_deadline: u64,
-    /// Runs under way at a time
-    #[arg(long, value_name = "N", default_value_t = 1024)]
-    pub max_runs: usize,
     /// Keep runs so long after their submission, in d, h, m or s [default: for ever]
     #[arg(long, value_name = "DURATION", value_parser = clock::parse_duration)]
     pub keep_runs: Option<Duration>,

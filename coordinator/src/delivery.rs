@@ -16,16 +16,15 @@ use shardproof_common::hold;
 use shardproof_common::ids::{Digest, RunId, ShardIndex};
 use shardproof_common::receipt::{PublicKey, handed_digest};
 use shardproof_proto::convert;
-use shardproof_proto::transport::{self, activations};
+use shardproof_proto::transport::{Channel, Party, activations};
 use shardproof_proto::v1::ActivationHeader;
 use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 use tokio::time::{Instant, timeout_at};
 use tonic::Status;
-use tonic::transport::Channel;
 
+use crate::Coordinator;
 use crate::record::{RunRecord, RunState};
 use crate::setup::Prepared;
-use crate::{Coordinator, MAX_TENSOR_BYTES};
 
 /// Inputs on their way to the first worker at a time: enough that it never waits for the next one.
 const HANDED_AT_A_TIME: usize = 32;
@@ -182,7 +181,7 @@ impl Coordinator {
     }
 
     pub(crate) async fn read_input(&self, record: &RunRecord) -> Result<Bytes, Trouble> {
-        let input = self.artifacts.read(record.input.digest, MAX_TENSOR_BYTES).await;
+        let input = self.artifacts.read(record.input.digest, self.settings.max_tensor_bytes).await;
         input.map(Bytes::from).map_err(|error| Trouble {
             passing: matches!(error, ArtifactError::Remote { .. }),
             shard: ShardIndex(0),
@@ -223,7 +222,9 @@ impl Coordinator {
         {
             return Ok(channel.clone());
         }
-        let channel = transport::hop_channel(&address, self.settings.hop_deadline)
+        let channel = self
+            .transport
+            .hop_channel(&address, Party::Worker, self.settings.hop_deadline)
             .map_err(|error| Status::unavailable(error.to_string()))?;
         *first = Some((address, channel.clone()));
         Ok(channel)

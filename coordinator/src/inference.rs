@@ -39,7 +39,7 @@ impl Coordinator {
         let under_way = self.runs.count_under_way();
         if under_way >= self.settings.max_runs {
             return Err(Status::resource_exhausted(format!(
-                "{under_way} runs are under way, as many as are allowed at a time"
+                "{under_way} runs are under way, as many as --max-runs allows at a time: wait for one to end"
             )));
         }
         // Room for an input that does not fit, so that the refusal can say what is wrong with it.

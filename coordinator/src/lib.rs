@@ -6,6 +6,7 @@
 //! and are verified here before a client sees them in a bundle (`bundling`). What a worker's proofs came to is on its record
 //! (`workers`). What must survive a restart is in the `store`.
 
+mod access;
 mod accusation;
 mod args;
 mod audit;
@@ -42,12 +43,14 @@ use shardproof_common::ids::{RunId, ShardIndex};
 use shardproof_common::process::{self, DataDir};
 use shardproof_common::receipt::{Identity, PublicKey};
 use shardproof_common::{clock, keyfile, machine, telemetry};
+use shardproof_proto::transport::{Party, Transport};
 use shardproof_storage::Artifacts;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use access::{AccessArgs, LimitArgs};
 pub use args::{CoordinatorArgs, ServiceArgs};
 use cluster::Cluster;
 use dashmap::DashMap;
@@ -62,10 +65,6 @@ use store::lease::{Candidate, LIFETIME};
 use store::{Database, Location, Store};
 use workers::Workers;
 
-/// Largest boundary that the coordinator takes, bytes of its encoding.
-const MAX_TENSOR_BYTES: u64 = 1 << 30;
-/// Largest proof that it takes, bytes.
-const MAX_PROOF_BYTES: u64 = 256 << 20;
 /// Proofs verified at a time.
 const VERIFICATIONS: usize = 2;
 /// A worker that has sent no heartbeat for so long is taken for dead.
@@ -77,6 +76,7 @@ const STORE_PAUSE: Duration = Duration::from_secs(1);
 /// What the parts of a coordinator share.
 struct Coordinator {
     settings: Settings,
+    transport: Transport,
     planned: Planned,
     owner: Identity,
     artifacts: Artifacts,
@@ -129,6 +129,10 @@ struct Settings {
     drain_deadline: Duration,
     max_runs: usize,
     retention: Retention,
+    /// Largest boundary that the coordinator takes, bytes of its encoding.
+    max_tensor_bytes: u64,
+    /// Largest proof that it takes, bytes.
+    max_proof_bytes: u64,
     memory_bytes: Option<u64>,
 }
 
@@ -144,6 +148,9 @@ pub async fn run(args: CoordinatorArgs) -> anyhow::Result<()> {
     if args.service.exit_with_parent {
         process::exit_with_parent(shutdown.clone());
     }
+    let access = args.access.clone();
+    let transport = access.listen.transport(Party::Coordinator)?;
+    let gate = access.gate()?;
     check_audit(&args)?;
     let data = DataDir::open(data_directory(&args)?)?;
     let planning = args.clone();
@@ -156,6 +163,7 @@ pub async fn run(args: CoordinatorArgs) -> anyhow::Result<()> {
     })?;
     let port = listener.local_addr()?.port();
     let advertised = args.service.advertise.clone().unwrap_or_else(|| format!("{}:{port}", args.host));
+    access.listen.check_exposure(&listener, access.tokens.is_some())?;
     let loopback = listener.local_addr()?.ip().is_loopback();
 
     let plan = planned.plan.digest();
@@ -165,7 +173,8 @@ pub async fn run(args: CoordinatorArgs) -> anyhow::Result<()> {
     let workers = Workers::load(store.clone(), listed).await?;
     warn_of_exposure(loopback, &workers);
     let coordinator = Arc::new(Coordinator {
-        settings: settings(&args.service)?,
+        settings: settings(&args)?,
+        transport,
         cluster: Cluster::new(planned.plan.shards.len(), advertised, store.holders(plan).await?),
         planned,
         owner,
@@ -197,7 +206,7 @@ pub async fn run(args: CoordinatorArgs) -> anyhow::Result<()> {
     );
     coordinator.tasks.spawn(coordinator.clone().prepare(args, data.join("setup")));
     coordinator.tasks.spawn(coordinator.clone().collect_regularly());
-    services::serve(coordinator.clone(), listener).await?;
+    services::serve(coordinator.clone(), listener, &access.listen, gate).await?;
     let replaced = store.lease().is_lost().is_cancelled();
     store.close().await;
     anyhow::ensure!(!replaced, "another coordinator has taken over: this one has stopped");
@@ -245,7 +254,8 @@ fn artifacts(args: &ServiceArgs, data: &DataDir) -> anyhow::Result<Artifacts> {
     })
 }
 
-fn settings(args: &ServiceArgs) -> anyhow::Result<Settings> {
+fn settings(args: &CoordinatorArgs) -> anyhow::Result<Settings> {
+    let (args, limits) = (&args.service, &args.access.limits);
     Ok(Settings {
         run_deadline: Duration::from_secs(args.run_deadline),
         prove_deadline: Duration::from_secs(args.prove_deadline),
@@ -257,8 +267,10 @@ fn settings(args: &ServiceArgs) -> anyhow::Result<Settings> {
         provable_for: args.provable_for,
         hop_deadline: Duration::from_secs(args.hop_deadline),
         drain_deadline: Duration::from_secs(args.drain_deadline),
-        max_runs: args.max_runs,
+        max_runs: limits.max_runs,
         retention: Retention { keep_runs: args.keep_runs, keep_artifacts: args.keep_artifacts },
+        max_tensor_bytes: limits.max_upload,
+        max_proof_bytes: limits.max_proof,
         memory_bytes: args.memory_limit.or_else(machine::memory_bytes),
     })
 }

@@ -25,7 +25,7 @@ use crate::registry::SessionId;
 use crate::runs::now_ms;
 use crate::setup::Prepared;
 use crate::workers::Event;
-use crate::{Coordinator, MAX_PROOF_BYTES, MAX_TENSOR_BYTES, STORE_PAUSE};
+use crate::{Coordinator, STORE_PAUSE};
 
 impl Coordinator {
     /// Requests proofs of `shards`, of all when none is named, for each of `runs`: of all runs or, where one of them cannot be
@@ -324,7 +324,7 @@ impl Coordinator {
         let proof = self
             .artifacts
             .local()
-            .read(artifact.digest, MAX_PROOF_BYTES)
+            .read(artifact.digest, self.settings.max_proof_bytes)
             .map_err(|error| Verdict::Rejected(error.to_string()))?;
         let shard = receipt.statement.shard;
         let key = prepared.shards.get(shard.as_usize()).and_then(|shard| shard.verifying_key);
@@ -361,7 +361,7 @@ impl Coordinator {
     /// The encoding of a public boundary, which workers upload before they report its receipt or proof.
     fn public_encoding(&self, boundary: &Boundary) -> Result<Option<Vec<u8>>, Verdict> {
         match boundary.binding {
-            Binding::Public(digest) => match self.artifacts.local().read(digest, MAX_TENSOR_BYTES) {
+            Binding::Public(digest) => match self.artifacts.local().read(digest, self.settings.max_tensor_bytes) {
                 Ok(encoding) => Ok(Some(encoding)),
                 Err(error) => Err(Verdict::Rejected(format!("a public boundary was not handed over: {error}"))),
             },

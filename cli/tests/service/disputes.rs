@@ -303,7 +303,7 @@ async fn a_failed_proof_of_a_wrong_output_ends_in_evidence_though_the_input_is_k
             break job;
         }
     };
-    let channel = transport::lazy_channel(&scene.service.coordinator.address).unwrap();
+    let channel = scene.service.channel();
     let proof = transport::artifacts::store(channel, "no proof at all".into()).await.unwrap();
     let done = ProofDone {
         run: job.members[0].run.clone(),

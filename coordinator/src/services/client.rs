@@ -9,6 +9,7 @@ use prost::bytes::Bytes;
 use shardproof_common::audit::{Nonce, NonceCommitment};
 use shardproof_common::ids::{Role, RunId, ShardIndex};
 use shardproof_proto::convert;
+use shardproof_proto::transport::Caller;
 use shardproof_proto::v1::runs_server::Runs;
 use shardproof_proto::v1::{
     self, ArtifactRef, BundleRequest, EvidenceRequest, GetRequest, ListRequest, ListResponse, ProveRequest,
@@ -21,7 +22,7 @@ use tonic::{Request, Response, Status};
 use crate::audit::{Audit, AuditStage};
 use crate::record::{DisputeStage, ProofState, RunRecord, RunState};
 use crate::registry::Member;
-use crate::{Coordinator, MAX_TENSOR_BYTES, Stage};
+use crate::{Coordinator, Stage};
 
 /// Most runs that one listing returns.
 const MAX_LISTED: u32 = 1000;
@@ -113,9 +114,10 @@ impl Runs for ClientService {
     async fn evidence(&self, request: Request<EvidenceRequest>) -> Result<Response<ArtifactRef>, Status> {
         // Weights are for those who may see them.
         let for_owner = request.get_ref().with_shard;
-        if for_owner && request.remote_addr().is_none_or(|peer| !peer.ip().is_loopback()) {
+        if for_owner && !request.extensions().get::<Caller>().is_some_and(Caller::is_admin) {
             return Err(Status::permission_denied(
-                "evidence with the shard's weights is for the owner, on the coordinator's machine: ask without                  --with-shard, and check it with --model",
+                "evidence with the shard's weights is for the owner: ask with an admin's certificate or token, or, in the \
+                 clear, on the coordinator's machine; or without --with-shard, and check it with --model",
             ));
         }
         let run = convert::run_id(&request.into_inner().run)?;
@@ -181,8 +183,9 @@ impl WatchState {
 }
 
 async fn show(coordinator: &Coordinator, record: &RunRecord) -> Run {
+    let limit = coordinator.settings.max_tensor_bytes;
     let answer = match record.answer {
-        Some(answer) => coordinator.artifacts.read(answer.digest, MAX_TENSOR_BYTES).await.ok(),
+        Some(answer) => coordinator.artifacts.read(answer.digest, limit).await.ok(),
         None => None,
     };
     Run {

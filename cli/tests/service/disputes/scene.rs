@@ -8,7 +8,7 @@ use shardproof_common::receipt::{PublicKey, Receipt};
 use shardproof_common::statement::Boundary;
 use shardproof_common::tensor::{FloatTensor, Tensor, encode_boundary};
 use shardproof_proto::convert;
-use shardproof_proto::transport::{self, activations};
+use shardproof_proto::transport::{self, Party, Transport, activations};
 use shardproof_proto::v1::activation::Part;
 use shardproof_proto::v1::activations_client::ActivationsClient;
 use shardproof_proto::v1::coordinator_message::Message as FromCoordinator;
@@ -94,7 +94,7 @@ impl Scene {
             receipt: convert::pack(receipt),
             ..Default::default()
         };
-        let channel = transport::lazy_channel(&self.next).unwrap();
+        let channel = Transport::plaintext().lazy_channel(&self.next, Party::Worker).unwrap();
         activations::deliver(channel, header, encode_boundary(tensors).into(), Duration::from_secs(20)).await
     }
 
@@ -119,7 +119,7 @@ impl Scene {
     }
 
     pub(super) async fn show(&self, request: ShowOutput, tensors: &[Tensor]) {
-        let channel = transport::lazy_channel(&self.service.coordinator.address).unwrap();
+        let channel = self.service.channel();
         let stored = transport::artifacts::store(channel, encode_boundary(tensors).into()).await.unwrap();
         let (run, shard) = (request.run, request.shard);
         let output = Some(convert::artifact_ref(stored));
@@ -194,7 +194,7 @@ pub(super) async fn with_network(changes_digest: bool) -> (Service, Run) {
             }
             let parts =
                 [Part::Header(header), Part::Chunk(encoding.into())].map(|part| Activation { part: Some(part) });
-            let channel = transport::lazy_channel(&target).unwrap();
+            let channel = Transport::plaintext().lazy_channel(&target, Party::Worker).unwrap();
             let answer = ActivationsClient::new(channel).deliver(futures::stream::iter(parts)).await;
             delivery.reply(answer.map(drop));
         }
