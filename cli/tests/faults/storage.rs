@@ -93,7 +93,7 @@ async fn artifacts_that_are_away_refuse_runs_and_are_there_again() {
     let before = service.infer(&tiny_input()).await;
     let (here, away) = ["artifacts", "away"].map(|name| service.directory.path().join("coordinator").join(name)).into();
     std::fs::rename(&here, &away).unwrap();
-    let store = || shardproof_proto::transport::artifacts::store(channel(&service), "an input".into());
+    let store = || shardproof_proto::transport::artifacts::store(service.channel(), "an input".into());
     let refused = store().await.unwrap_err();
     assert!(refused.to_string().contains("artifacts"), "{refused}");
     std::fs::rename(&away, &here).unwrap();
@@ -101,8 +101,4 @@ async fn artifacts_that_are_away_refuse_runs_and_are_there_again() {
     service.prove(&before, &[]).await.unwrap();
     verifies(&service, &before, tiny_input()).await;
     ends_clean(service).await;
-}
-
-fn channel(service: &Service) -> tonic::transport::Channel {
-    shardproof_proto::transport::lazy_channel(&service.coordinator.address).unwrap()
 }
