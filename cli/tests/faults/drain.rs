@@ -91,14 +91,14 @@ async fn a_second_signal_ends_a_program_at_once_and_the_run_goes_on_after_the_re
     let (input, expected) = &samples("mlp")[0];
     let run = service.submit(input).await.unwrap();
     holding(&service.workers[1], "before-receipt").await;
-    service.coordinator.signal("TERM");
-    logged(&service.coordinator, "taking no more runs").await;
-    service.coordinator.signal("TERM");
-    assert_eq!(ended(&mut service.coordinator).await, Some(130));
     service.workers[1].signal("TERM");
     logged(&service.workers[1], "stopping; a second signal stops at once").await;
     service.workers[1].signal("TERM");
     assert_eq!(ended(&mut service.workers[1]).await, Some(130));
+    service.coordinator.signal("TERM");
+    logged(&service.coordinator, "taking no more runs").await;
+    service.coordinator.signal("TERM");
+    assert_eq!(ended(&mut service.coordinator).await, Some(130));
     service.restart_coordinator();
     service.restart_worker(1, &[]);
     let run = service.settled(&run).await;

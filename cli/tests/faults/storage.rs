@@ -78,7 +78,7 @@ async fn a_database_that_is_away_during_a_run_delays_it() {
     let locked = Locked::lock(&database);
     service.workers[1].signal("USR1");
     let log = || service.coordinator.logged();
-    eventually("a change waits for the database", || log().contains("cannot save"), log).await;
+    eventually("a change waits for the database", || log().contains("state cannot be stored"), log).await;
     drop(locked);
     let run = service.settled(&run).await;
     assert_state(&run, RunState::Answered);
