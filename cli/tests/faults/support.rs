@@ -49,6 +49,8 @@ pub(crate) async fn run_until(service: &Service, run: &Run, what: &str, holds: i
 
 /// Proves every shard of an answered run and checks its bundle as anyone else would.
 pub(crate) async fn proves(service: &Service, run: &Run, input: Vec<FloatTensor>) {
+    // Its answer may have been in when the coordinator that was asked for it ended.
+    service.ready().await;
     service.prove(run, &[]).await.unwrap();
     verifies(service, run, input).await;
 }
