@@ -48,7 +48,15 @@ impl Client {
     /// # Errors
     /// When nobody listens there.
     pub async fn connect(cluster: &Cluster) -> Result<Self, BenchError> {
-        Ok(Self { channel: transport::endpoint(cluster.address())?.connect().await? })
+        Self::connect_to(cluster.address()).await
+    }
+
+    /// Connects to the coordinator at `address`, `host:port`.
+    ///
+    /// # Errors
+    /// When nobody listens there.
+    pub async fn connect_to(address: &str) -> Result<Self, BenchError> {
+        Ok(Self { channel: transport::endpoint(address)?.connect().await? })
     }
 
     /// Waits until the model is set up and every shard has a worker that is ready.
