@@ -10,7 +10,7 @@ use shardproof_coordinator::CoordinatorArgs;
 use shardproof_worker::WorkerArgs;
 
 use crate::output::{Outcome, Output};
-use crate::{card, demo, doctor, ezkl, plan, runs, services, status, verify};
+use crate::{card, demo, doctor, evidence, ezkl, plan, runs, services, status, verify};
 
 /// Verifiable inference of ONNX models in shards.
 #[derive(Debug, Parser)]
@@ -38,6 +38,7 @@ enum Command {
     Infer(runs::InferArgs),
     Prove(runs::ProveArgs),
     Verify(verify::VerifyArgs),
+    Evidence(evidence::EvidenceArgs),
     Watch(runs::WatchArgs),
     Runs(runs::RunsArgs),
     Status(status::StatusArgs),
@@ -102,6 +103,7 @@ impl Cli {
             Command::Infer(args) => runs::infer(args, output).await,
             Command::Prove(args) => runs::prove(args, output).await,
             Command::Verify(args) => verify::run(args, output).await,
+            Command::Evidence(args) => evidence::fetch(args, output).await,
             Command::Watch(args) => runs::watch(args, output).await,
             Command::Runs(args) => runs::list(args, output).await,
             Command::Status(args) => status::status(args, output).await,

@@ -9,8 +9,8 @@ use shardproof_common::ids::{RunId, ShardIndex};
 use shardproof_common::tensor::{Tensor, encode_boundary};
 use shardproof_proto::v1::runs_client::RunsClient;
 use shardproof_proto::v1::{
-    BundleRequest, GetRequest, ListRequest, ProveRequest, Run, StatusRequest, StatusResponse, SubmitRequest,
-    WatchRequest,
+    ArtifactRef, BundleRequest, EvidenceRequest, GetRequest, ListRequest, ProveRequest, Run, StatusRequest,
+    StatusResponse, SubmitRequest, WatchRequest,
 };
 use shardproof_proto::{convert, transport};
 use tonic::transport::Channel;
@@ -128,7 +128,19 @@ impl Client {
     pub(crate) async fn fetch_bundle(&self, run: RunId, path: &Path) -> Result<u64> {
         let response = self.runs().bundle(BundleRequest { run: convert::run_bytes(run) }).await;
         let reference = response.map_err(|status| self.explain(&status))?.into_inner();
-        let artifact = convert::artifact(Some(&reference)).map_err(|status| self.explain(&status))?;
+        self.fetch_file(&reference, &format!("the bundle of run {run}"), path).await
+    }
+
+    /// Fetches the evidence that a run left, as [`Client::fetch_bundle`] fetches the bundle.
+    pub(crate) async fn fetch_evidence(&self, run: RunId, with_shard: bool, path: &Path) -> Result<u64> {
+        let request = EvidenceRequest { run: convert::run_bytes(run), with_shard };
+        let response = self.runs().evidence(request).await;
+        let reference = response.map_err(|status| self.explain(&status))?.into_inner();
+        self.fetch_file(&reference, &format!("the evidence of run {run}"), path).await
+    }
+
+    async fn fetch_file(&self, reference: &ArtifactRef, what: &str, path: &Path) -> Result<u64> {
+        let artifact = convert::artifact(Some(reference)).map_err(|status| self.explain(&status))?;
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let transfer = tempfile::Builder::new()
             .prefix(".shardproof-fetch")
@@ -136,8 +148,8 @@ impl Client {
             .with_context(|| format!("{}: cannot write here", parent.display()))?;
         let store = ArtifactStore::open(transfer.path())?;
         let fetched = transport::artifacts::fetch(self.channel.clone(), &store, artifact).await;
-        let fetched = fetched.with_context(|| format!("fetching the bundle of run {run} from {}", self.address))?;
-        std::fs::rename(&fetched, path).with_context(|| format!("{}: cannot write the bundle", path.display()))?;
+        let fetched = fetched.with_context(|| format!("fetching {what} from {}", self.address))?;
+        std::fs::rename(&fetched, path).with_context(|| format!("{}: cannot write {what}", path.display()))?;
         Ok(artifact.size)
     }
 

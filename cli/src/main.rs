@@ -11,6 +11,7 @@ mod cli;
 mod client;
 mod demo;
 mod doctor;
+mod evidence;
 mod ezkl;
 mod job;
 mod model;

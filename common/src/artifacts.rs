@@ -11,6 +11,9 @@ use thiserror::Error;
 
 use crate::ids::Digest;
 
+/// What the names of files begin with that are being written.
+const TEMPORARY_PREFIX: &str = ".writing-";
+
 /// A content-addressed directory.
 #[derive(Clone, Debug)]
 pub struct ArtifactStore {
@@ -35,6 +38,7 @@ impl ArtifactStore {
         let root = root.into();
         let partials = root.join("partial");
         fs::create_dir_all(&partials).map_err(io_error(&partials))?;
+        clear_temporaries(&partials).map_err(io_error(&partials))?;
         Ok(Self { root })
     }
 
@@ -125,7 +129,8 @@ impl ArtifactStore {
     /// # Errors
     /// When it cannot be made.
     pub fn temporary(&self) -> Result<tempfile::NamedTempFile, ArtifactError> {
-        tempfile::NamedTempFile::new_in(self.root.join("partial")).map_err(io_error(&self.root))
+        let named = tempfile::Builder::new().prefix(TEMPORARY_PREFIX).tempfile_in(self.root.join("partial"));
+        named.map_err(io_error(&self.root))
     }
 
     /// Makes a temporary file, whose content the caller has hashed while writing it, an artifact.
@@ -144,6 +149,17 @@ impl ArtifactStore {
         fs::create_dir_all(parent).map_err(io_error(parent))?;
         Ok(target)
     }
+}
+
+/// Removes what an earlier process was writing when it was killed. Transfers that broke off stay: they have the digest's name.
+fn clear_temporaries(partials: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(partials)? {
+        let entry = entry?;
+        if entry.file_name().as_encoded_bytes().starts_with(TEMPORARY_PREFIX.as_bytes()) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Digest of a file's content, read in pieces.
@@ -220,6 +236,18 @@ mod tests {
         fs::write(store.path(artifact.digest), b"contend").unwrap();
         assert!(matches!(store.read(artifact.digest, 100), Err(ArtifactError::Damaged { .. })));
         assert!(matches!(store.read(Digest::of(b"x"), 100), Err(ArtifactError::Missing { .. })));
+    }
+
+    #[test]
+    fn what_was_being_written_when_a_process_died_is_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = ArtifactStore::open(directory.path()).unwrap();
+        let transfer = store.partial(Digest::of(b"whole"));
+        fs::write(&transfer, b"who").unwrap();
+        let (_, half) = store.temporary().unwrap().keep().unwrap();
+        ArtifactStore::open(directory.path()).unwrap();
+        assert!(!half.exists());
+        assert!(transfer.exists(), "a transfer goes on where it broke off");
     }
 
     #[test]

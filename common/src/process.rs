@@ -33,6 +33,21 @@ impl DataDir {
         }
     }
 
+    /// A directory inside that is empty now: what a process that was killed left half done is gone, because it was made here
+    /// and nothing else is.
+    ///
+    /// # Errors
+    /// When it cannot be emptied or made.
+    pub fn scratch(&self) -> Result<PathBuf, DataDirError> {
+        let path = self.root.join("scratch");
+        let emptied = match std::fs::remove_dir_all(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => std::fs::create_dir(&path),
+        };
+        emptied.map_err(|source| DataDirError::Io { path: path.clone(), source })?;
+        Ok(path)
+    }
+
     /// A path inside.
     pub fn join(&self, name: impl AsRef<Path>) -> PathBuf {
         self.root.join(name)
@@ -67,7 +82,7 @@ pub enum DataDirError {
 ///
 /// # Errors
 /// When the handlers cannot be installed.
-pub fn shutdown_on_signals() -> io::Result<CancellationToken> {
+pub fn stopping_on_signals() -> io::Result<CancellationToken> {
     let token = CancellationToken::new();
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -121,5 +136,17 @@ mod tests {
         assert!(matches!(DataDir::open(directory.path()), Err(DataDirError::InUse { .. })));
         drop(owner);
         DataDir::open(directory.path()).unwrap();
+    }
+
+    #[test]
+    fn what_a_killed_process_left_half_done_is_gone() {
+        let directory = tempfile::tempdir().unwrap();
+        let owner = DataDir::open(directory.path()).unwrap();
+        let scratch = owner.scratch().unwrap();
+        std::fs::create_dir(scratch.join("job")).unwrap();
+        std::fs::write(scratch.join("job/half"), b"ha").unwrap();
+        std::fs::write(directory.path().join("kept"), b"whole").unwrap();
+        assert_eq!(std::fs::read_dir(owner.scratch().unwrap()).unwrap().count(), 0);
+        assert!(directory.path().join("kept").exists());
     }
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use shardproof_common::hold::HoldAt;
 use shardproof_common::machine;
 use shardproof_common::telemetry::LogFormat;
 
@@ -61,12 +62,25 @@ pub struct ServiceArgs {
     /// Seconds that a worker that owes a proof may be away
     #[arg(long, value_name = "SECS", default_value_t = 60)]
     pub rejoin_grace: u64,
+    /// Seconds that a worker may take for each step of a dispute with its neighbour: to show what it put out, to sign for what
+    /// it is handed
+    #[arg(long, value_name = "SECS", default_value_t = 60)]
+    pub dispute_deadline: u64,
+    /// Seconds without a sign of life after which the first worker, handed an input, is given up
+    #[arg(long, value_name = "SECS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]
+    pub hop_deadline: u64,
+    /// Seconds that what is under way may take to end once the program is told to stop
+    #[arg(long, value_name = "SECS", default_value_t = 60)]
+    pub drain_deadline: u64,
     /// Runs under way at a time
     #[arg(long, value_name = "N", default_value_t = 1024)]
     pub max_runs: usize,
     /// Log lines for people (text) or programs (json)
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub log_format: LogFormat,
+    /// Hold at a stage (STAGE, or STAGE:N for the N-th time) until SIGUSR1, for tests of faults
+    #[arg(long, value_name = "STAGE", hide = true)]
+    pub hold_at: Option<HoldAt>,
     /// Exit when standard input closes
     #[arg(long, hide = true)]
     pub exit_with_parent: bool,

@@ -74,6 +74,16 @@ impl Cluster {
         self.carry_out(orders);
     }
 
+    /// Gives a worker that is to stop no further runs; which shard it holds, if any.
+    pub(crate) fn leaving(&self, session: SessionId) -> Option<ShardIndex> {
+        self.lock().leaving(session)
+    }
+
+    /// Ends the session of a worker that is to stop.
+    pub(crate) fn dismiss(&self, session: SessionId) {
+        self.close(session, Status::unavailable("no run needs the worker any more"));
+    }
+
     pub(crate) fn seen(&self, session: SessionId) -> bool {
         self.lock().seen(session)
     }

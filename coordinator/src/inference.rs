@@ -5,14 +5,16 @@ use std::sync::Arc;
 
 use shardproof_common::artifacts::Artifact;
 use shardproof_common::chain;
+use shardproof_common::hold;
 use shardproof_common::ids::{Digest, RunId, ShardIndex};
 use shardproof_common::plan::BackendKind;
-use shardproof_common::receipt::{Receipt, input_digest};
+use shardproof_common::receipt::{Receipt, handed_digest};
 use shardproof_common::statement::Boundary;
 use shardproof_common::tensor::{FloatTensor, Tensor, decode_boundary, encode_boundary, encoded_bytes};
 use shardproof_proto::convert;
 use shardproof_proto::transport::{self, activations};
 use shardproof_proto::v1::ActivationHeader;
+use thiserror::Error;
 use tonic::Status;
 
 use crate::record::{RunRecord, RunState};
@@ -23,6 +25,7 @@ use crate::{Coordinator, Stage};
 impl Coordinator {
     /// Starts a run on a stored input; the answer is the run as it was accepted and saved.
     pub(crate) async fn submit(self: &Arc<Self>, input: Digest) -> Result<RunRecord, Status> {
+        self.check_accepting()?;
         let prepared = self.serving()?;
         let vacant = self.cluster.with(|registry| registry.vacant());
         if !vacant.is_empty() {
@@ -51,6 +54,7 @@ impl Coordinator {
 
     /// Hands boundary 0 to the first worker and ends the run if its deadline passes.
     async fn start(self: Arc<Self>, run: RunId, encoding: Vec<u8>, prepared: Arc<Prepared>) {
+        self.hold.reach(hold::Stage::Submitted).await;
         let deadline = self.settings.run_deadline;
         let first =
             self.cluster.with(|registry| registry.holder(ShardIndex(0)).map(|(_, m)| (m.key, m.address.clone())));
@@ -59,14 +63,14 @@ impl Coordinator {
             self.runs.change(run, |record| record.fail(Some(ShardIndex(0)), None, reason)).await;
             return;
         };
-        let signed = self.owner.sign(input_digest(run, prepared.plan, Digest::of(&encoding)));
+        let signed = self.owner.sign(handed_digest(run, prepared.plan, 0, 0, Digest::of(&encoding)));
         let header = ActivationHeader {
             run: convert::run_bytes(run),
             plan: convert::digest_bytes(prepared.plan),
-            receipt: convert::pack(&signed),
+            owner_signature: convert::pack(&signed),
             ..Default::default()
         };
-        let delivered = match transport::lazy_channel(&address) {
+        let delivered = match transport::hop_channel(&address, self.settings.hop_deadline) {
             Ok(channel) => activations::deliver(channel, header, encoding.into(), deadline).await,
             Err(error) => Err(Status::unavailable(error.to_string())),
         };
@@ -104,51 +108,61 @@ impl Coordinator {
     }
 
     /// Takes a receipt from the worker that holds the shard; the first one counts. One that does not hold rejects the run.
-    pub(crate) async fn take_receipt(&self, run: RunId, shard: ShardIndex, receipt: Receipt, figures: WitnessFigures) {
+    pub(crate) async fn take_receipt(self: &Arc<Self>, run: RunId, shard: ShardIndex, told: Told) {
         let Ok(prepared) = self.serving() else { return };
-        let worker = receipt.worker;
-        let checked = self.runs.change(run, |record| {
-            let known = record.shards.get(shard.as_usize()).is_none_or(|entry| entry.receipt.is_some());
-            if record.state != RunState::Running || known {
-                return Ok(());
+        let worker = told.receipt.worker;
+        let checked = self.runs.change(run, |record| record_receipt(&prepared, record, shard, told)).await;
+        self.hold.reach(hold::Stage::ReceiptTaken).await;
+        let Some(Err(fault)) = checked else { return };
+        tracing::warn!(%run, %shard, %fault, "receipt refused");
+        match fault {
+            Fault::Contradiction(both) => self.accuse_of_contradiction(run, &prepared, *both).await,
+            Fault::Its(reason) => {
+                self.runs.change(run, |record| record.reject(shard, Some(worker), reason)).await;
             }
-            check_receipt(&prepared, record, shard, &receipt)?;
-            if let Some(entry) = record.shards.get_mut(shard.as_usize()) {
-                (entry.witness_us, entry.witness_bytes) = (figures.witness_us, figures.witness_bytes);
-                entry.peak_rss_bytes = figures.peak_rss_bytes;
-                entry.receipt = Some(receipt);
+            Fault::EitherNeighbours(reason) => {
+                self.runs.change(run, |record| record.reject(shard, None, reason)).await;
             }
-            record.settle_inference();
-            Ok(())
-        });
-        if let Some(Err(Mismatch { reason, its_fault })) = checked.await {
-            tracing::warn!(%run, %shard, reason, "receipt refused");
-            self.runs.change(run, |record| record.reject(shard, its_fault.then_some(worker), reason)).await;
         }
     }
 
     /// Takes the last boundary. The receipt of the worker it comes from is on its way on another stream.
-    pub(crate) async fn take_answer(&self, run: RunId, encoding: Vec<u8>, receipt: Receipt) -> Result<(), Status> {
+    pub(crate) async fn take_answer(
+        self: &Arc<Self>,
+        run: RunId,
+        encoding: Vec<u8>,
+        receipt: Receipt,
+    ) -> Result<(), Status> {
         let tensors = decode_boundary(&encoding).map_err(|error| Status::invalid_argument(error.to_string()))?;
         let last = receipt.statement.shard;
         if receipt.statement.output != Boundary::public(&tensors) {
             return Err(Status::invalid_argument("the receipt names another answer than the one that came with it"));
         }
         let answer = self.artifacts.put(&encoding).map_err(|error| Status::resource_exhausted(error.to_string()))?;
-        let signed = receipt.statement.digest();
+        let worker = receipt.worker;
         let taken = self.runs.change(run, |record| {
-            let known = record.shards.get(last.as_usize()).and_then(|shard| shard.receipt.as_ref());
             if record.state != RunState::Running || record.answer.is_some() {
-                return;
+                return None;
             }
-            if known.is_some_and(|known| known.statement.digest() != signed) {
-                record.reject(last, Some(receipt.worker), "its receipt and its answer contradict each other".into());
-            } else {
-                record.answer = Some(answer);
-                record.settle_inference();
+            let agrees = record.receipt(last).is_none_or(|known| known.statement == receipt.statement);
+            record.answer_receipt = Some(receipt);
+            let contradiction = record.take_contradiction(last);
+            match contradiction {
+                None if agrees => {
+                    record.answer = Some(answer);
+                    record.settle_inference();
+                }
+                None => record.reject(last, Some(worker), "its receipt and its answer contradict each other".into()),
+                Some(ref both) => record.reject_for_contradiction(both),
             }
+            contradiction
         });
-        taken.await.ok_or_else(|| Status::not_found(format!("there is no run {run}")))
+        let taken = taken.await.ok_or_else(|| Status::not_found(format!("there is no run {run}")))?;
+        if let Some(both) = taken {
+            let prepared = self.serving()?;
+            self.accuse_of_contradiction(run, &prepared, both).await;
+        }
+        Ok(())
     }
 
     /// Checks who delivers an answer, before its bytes are taken: the worker that holds the last shard, for a run under way.
@@ -175,12 +189,7 @@ impl Coordinator {
     /// Ends the runs that wait for a worker that is gone.
     pub(crate) async fn fail_runs_of(&self, shard: ShardIndex, worker: shardproof_common::receipt::PublicKey) {
         for run in self.runs.under_way() {
-            let index = shard.as_usize();
-            let passed_on = match run.shards.get(index + 1) {
-                Some(next) => next.receipt.is_some(),
-                None => run.answer.is_some(),
-            };
-            if run.state == RunState::Running && !passed_on {
+            if run.awaits_passage(shard) {
                 let reason = format!("the worker of shard {shard} was lost before it passed the run on");
                 self.runs
                     .change(run.id, |record| {
@@ -203,48 +212,92 @@ impl Coordinator {
     }
 }
 
-/// What a worker says about its inference.
-#[derive(Clone, Copy)]
-pub(crate) struct WitnessFigures {
+/// What a worker says of its inference.
+pub(crate) struct Told {
+    pub(crate) receipt: Receipt,
+    /// The receipt that came with its input; none at shard 0.
+    pub(crate) upstream: Option<Receipt>,
     pub(crate) witness_us: u64,
     pub(crate) witness_bytes: u64,
     pub(crate) peak_rss_bytes: u64,
 }
 
-/// A receipt that does not hold.
-struct Mismatch {
-    reason: String,
-    /// Whether its worker alone can be to blame; where neighbours disagree either may lie.
-    its_fault: bool,
+/// What is wrong with a receipt.
+#[derive(Debug, Error)]
+enum Fault {
+    /// Its worker alone can be to blame.
+    #[error("{0}")]
+    Its(String),
+    /// Neighbours disagree, and nothing tells which is right.
+    #[error("{0}")]
+    EitherNeighbours(String),
+    /// One worker signed both.
+    #[error("worker {} gave two receipts that contradict each other", .0.0.worker)]
+    Contradiction(Box<(Receipt, Receipt)>),
 }
 
-/// Compares a receipt with the card, with the input and the answer, and with the neighbours' receipts that are in.
-fn check_receipt(
+/// Takes a receipt into the record of a run that waits for it.
+fn record_receipt(prepared: &Prepared, record: &mut RunRecord, shard: ShardIndex, told: Told) -> Result<(), Fault> {
+    let run = record.id;
+    let Some(entry) = record.shards.get_mut(shard.as_usize()).filter(|entry| entry.receipt.is_none()) else {
+        return Ok(());
+    };
+    if record.state != RunState::Running {
+        return Ok(());
+    }
+    let Told { receipt, upstream, witness_us, witness_bytes, peak_rss_bytes } = told;
+    check_own(prepared, run, shard, &receipt, upstream.as_ref())?;
+    (entry.witness_us, entry.witness_bytes, entry.peak_rss_bytes) = (witness_us, witness_bytes, peak_rss_bytes);
+    (entry.receipt, entry.upstream) = (Some(receipt), upstream);
+    let before = shard.0.checked_sub(1).map(ShardIndex);
+    let contradiction = before.and_then(|before| record.take_contradiction(before));
+    if let Some(both) = contradiction.or_else(|| record.take_contradiction(shard)) {
+        record.reject_for_contradiction(&both);
+        return Err(Fault::Contradiction(Box::new(both)));
+    }
+    check_neighbours(record, shard)?;
+    record.settle_inference();
+    Ok(())
+}
+
+/// What a receipt says by itself, and together with the one that came with the shard's input: whoever signs for an input
+/// without a receipt for it has nobody to refer to.
+fn check_own(
     prepared: &Prepared,
-    record: &RunRecord,
+    run: RunId,
     shard: ShardIndex,
     receipt: &Receipt,
-) -> Result<(), Mismatch> {
-    let refuse = |reason: String| Mismatch { reason, its_fault: true };
-    let disputed = |reason: String| Mismatch { reason, its_fault: false };
-    chain::check_receipt(receipt, &prepared.card, record.id, shard).map_err(|failure| refuse(failure.to_string()))?;
+    upstream: Option<&Receipt>,
+) -> Result<(), Fault> {
+    let its = |refusal: chain::Refusal| Fault::Its(refusal.to_string());
+    chain::check_receipt(receipt, &prepared.card, run, shard).map_err(its)?;
+    let Some(before) = shard.0.checked_sub(1).map(ShardIndex) else { return Ok(()) };
+    let upstream =
+        upstream.ok_or_else(|| Fault::Its("it signed for an input that came without a receipt".to_owned()))?;
+    let with = |refusal: chain::Refusal| Fault::Its(format!("the receipt that came with its input: {refusal}"));
+    chain::check_receipt(upstream, &prepared.card, run, before).map_err(with)?;
+    chain::check_link(upstream, receipt).map_err(with)
+}
+
+/// Compares a receipt that is in with the run's input and answer, and with the neighbours' receipts that are in.
+fn check_neighbours(record: &RunRecord, shard: ShardIndex) -> Result<(), Fault> {
+    let Some(receipt) = record.receipt(shard) else { return Ok(()) };
     let statement = &receipt.statement;
-    let of = |index: usize| record.shards.get(index).and_then(|shard| shard.receipt.as_ref());
-    let index = shard.as_usize();
-    if index == 0 && !names(&statement.input, record.input) {
-        return Err(refuse("its receipt names another input than the one submitted".into()));
+    if shard.0 == 0 && !names(&statement.input, record.input) {
+        return Err(Fault::Its("its receipt names another input than the one submitted".into()));
     }
-    if let Some(previous) = index.checked_sub(1).and_then(of) {
-        chain::check_link(previous, receipt).map_err(|failure| disputed(failure.to_string()))?;
+    let either = |refusal: chain::Refusal| Fault::EitherNeighbours(refusal.to_string());
+    if let Some(previous) = shard.0.checked_sub(1).and_then(|before| record.receipt(ShardIndex(before))) {
+        chain::check_link(previous, receipt).map_err(either)?;
     }
-    if let Some(next) = of(index + 1) {
-        chain::check_link(receipt, next).map_err(|failure| disputed(failure.to_string()))?;
+    if let Some(next) = record.receipt(ShardIndex(shard.0 + 1)) {
+        chain::check_link(receipt, next).map_err(either)?;
     }
     if let Some(answer) = record.answer
-        && index + 1 == record.shards.len()
+        && shard.as_usize() + 1 == record.shards.len()
         && !names(&statement.output, answer)
     {
-        return Err(refuse("its receipt and its answer contradict each other".into()));
+        return Err(Fault::Its("its receipt and its answer contradict each other".into()));
     }
     Ok(())
 }

@@ -5,9 +5,12 @@
 //! boundary and every receipt (`inference`); proofs come later, on request (`proving`), and are verified here before
 //! a client sees them in a bundle (`bundling`). What must survive a restart is in the `store`.
 
+mod accusation;
 mod args;
 mod bundling;
 mod cluster;
+mod dispute;
+mod drain;
 mod inference;
 mod plan_args;
 mod proving;
@@ -25,7 +28,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 use shardproof_common::artifacts::ArtifactStore;
-use shardproof_common::backend::ProofVerifier;
+use shardproof_common::backend::{Backend, ProofVerifier};
+use shardproof_common::hold::Hold;
+use shardproof_common::ids::{RunId, ShardIndex};
 use shardproof_common::process::{self, DataDir};
 use shardproof_common::receipt::{Identity, PublicKey};
 use shardproof_common::{keyfile, machine, telemetry};
@@ -36,6 +41,8 @@ use tokio_util::task::TaskTracker;
 
 pub use args::{CoordinatorArgs, ServiceArgs};
 use cluster::Cluster;
+use dashmap::DashMap;
+use dispute::Asked;
 pub use plan_args::{Backends, PlanArgs, parse_dim};
 use runs::Runs;
 pub use setup::CALIBRATION_SAMPLES;
@@ -57,13 +64,22 @@ struct Coordinator {
     planned: Planned,
     owner: Identity,
     artifacts: ArtifactStore,
+    /// Where jobs work; empty when the program starts.
+    scratch: PathBuf,
     runs: Runs,
+    /// Workers that were asked to show the output of a shard in a run.
+    asked: DashMap<(RunId, ShardIndex), Asked>,
+    backends: Vec<Box<dyn Backend>>,
     store: Store,
     cluster: Cluster,
     verifiers: Vec<Box<dyn ProofVerifier>>,
     verifying: Semaphore,
     stage: watch::Sender<Stage>,
+    hold: Hold,
     tasks: TaskTracker,
+    /// Cancelled by the first signal: nothing more is accepted.
+    stopping: CancellationToken,
+    /// Cancelled when nothing is under way any more, or has to be given up.
     shutdown: CancellationToken,
 }
 
@@ -84,6 +100,9 @@ struct Settings {
     prove_deadline: Duration,
     setup_deadline: Duration,
     rejoin_grace: Duration,
+    dispute_deadline: Duration,
+    hop_deadline: Duration,
+    drain_deadline: Duration,
     max_runs: usize,
     memory_bytes: Option<u64>,
     admitted: Option<HashSet<PublicKey>>,
@@ -95,7 +114,8 @@ struct Settings {
 /// When the model cannot be split as asked, it cannot listen, or its data directory is in use.
 pub async fn run(args: CoordinatorArgs) -> anyhow::Result<()> {
     telemetry::init("info", args.service.log_format);
-    let shutdown = process::shutdown_on_signals()?;
+    let stopping = process::stopping_on_signals()?;
+    let shutdown = CancellationToken::new();
     if args.service.exit_with_parent {
         process::exit_with_parent(shutdown.clone());
     }
@@ -120,12 +140,17 @@ pub async fn run(args: CoordinatorArgs) -> anyhow::Result<()> {
         owner: keyfile::load_or_create(&data.join("owner.key"))
             .context("the owner's key owner.key in the data directory")?,
         artifacts: ArtifactStore::open(data.join("artifacts"))?,
+        scratch: data.scratch()?,
         runs,
+        asked: DashMap::new(),
+        backends: setup::backends(&args.service),
         store,
         verifiers: setup::verifiers(&args.service),
         verifying: Semaphore::new(VERIFICATIONS),
         stage: watch::Sender::new(Stage::Preparing("starting".into())),
+        hold: Hold::arm(args.service.hold_at)?,
         tasks: TaskTracker::new(),
+        stopping,
         shutdown,
     });
     process::announce(&format!("{}:{port}", args.host))?;
@@ -144,6 +169,9 @@ fn settings(args: &ServiceArgs) -> anyhow::Result<Settings> {
         prove_deadline: Duration::from_secs(args.prove_deadline),
         setup_deadline: Duration::from_secs(args.setup_deadline),
         rejoin_grace: Duration::from_secs(args.rejoin_grace),
+        dispute_deadline: Duration::from_secs(args.dispute_deadline),
+        hop_deadline: Duration::from_secs(args.hop_deadline),
+        drain_deadline: Duration::from_secs(args.drain_deadline),
         max_runs: args.max_runs,
         memory_bytes: args.memory_limit.or_else(machine::memory_bytes),
         admitted: args.admit.as_deref().map(read_admitted).transpose()?,

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use shardproof_common::artifacts::Artifact;
 use shardproof_common::backend::{Job, Limits, ProofVerifier};
 use shardproof_common::chain::{self, ShardCheck, ShardError};
+use shardproof_common::clock;
+use shardproof_common::hold::Stage;
 use shardproof_common::ids::{RunId, ShardIndex};
 use shardproof_common::receipt::{PublicKey, Receipt};
 use shardproof_common::statement::{Binding, Boundary};
@@ -18,7 +20,7 @@ use shardproof_proto::v1::coordinator_message::Message;
 use shardproof_proto::v1::{CancelJob, ProofDone, ProveJob, ProveMember};
 use tonic::Status;
 
-use crate::record::{ProofState, RunRecord, RunState};
+use crate::record::{DisputeStage, ProofState, RunRecord, RunState};
 use crate::registry::SessionId;
 use crate::runs::now_ms;
 use crate::setup::Prepared;
@@ -28,6 +30,7 @@ impl Coordinator {
     /// Requests proofs of `shards`, of all when none is named, for each of `runs`: of all runs or, where one of them cannot be
     /// proven, of none. Answers with the first run.
     pub(crate) async fn prove(self: &Arc<Self>, runs: &[RunId], shards: Vec<ShardIndex>) -> Result<RunRecord, Status> {
+        self.check_accepting()?;
         let prepared = self.serving()?;
         if !prepared.provable() {
             return Err(Status::failed_precondition(
@@ -51,6 +54,7 @@ impl Coordinator {
                 self.tasks.spawn(self.clone().expire(run, shard));
             }
         }
+        self.hold.reach(Stage::ProofRequested).await;
         for (shard, runs) in jobs {
             self.send_jobs(shard, &runs).await;
         }
@@ -80,7 +84,15 @@ impl Coordinator {
             RunState::Rejected | RunState::Verified => return Ok(false),
             RunState::Answered | RunState::Partial => {}
         }
-        for &shard in wanted {
+        let to_be_asked = |shard: &&ShardIndex| {
+            record.shards.get(shard.as_usize()).is_some_and(|entry| entry.proof == ProofState::NotRequested)
+        };
+        for &shard in wanted.iter().filter(to_be_asked) {
+            if record.promise_is_past(shard, clock::now()) {
+                return Err(Status::failed_precondition(format!(
+                    "the time until which shard {shard} of run {run} can be proven is past: its worker promised to keep what that                      takes for a while only (worker --keep-spool); run it again, and ask in time"
+                )));
+            }
             self.prover_of(record, shard).map_err(Status::failed_precondition)?;
         }
         Ok(true)
@@ -99,9 +111,12 @@ impl Coordinator {
     }
 
     /// The session of a worker that holds a shard and is ready.
-    fn session_with(&self, worker: PublicKey, shard: ShardIndex) -> Option<SessionId> {
+    pub(crate) fn session_with(&self, worker: PublicKey, shard: ShardIndex) -> Option<SessionId> {
         self.cluster.with(|registry| {
-            registry.by_key(&worker).filter(|(_, member)| member.shard == Some(shard) && member.ready).map(|(id, _)| id)
+            registry
+                .by_key(&worker)
+                .filter(|(_, member)| member.shard == Some(shard) && member.serves())
+                .map(|(id, _)| id)
         })
     }
 
@@ -211,6 +226,7 @@ impl Coordinator {
         else {
             return;
         };
+        self.hold.reach(Stage::Verify).await;
         let Ok(_turn) = self.verifying.acquire().await else { return };
         let started = Instant::now();
         let worker = receipt.worker;
@@ -256,7 +272,7 @@ impl Coordinator {
             .transpose()
             .map_err(|e| unable(&e))?
             .unwrap_or_default();
-        let directory = tempfile::tempdir().map_err(|error| unable(&error))?;
+        let directory = tempfile::tempdir_in(&self.scratch).map_err(|error| unable(&error))?;
         let limits = Limits { deadline: Some(VERIFY_DEADLINE), ..Limits::default() };
         let job = Job { directory: directory.path(), limits, cancel: &self.shutdown, progress: &|_| {} };
         let input = self.public_encoding(&receipt.statement.input)?;
@@ -293,15 +309,21 @@ impl Coordinator {
     }
 
     /// Rejects a run, names who is to blame, and stops the proofs that are still being made.
-    pub(crate) async fn reject(&self, run: RunId, shard: ShardIndex, worker: PublicKey, reason: String) {
+    pub(crate) async fn reject(self: &Arc<Self>, run: RunId, shard: ShardIndex, worker: PublicKey, reason: String) {
         tracing::warn!(%run, %shard, worker = worker.short(), reason, "run rejected");
         let pending = self.runs.change(run, |record| {
             let pending: Vec<ShardIndex> =
                 (0..record.shards.len() as u32).map(ShardIndex).filter(|&s| record.awaits_proof(s)).collect();
             record.reject(shard, Some(worker), reason);
-            pending
+            let doubted = record.open_dispute(shard, DisputeStage::Accusing);
+            (pending, doubted)
         });
-        for shard in pending.await.unwrap_or_default() {
+        let (pending, doubted) = pending.await.unwrap_or_default();
+        if doubted {
+            // A proof that fails convicts nobody; the receipt may.
+            self.tasks.spawn(self.clone().reexecute(run, shard));
+        }
+        for shard in pending {
             if let Ok(session) =
                 self.find_run(run).await.map_err(|e| e.to_string()).and_then(|r| self.prover_of(&r, shard))
             {
@@ -315,6 +337,13 @@ impl Coordinator {
     pub(crate) async fn resume(self: &Arc<Self>) {
         let Ok(prepared) = self.serving() else { return };
         for run in self.runs.under_way() {
+            if run.in_dispute() {
+                // Whom it was about is known; whether a worker can be convicted is found out again.
+                match run.dispute.filter(|_| run.state.is_terminal()) {
+                    Some(dispute) => drop(self.tasks.spawn(self.clone().reexecute(run.id, dispute.shard))),
+                    None => drop(self.runs.change(run.id, |record| record.dispute_at(DisputeStage::Settled)).await),
+                }
+            }
             let reason = match run.state {
                 RunState::Running => Some("the coordinator restarted before the answer came"),
                 _ if run.plan != prepared.plan => {

@@ -26,9 +26,18 @@ pub(crate) struct Member {
     pub(crate) shard: Option<ShardIndex>,
     /// Whether it has fetched its shard.
     pub(crate) ready: bool,
+    /// Whether it is to stop: what is under way passes through it, nothing new is begun with it.
+    pub(crate) leaving: bool,
     pub(crate) since: Instant,
     pub(crate) last_seen: Instant,
     neighbours: Option<Neighbours>,
+}
+
+impl Member {
+    /// Whether new runs may count on it.
+    pub(crate) fn serves(&self) -> bool {
+        self.ready && !self.leaving
+    }
 }
 
 /// Who stands before and after a worker in the chain.
@@ -97,8 +106,17 @@ impl Registry {
         let session = SessionId(self.next_session);
         self.next_session += 1;
         let now = Instant::now();
-        let member =
-            Member { key, role, address, shard: None, ready: false, since: now, last_seen: now, neighbours: None };
+        let member = Member {
+            key,
+            role,
+            address,
+            shard: None,
+            ready: false,
+            leaving: false,
+            since: now,
+            last_seen: now,
+            neighbours: None,
+        };
         self.members.insert(session, member);
         orders.extend(self.fill());
         Ok((session, orders))
@@ -119,6 +137,13 @@ impl Registry {
             _ => return Vec::new(),
         }
         self.routes()
+    }
+
+    /// Notes that a worker is to stop; which shard it holds, if any.
+    pub(crate) fn leaving(&mut self, session: SessionId) -> Option<ShardIndex> {
+        let member = self.members.get_mut(&session)?;
+        member.leaving = true;
+        member.shard
     }
 
     /// Notes a heartbeat; false when the session is not known.
@@ -163,10 +188,10 @@ impl Registry {
         self.members.iter().filter_map(|(&id, member)| Some((id, member.shard?))).collect()
     }
 
-    /// Shards that no ready worker holds.
+    /// Shards that no worker holds on whom new runs may count.
     pub(crate) fn vacant(&self) -> Vec<ShardIndex> {
         let all = (0..self.shards as u32).map(ShardIndex);
-        all.filter(|&shard| !self.holder(shard).is_some_and(|(_, member)| member.ready)).collect()
+        all.filter(|&shard| !self.holder(shard).is_some_and(|(_, member)| member.serves())).collect()
     }
 
     /// Gives vacant shards to workers without one, in the order in which they joined.
@@ -294,6 +319,21 @@ mod tests {
         assert_eq!(orders[0], Order::Take(eight, ShardIndex(2)));
         let (second_stranger, orders) = join(&mut registry, 2, Role::Middle);
         assert_eq!(orders[0], Order::Take(second_stranger, ShardIndex(1)));
+    }
+
+    #[test]
+    fn a_worker_that_is_to_stop_stays_in_the_chain_but_is_not_counted_on() {
+        let mut registry = registry(2);
+        let (first, _) = join(&mut registry, 1, Role::First);
+        let (last, _) = join(&mut registry, 2, Role::Last);
+        registry.ready(first, ShardIndex(0));
+        registry.ready(last, ShardIndex(1));
+        assert_eq!(registry.leaving(last), Some(ShardIndex(1)));
+        assert_eq!(registry.vacant(), [ShardIndex(1)]);
+        assert_eq!(registry.routes(), [], "what is under way still passes through it");
+        let (spare, _) = join(&mut registry, 3, Role::Last);
+        assert_eq!(registry.leaving(spare), None);
+        assert!(registry.leave(last).contains(&Order::Take(spare, ShardIndex(1))));
     }
 
     #[test]

@@ -15,6 +15,7 @@ use shardproof_common::artifacts::{Artifact, ArtifactStore};
 use shardproof_common::backend::{Backend, Job, Limits, ProofVerifier, SetupRequest, ShardSetup};
 use shardproof_common::card::{CardBody, ModelCard, ShardCard, ShardKeys};
 use shardproof_common::files;
+use shardproof_common::hold;
 use shardproof_common::ids::{Digest, PROTOCOL_VERSION, ShardIndex};
 use shardproof_common::plan::{BackendKind, BoundaryMode, BoundaryTensor, Plan};
 use shardproof_common::tensor::{FloatTensor, Tensor, TensorSpec, boundary_digest, encoded_bytes};
@@ -119,6 +120,11 @@ fn backend(kind: BackendKind, args: &ServiceArgs) -> Box<dyn Backend> {
         BackendKind::Ezkl => Box::new(EzklBackend::new(ezkl_config(args))),
         BackendKind::Gkr => Box::new(GkrBackend::new()),
     }
+}
+
+/// All of them, for disputes.
+pub(crate) fn backends(args: &ServiceArgs) -> Vec<Box<dyn Backend>> {
+    [BackendKind::Float, BackendKind::Ezkl, BackendKind::Gkr].map(|kind| backend(kind, args)).into()
 }
 
 /// The verifiers of this side.
@@ -280,7 +286,7 @@ impl Coordinator {
             (input, output, &work.input),
             (samples, work.min_logrows),
         );
-        let kept = directory.join(format!("{}.json", Digest::derive("shardproof 1 setup", &depends_on)));
+        let kept = directory.join(format!("{}.json", Digest::derive("shardproof 2 setup", &depends_on)));
         if let Some(shard) = read_kept(&kept, &self.artifacts) {
             tracing::info!(shard = index, "setup found");
             return Ok(shard);
@@ -290,7 +296,7 @@ impl Coordinator {
             self.stage.send_replace(Stage::Preparing(format!("setting up shard {} of {total}: {step}", index + 1)));
         };
         progress("starting");
-        let job_directory = tempfile::tempdir_in(directory)?;
+        let job_directory = tempfile::tempdir_in(&self.scratch)?;
         let model = job_directory.path().join("shard.onnx");
         std::fs::write(&model, &self.planned.models[index]).with_context(|| model.display().to_string())?;
         let (input_names, output_names) = (names(&input.tensors), names(&output.tensors));
@@ -312,6 +318,7 @@ impl Coordinator {
             predicted_bytes: self.planned.predicted_bytes[index],
         };
         let job = Job { directory: job_directory.path(), limits, cancel: &self.shutdown, progress: &progress };
+        tokio::runtime::Handle::current().block_on(self.hold.reach(hold::Stage::Setup));
         let started = Instant::now();
         let setup = backend.setup(&request, &job)?;
         let prepared = self.keep(setup, &model, started.elapsed())?;

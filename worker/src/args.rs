@@ -1,8 +1,10 @@
 //! The worker's command line.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
+use shardproof_common::hold::HoldAt;
 use shardproof_common::ids::Role;
 use shardproof_ezkl::KeepWarm;
 
@@ -31,9 +33,18 @@ pub struct WorkerArgs {
     /// Inferences at a time
     #[arg(long, value_name = "N", default_value_t = 2)]
     pub concurrency: usize,
+    /// Seconds without a sign of life after which the neighbour that a boundary is handed to is given up
+    #[arg(long, value_name = "SECS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]
+    pub hop_deadline: u64,
+    /// Seconds that what is under way may take to end once the program is told to stop
+    #[arg(long, value_name = "SECS", default_value_t = 60)]
+    pub drain_deadline: u64,
     /// Memory that one job may use, bytes, with K, M, G or T [default: this machine's]
     #[arg(long, value_name = "BYTES", value_parser = shardproof_common::machine::parse_bytes)]
     pub memory_limit: Option<u64>,
+    /// How long a run can be proven after its receipt, which promises it: what proofs need is kept for so long, as 24h, 30m or 7d
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = shardproof_common::clock::parse_duration)]
+    pub keep_spool: Duration,
     /// Use this `ezkl` program instead of the Python wheel
     #[arg(long, value_name = "PATH")]
     pub ezkl_cli: Option<PathBuf>,
@@ -49,6 +60,9 @@ pub struct WorkerArgs {
     /// Wait before every proof, to see proofs of different shards overlap
     #[arg(long, value_name = "MS", hide = true)]
     pub prove_delay_ms: Option<u64>,
+    /// Hold at a stage (STAGE, or STAGE:N for the N-th time) until SIGUSR1, for tests of faults
+    #[arg(long, value_name = "STAGE", hide = true)]
+    pub hold_at: Option<HoldAt>,
     /// Exit when standard input closes
     #[arg(long, hide = true)]
     pub exit_with_parent: bool,

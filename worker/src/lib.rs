@@ -11,6 +11,7 @@ mod pipeline;
 mod proving;
 mod session;
 mod shard;
+mod showing;
 mod spool;
 mod timings;
 
@@ -22,6 +23,7 @@ use std::time::Duration;
 use anyhow::Context;
 use shardproof_common::artifacts::ArtifactStore;
 use shardproof_common::backend::Backend;
+use shardproof_common::hold::Hold;
 use shardproof_common::ids::Role;
 use shardproof_common::plan::BackendKind;
 use shardproof_common::process::{self, DataDir};
@@ -59,13 +61,20 @@ struct Worker {
     neighbours: watch::Sender<Neighbours>,
     outbox: mpsc::Sender<WorkerMessage>,
     memory_bytes: Option<u64>,
+    /// How long the spool keeps what a receipt promises to prove.
+    keep_spool: Duration,
+    hop_deadline: Duration,
     timings: Option<PathBuf>,
     queue: Arc<Semaphore>,
     compute: Arc<Semaphore>,
     proving: proving::Queue,
     /// Held while a shard is fetched: two fetches of one artifact would write to the same partial file.
     assigning: tokio::sync::Mutex<()>,
+    hold: Hold,
     tasks: TaskTracker,
+    /// Cancelled by the first signal: the coordinator is told, and what is under way ends.
+    stopping: CancellationToken,
+    /// Cancelled when the coordinator has let the worker go, or what is under way has to be given up.
     shutdown: CancellationToken,
 }
 
@@ -99,7 +108,8 @@ impl Worker {
 /// When it cannot listen, its data directory is in use, or the coordinator refuses it.
 pub async fn run(args: WorkerArgs) -> anyhow::Result<()> {
     telemetry::init("info", args.log_format);
-    let shutdown = process::shutdown_on_signals()?;
+    let stopping = process::stopping_on_signals()?;
+    let shutdown = CancellationToken::new();
     if args.exit_with_parent {
         process::exit_with_parent(shutdown.clone());
     }
@@ -121,20 +131,25 @@ pub async fn run(args: WorkerArgs) -> anyhow::Result<()> {
         address,
         coordinator: channel,
         artifacts: ArtifactStore::open(data.join("artifacts"))?,
-        spool: Spool::open(data.join("spool"))?,
+        spool: Spool::open(data.join("spool"), &data.scratch()?)?,
         backends: backends(&args),
         shard: watch::Sender::new(None),
         neighbours: watch::Sender::new(Neighbours::default()),
         outbox,
         timings: args.timings.clone(),
+        keep_spool: args.keep_spool,
         memory_bytes: args.memory_limit.or_else(machine::memory_bytes),
+        hop_deadline: Duration::from_secs(args.hop_deadline),
         queue: Arc::new(Semaphore::new(args.queue.max(1))),
         compute: Arc::new(Semaphore::new(args.concurrency.max(1))),
         proving,
         assigning: tokio::sync::Mutex::new(()),
+        hold: Hold::arm(args.hold_at)?,
         tasks: TaskTracker::new(),
+        stopping,
         shutdown,
     });
+    tokio::spawn(give_up_after(worker.clone(), Duration::from_secs(args.drain_deadline)));
     proving::start(worker.clone(), jobs, args.prove_delay_ms)?;
     process::announce(&format!("{}:{port}", args.host))?;
     tracing::info!(role = %worker.role, key = %worker.identity.public().short(), "worker ready for the coordinator");
@@ -173,6 +188,17 @@ async fn serve(
     server.await??;
     traffic.log();
     Ok(session?)
+}
+
+/// Ends the worker when the coordinator has not let it go within the drain deadline.
+async fn give_up_after(worker: Arc<Worker>, drain_deadline: Duration) {
+    worker.stopping.cancelled().await;
+    tokio::select! {
+        () = tokio::time::sleep(drain_deadline) => {}
+        () = worker.shutdown.cancelled() => return,
+    }
+    tracing::warn!("the drain deadline has passed: giving up what is under way");
+    worker.shutdown.cancel();
 }
 
 fn backends(args: &WorkerArgs) -> HashMap<BackendKind, Arc<dyn Backend>> {

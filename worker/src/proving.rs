@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
 use shardproof_common::backend::{BackendError, BatchMember, Job, Proof};
+use shardproof_common::hold::Stage;
 use shardproof_common::ids::{RunId, ShardIndex};
 use shardproof_common::statement::Statement;
 use shardproof_common::tensor::Tensor;
@@ -208,6 +209,7 @@ impl Prover {
         let started = Instant::now();
         let [first, ..] = batch else { return Err(BackendError::Cancelled.into()) };
         let stop = StopWhenUnwanted::start(self, batch);
+        self.runtime.block_on(self.worker.hold.reach(Stage::Prove));
         let deadline = self.delay.map(|delay| started + delay);
         while deadline.is_some_and(|deadline| Instant::now() < deadline) && !stop.token.is_cancelled() {
             std::thread::sleep(Duration::from_millis(20));
@@ -282,6 +284,9 @@ async fn report(worker: Arc<Worker>, shard: ShardIndex, members: Vec<Member>, ou
     if wanted.is_empty() {
         return;
     }
+    if outcome.is_ok() {
+        worker.hold.reach(Stage::AfterProof).await;
+    }
     let made = match outcome {
         Err(ProveError::Backend(BackendError::Cancelled)) => return,
         Err(error) => Err(error.to_string()),
@@ -306,7 +311,7 @@ async fn report(worker: Arc<Worker>, shard: ShardIndex, members: Vec<Member>, ou
             Err(reason) => {
                 tracing::warn!(%run, shard, reason, "no proof");
                 let (stage, reason) = (FailureStage::Proving.into(), reason.clone());
-                Message::Failure(v1::Failure { run: id, shard, attempt, stage, reason })
+                Message::Failure(v1::Failure { run: id, shard, attempt, stage, reason, ..Default::default() })
             }
         };
         worker.tell(message).await;

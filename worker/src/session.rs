@@ -3,12 +3,14 @@
 //! The coordinator may start later, restart, or be away for a while: the worker waits and joins again. Messages that wait in
 //! the outbox meanwhile are sent then. One that was on its way when the connection broke is lost with it; the coordinator asks
 //! again for what it still needs, and a proof that is already made is answered from the spool. A refusal (a role that the plan
-//! has no place for, a key that is not admitted) ends the worker.
+//! has no place for, a key that is not admitted) ends the worker. A worker that is told to stop says so and stays until the
+//! coordinator lets it go, because runs on their way pass through it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use backon::BackoffBuilder;
+use shardproof_common::hold::Stage;
 use shardproof_common::ids::{Digest, PROTOCOL_VERSION};
 use shardproof_proto::v1::control_client::ControlClient;
 use shardproof_proto::v1::coordinator_message::Message as FromCoordinator;
@@ -20,7 +22,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
 
-use crate::{Neighbours, Worker, heartbeat, shard};
+use crate::{Neighbours, Worker, heartbeat, shard, showing};
 
 /// How often a worker that waits for its coordinator says so.
 const WAITING_NOTICE: Duration = Duration::from_secs(30);
@@ -46,6 +48,7 @@ pub(crate) async fn keep(
         let was_connected = session.send_replace(None).is_some();
         match connected {
             Ok(()) => return Ok(()),
+            Err(SessionError::Lost(_)) if worker.stopping.is_cancelled() => return Ok(()),
             Err(SessionError::Lost(status)) => {
                 if was_connected {
                     delays = self::delays();
@@ -60,7 +63,7 @@ pub(crate) async fn keep(
         }
         tokio::select! {
             () = tokio::time::sleep(delays.next().unwrap_or(Duration::from_secs(2))) => {}
-            () = worker.shutdown.cancelled() => return Ok(()),
+            () = worker.stopping.cancelled() => return Ok(()),
         }
     }
 }
@@ -90,8 +93,14 @@ async fn connect(
     };
     let lost = |_| SessionError::Lost(Status::unavailable("the stream to the coordinator closed"));
     sender.send(WorkerMessage { message: Some(join(worker, challenge)) }).await.map_err(lost)?;
+    let mut told = false;
     loop {
         tokio::select! {
+            () = worker.stopping.cancelled(), if !told => {
+                told = true;
+                let leaving = ToCoordinator::Leaving(v1::Leaving {});
+                sender.send(WorkerMessage { message: Some(leaving) }).await.map_err(lost)?;
+            }
             message = next(&mut stream) => handle(worker, message?, session),
             Some(message) = pending.recv() => sender.send(message).await.map_err(lost)?,
         }
@@ -109,7 +118,7 @@ async fn next(stream: &mut Streaming<CoordinatorMessage>) -> Result<FromCoordina
 }
 
 fn join(worker: &Worker, challenge: Digest) -> ToCoordinator {
-    let signature = worker.identity.sign(Digest::derive("shardproof 1 join", &(challenge, worker.identity.public())));
+    let signature = worker.identity.sign(Digest::derive("shardproof 2 join", &(challenge, worker.identity.public())));
     ToCoordinator::Join(v1::Join {
         role: worker.role.to_string(),
         address: worker.address.clone(),
@@ -131,26 +140,37 @@ fn handle(worker: &Arc<Worker>, message: FromCoordinator, session: &watch::Sende
         }
         FromCoordinator::Route(route) => {
             tracing::debug!(next = route.next, "outputs go to");
-            worker.neighbours.send_replace(neighbours(&route));
+            worker.neighbours.send_replace(neighbours(worker, &route));
         }
         FromCoordinator::Prove(job) => worker.proving.submit(&job),
         FromCoordinator::CancelJob(job) => worker.proving.cancel(&job),
+        FromCoordinator::ShowOutput(request) => {
+            worker.tasks.spawn(showing::answer(worker.clone(), request));
+        }
         FromCoordinator::Challenge(_) => tracing::debug!("ignoring a second challenge"),
     }
 }
 
 /// What does not parse counts as vacant: without a next address nothing is passed on, without a key nothing is taken.
-fn neighbours(route: &v1::Route) -> Neighbours {
-    let next = (!route.next.is_empty()).then(|| transport::lazy_channel(&route.next));
+fn neighbours(worker: &Worker, route: &v1::Route) -> Neighbours {
+    let next = (!route.next.is_empty()).then(|| transport::hop_channel(&route.next, worker.hop_deadline));
     Neighbours { next: next.and_then(Result::ok), previous: convert::public_key(&route.previous).ok() }
 }
 
 async fn take_assignment(worker: Arc<Worker>, assignment: v1::Assignment) {
+    tokio::select! {
+        () = fetch_assigned(&worker, assignment) => {}
+        () = worker.shutdown.cancelled() => {}
+    }
+}
+
+async fn fetch_assigned(worker: &Worker, assignment: v1::Assignment) {
     let index = assignment.shard;
     // A worker that joins just as setup ends is told of its shard twice.
     let _turn = worker.assigning.lock().await;
     tracing::info!(shard = index, "fetching shard");
-    match shard::load(&worker, assignment).await {
+    worker.hold.reach(Stage::Fetch).await;
+    match shard::load(worker, assignment).await {
         Ok(held) => {
             let plan = convert::digest_bytes(held.plan);
             worker.shard.send_replace(Some(Arc::new(held)));

@@ -121,7 +121,7 @@ pub(crate) async fn report_health(worker: Arc<Worker>, health: tonic_health::ser
         }
         tokio::select! {
             changed = held.changed() => if changed.is_err() { return },
-            () = worker.shutdown.cancelled() => {
+            () = worker.stopping.cancelled() => {
                 health.set_not_serving::<pipeline::Server>().await;
                 return;
             }

@@ -1,130 +1,17 @@
 //! Strangers and workers that lie, over the same gRPC as everyone else.
 
-use std::time::Duration;
-
 use shardproof_common::card::ModelCard;
-use shardproof_common::ids::{Digest, PROTOCOL_VERSION, RunId, ShardIndex};
-use shardproof_common::receipt::{Identity, Receipt, input_digest};
-use shardproof_common::statement::{Boundary, Statement};
-use shardproof_common::tensor::{FloatTensor, Tensor, encode_boundary};
+use shardproof_common::ids::{Digest, RunId};
+use shardproof_common::receipt::{Identity, handed_digest};
+use shardproof_common::tensor::encode_boundary;
 use shardproof_proto::convert;
-use shardproof_proto::transport::{self, activations};
-use shardproof_proto::v1::control_client::ControlClient;
 use shardproof_proto::v1::coordinator_message::Message as FromCoordinator;
 use shardproof_proto::v1::worker_message::Message as ToCoordinator;
-use shardproof_proto::v1::{
-    ActivationHeader, Failure, FailureStage, GetRequest, InferenceDone, Join, Run, RunState, WorkerMessage,
-};
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Status, Streaming};
+use shardproof_proto::v1::{Failure, FailureStage, GetRequest, InferenceDone, Run, RunState};
+use tonic::Code;
 
 use crate::cluster::{Service, answer, assert_close, assert_state, samples};
-
-/// A worker under the test's control.
-struct Rogue {
-    identity: Identity,
-    sender: mpsc::Sender<WorkerMessage>,
-    inbound: Streaming<shardproof_proto::v1::CoordinatorMessage>,
-}
-
-impl Rogue {
-    async fn join(service: &Service, role: &str, address: &str) -> Self {
-        let identity = Identity::generate();
-        let (sender, receiver) = mpsc::channel(16);
-        let channel = transport::lazy_channel(&service.coordinator.address).unwrap();
-        let inbound = ControlClient::new(channel).work(ReceiverStream::new(receiver)).await.unwrap().into_inner();
-        let mut rogue = Self { identity, sender, inbound };
-        let FromCoordinator::Challenge(challenge) = rogue.next().await.unwrap() else { panic!("expected a challenge") };
-        let nonce = convert::digest("nonce", &challenge.nonce).unwrap();
-        let key = rogue.identity.public();
-        let signature = rogue.identity.sign(Digest::derive("shardproof 1 join", &(nonce, key)));
-        rogue
-            .say(ToCoordinator::Join(Join {
-                role: role.to_owned(),
-                address: address.to_owned(),
-                key: key.as_bytes().to_vec().into(),
-                version: "test".to_owned(),
-                protocol: PROTOCOL_VERSION,
-                signature: convert::pack(&signature),
-            }))
-            .await;
-        rogue
-    }
-
-    async fn say(&self, message: ToCoordinator) {
-        self.sender.send(WorkerMessage { message: Some(message) }).await.unwrap();
-    }
-
-    async fn next(&mut self) -> Result<FromCoordinator, Status> {
-        Ok(self.inbound.message().await?.unwrap().message.unwrap())
-    }
-
-    /// A receipt for a statement of the rogue's choice.
-    fn receipt(
-        &self,
-        service_card: &ModelCard,
-        run: RunId,
-        shard: u32,
-        input: &[Tensor],
-        output: &[Tensor],
-    ) -> Receipt {
-        sign(&self.identity, service_card, run, shard, input, output)
-    }
-}
-
-fn sign(identity: &Identity, card: &ModelCard, run: RunId, shard: u32, input: &[Tensor], output: &[Tensor]) -> Receipt {
-    let (body, index) = (&card.body, ShardIndex(shard));
-    let entry = &body.shards[index.as_usize()];
-    let statement = Statement {
-        protocol: body.protocol,
-        backend: entry.backend.clone(),
-        model: body.plan.model,
-        architecture: body.plan.architecture,
-        plan: body.plan.digest(),
-        shard: index,
-        shards: body.plan.shards.len() as u32,
-        run,
-        input: Boundary::public(input),
-        output: Boundary::public(output),
-        keys: entry.keys.digest(),
-    };
-    Receipt::sign(statement, 0, identity)
-}
-
-fn floats(shape: &[u64], value: f32) -> Vec<Tensor> {
-    let elements = shape.iter().product::<u64>() as usize;
-    vec![Tensor::Float(FloatTensor { shape: shape.to_vec(), values: vec![value; elements] })]
-}
-
-async fn card(service: &Service) -> ModelCard {
-    service.until("serving", |status| status.stage == "serving").await;
-    ModelCard::parse(&service.status().await.card).unwrap()
-}
-
-fn shape(card: &ModelCard, boundary: usize) -> Vec<u64> {
-    card.body.plan.boundaries[boundary].tensors[0].shape.clone()
-}
-
-async fn deliver(
-    address: &str,
-    card: &ModelCard,
-    run: RunId,
-    boundary: u32,
-    receipt: Vec<u8>,
-    tensors: &[Tensor],
-) -> Status {
-    let header = ActivationHeader {
-        run: convert::run_bytes(run),
-        plan: convert::digest_bytes(card.body.plan.digest()),
-        boundary,
-        receipt: receipt.into(),
-        ..Default::default()
-    };
-    let encoding = encode_boundary(tensors).into();
-    let channel = transport::lazy_channel(address).unwrap();
-    activations::deliver(channel, header, encoding, Duration::from_secs(20)).await.unwrap_err()
-}
+use crate::rogue::{Rogue, card, deliver, deliver_signed, floats, shape, sign};
 
 #[tokio::test]
 async fn strangers_deliver_neither_answers_nor_activations() {
@@ -138,19 +25,30 @@ async fn strangers_deliver_neither_answers_nor_activations() {
 
     let (middle, last) = (floats(&shape(&card, 1), 1.0), floats(&shape(&card, 2), 1.0));
     let fake = sign(&stranger, &card, id, 1, &middle, &last);
-    let refused = deliver(&service.coordinator.address, &card, id, 2, convert::pack(&fake).to_vec(), &last).await;
+    let refused =
+        deliver(&service.coordinator.address, &card, id, 2, convert::pack(&fake).to_vec(), &last).await.unwrap_err();
     assert_eq!(refused.code(), Code::PermissionDenied, "{refused:?}");
 
     let fresh = RunId::generate();
     let fake = sign(&stranger, &card, fresh, 0, &floats(&shape(&card, 0), 0.0), &middle);
-    let refused = deliver(&service.workers[1].address, &card, fresh, 1, convert::pack(&fake).to_vec(), &middle).await;
+    let refused = deliver(&service.workers[1].address, &card, fresh, 1, convert::pack(&fake).to_vec(), &middle)
+        .await
+        .unwrap_err();
     assert_eq!(refused.code(), Code::PermissionDenied, "{refused:?}");
 
     let start = floats(&shape(&card, 0), 0.0);
     let digest = Digest::of(&encode_boundary(&start));
-    let signature = stranger.sign(input_digest(fresh, card.body.plan.digest(), digest));
-    let refused =
-        deliver(&service.workers[0].address, &card, fresh, 0, convert::pack(&signature).to_vec(), &start).await;
+    let signature = stranger.sign(handed_digest(fresh, card.body.plan.digest(), 0, 0, digest));
+    let first = &service.workers[0].address;
+    let refused = deliver_signed(first, &card, fresh, 0, Vec::new(), Some(&signature), &start).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unauthenticated, "{refused:?}");
+
+    // Nor does a stranger hand over an inner boundary as only the owner may.
+    let fake = sign(&stranger, &card, fresh, 0, &start, &middle);
+    let digest = Digest::of(&encode_boundary(&middle));
+    let signature = stranger.sign(handed_digest(fresh, card.body.plan.digest(), 1, 0, digest));
+    let (second, receipt) = (&service.workers[1].address, convert::pack(&fake).to_vec());
+    let refused = deliver_signed(second, &card, fresh, 1, receipt, Some(&signature), &middle).await.unwrap_err();
     assert_eq!(refused.code(), Code::Unauthenticated, "{refused:?}");
 
     for worker in 0..2 {

@@ -4,9 +4,15 @@
 
 mod attacks;
 mod batches;
+#[path = "../harness/cluster.rs"]
 mod cluster;
+mod disputes;
 mod full_disk;
+#[path = "../harness/held.rs"]
+mod held;
 mod inference;
 mod proving;
 mod recovery;
 mod refusals;
+#[path = "../harness/rogue.rs"]
+mod rogue;

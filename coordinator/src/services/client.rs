@@ -10,13 +10,13 @@ use shardproof_common::ids::{Role, RunId, ShardIndex};
 use shardproof_proto::convert;
 use shardproof_proto::v1::runs_server::Runs;
 use shardproof_proto::v1::{
-    self, ArtifactRef, BundleRequest, GetRequest, ListRequest, ListResponse, ProveRequest, Run,
+    self, ArtifactRef, BundleRequest, EvidenceRequest, GetRequest, ListRequest, ListResponse, ProveRequest, Run,
 };
 use shardproof_proto::v1::{StatusRequest, StatusResponse, SubmitRequest, WatchRequest};
 use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 
-use crate::record::{ProofState, RunRecord, RunState};
+use crate::record::{DisputeStage, ProofState, RunRecord, RunState};
 use crate::{Coordinator, MAX_TENSOR_BYTES, Stage};
 
 /// Most runs that one listing returns.
@@ -85,6 +85,18 @@ impl Runs for ClientService {
         Ok(Response::new(convert::artifact_ref(artifact)))
     }
 
+    async fn evidence(&self, request: Request<EvidenceRequest>) -> Result<Response<ArtifactRef>, Status> {
+        // Weights are for those who may see them.
+        let for_owner = request.get_ref().with_shard;
+        if for_owner && request.remote_addr().is_none_or(|peer| !peer.ip().is_loopback()) {
+            return Err(Status::permission_denied(
+                "evidence with the shard's weights is for the owner, on the coordinator's machine: ask without                  --with-shard, and check it with --model",
+            ));
+        }
+        let run = convert::run_id(&request.into_inner().run)?;
+        Ok(Response::new(convert::artifact_ref(self.coordinator.evidence(run, for_owner).await?)))
+    }
+
     async fn status(&self, _request: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
         Ok(Response::new(status(&self.coordinator)))
     }
@@ -129,6 +141,8 @@ impl WatchState {
         }
         if self.started {
             tokio::select! {
+                // A coordinator that ends says what became of the run before it does.
+                biased;
                 changed = self.watch.changed() => changed.ok()?,
                 () = self.coordinator.shutdown.cancelled() => return None,
             }
@@ -152,6 +166,19 @@ fn show(coordinator: &Coordinator, record: &RunRecord) -> Run {
         shards: record.shards.iter().enumerate().map(|(index, shard)| show_shard(index as u32, shard)).collect(),
         submitted_unix_ms: record.submitted_ms,
         prove_wall_ms: record.prove_wall_ms,
+        dispute: record
+            .dispute
+            .map(|dispute| v1::Dispute { shard: dispute.shard.0, stage: dispute_stage(dispute.stage).into() }),
+        evidence: record.evidence.is_some(),
+    }
+}
+
+fn dispute_stage(stage: DisputeStage) -> v1::DisputeStage {
+    match stage {
+        DisputeStage::Showing => v1::DisputeStage::Showing,
+        DisputeStage::Handing => v1::DisputeStage::Handing,
+        DisputeStage::Accusing => v1::DisputeStage::Accusing,
+        DisputeStage::Settled => v1::DisputeStage::Settled,
     }
 }
 
@@ -161,6 +188,7 @@ fn show_shard(index: u32, shard: &crate::record::ShardRecord) -> v1::ShardProgre
         proof: proof_state(shard.proof).into(),
         step: shard.step.clone(),
         worker: shard.receipt.as_ref().map(|receipt| receipt.worker.to_string()).unwrap_or_default(),
+        provable_until_unix_ms: shard.receipt.as_ref().map_or(0, |receipt| receipt.provable_until.0),
         witness_us: shard.witness_us,
         prove_us: shard.prove_us,
         verify_us: shard.verify_us,
@@ -201,7 +229,7 @@ fn status(coordinator: &Coordinator) -> StatusResponse {
     let shards = plan.shards.iter().enumerate().map(|(index, shard)| {
         let at = ShardIndex(index as u32);
         let holder =
-            coordinator.cluster.with(|registry| registry.holder(at).map(|(_, member)| (member.key, member.ready)));
+            coordinator.cluster.with(|registry| registry.holder(at).map(|(_, member)| (member.key, member.serves())));
         let setup = prepared.as_ref().and_then(|prepared| prepared.shards.get(index));
         v1::ShardStatus {
             shard: at.0,

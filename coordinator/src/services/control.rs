@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shardproof_common::chain::printable;
+use shardproof_common::clock;
 use shardproof_common::ids::{Digest, PROTOCOL_VERSION, Role, ShardIndex};
-use shardproof_common::receipt::{PublicKey, SignatureBytes};
+use shardproof_common::receipt::{PublicKey, Receipt, SignatureBytes};
 use shardproof_proto::convert;
 use shardproof_proto::v1::control_server::Control;
 use shardproof_proto::v1::coordinator_message::Message as ToWorker;
@@ -20,7 +21,8 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::Coordinator;
 use crate::cluster::Stream;
-use crate::inference::WitnessFigures;
+use crate::dispute::Complaint;
+use crate::inference::Told;
 use crate::record::RunState;
 use crate::registry::SessionId;
 
@@ -133,7 +135,7 @@ fn check_join(coordinator: &Coordinator, join: &v1::Join, nonce: Digest) -> Resu
     }
     let key = convert::public_key(&join.key)?;
     let signature: SignatureBytes = convert::unpack("signature", &join.signature)?;
-    key.verify(Digest::derive("shardproof 1 join", &(nonce, key)), &signature)
+    key.verify(Digest::derive("shardproof 2 join", &(nonce, key)), &signature)
         .map_err(|error| Status::unauthenticated(error.to_string()))?;
     if coordinator.settings.admitted.as_ref().is_some_and(|admitted| !admitted.contains(&key)) {
         return Err(Status::permission_denied(format!(
@@ -166,11 +168,22 @@ async fn handle(coordinator: &Arc<Coordinator>, session: SessionId, key: PublicK
         FromWorker::ProofDone(done) => coordinator.take_proof(key, done).await,
         FromWorker::Failure(failure) => take_failure(coordinator, session, key, failure).await,
         FromWorker::Progress(progress) => note_progress(coordinator, session, &progress),
+        FromWorker::Shown(shown) => {
+            check_holds(coordinator, session, shown.shard).and_then(|_| coordinator.take_shown(key, &shown))
+        }
+        FromWorker::Leaving(_) => {
+            coordinator.tasks.spawn(coordinator.clone().let_go(session, key));
+            Ok(())
+        }
         FromWorker::Join(_) => Err(Status::invalid_argument("a second join")),
     };
     if let Err(status) = outcome {
         tracing::warn!(worker = key.short(), reason = status.message(), "ignoring a malformed message");
     }
+}
+
+fn is_last(coordinator: &Coordinator, shard: ShardIndex) -> bool {
+    shard.as_usize() + 1 == coordinator.planned.plan.shards.len()
 }
 
 /// The shard that a worker speaks of must be the one that it holds.
@@ -181,24 +194,30 @@ fn check_holds(coordinator: &Coordinator, session: SessionId, shard: u32) -> Res
 }
 
 async fn take_receipt(
-    coordinator: &Coordinator,
+    coordinator: &Arc<Coordinator>,
     session: SessionId,
     key: PublicKey,
     done: v1::InferenceDone,
 ) -> Result<(), Status> {
     let shard = check_holds(coordinator, session, done.shard)?;
     let run = convert::run_id(&done.run)?;
-    let receipt: shardproof_common::receipt::Receipt = convert::unpack("receipt", &done.receipt)?;
+    let receipt: Receipt = convert::unpack("receipt", &done.receipt)?;
     if receipt.worker != key {
         return Err(Status::invalid_argument("the receipt is another worker's"));
     }
-    let figures = WitnessFigures {
+    let told = Told {
+        receipt,
+        upstream: unpack_if_there(&done.upstream)?,
         witness_us: done.witness_us,
         witness_bytes: done.witness_bytes,
         peak_rss_bytes: done.peak_rss_bytes,
     };
-    coordinator.take_receipt(run, shard, receipt, figures).await;
+    coordinator.take_receipt(run, shard, told).await;
     Ok(())
+}
+
+fn unpack_if_there(receipt: &[u8]) -> Result<Option<Receipt>, Status> {
+    (!receipt.is_empty()).then(|| convert::unpack("upstream", receipt)).transpose()
 }
 
 /// A failure before the answer ends the run; one of an awaited proof rejects it.
@@ -214,13 +233,26 @@ async fn take_failure(
         FailureStage::Setup => {
             tracing::error!(worker = key.short(), %shard, reason, "worker cannot take its shard");
         }
-        stage @ (FailureStage::Inference | FailureStage::Delivery | FailureStage::Link) => {
+        FailureStage::Link => {
+            let before = shard.0.checked_sub(1).map(ShardIndex);
+            let before =
+                before.ok_or_else(|| Status::invalid_argument("boundary 0 has the coordinator's signature"))?;
+            let complaint = Complaint { shown: unpack_if_there(&failure.upstream)?, of_attempt: Some(failure.attempt) };
+            coordinator.take_complaint(convert::run_id(&failure.run)?, before, complaint).await;
+        }
+        FailureStage::Refused if !is_last(coordinator, shard) => {
+            coordinator.take_complaint(convert::run_id(&failure.run)?, shard, Complaint::default()).await;
+        }
+        stage @ (FailureStage::Inference | FailureStage::Delivery | FailureStage::Refused) => {
             let run = convert::run_id(&failure.run)?;
-            // What does not get across a hop may be either neighbour's doing.
-            let blamed = (stage == FailureStage::Inference).then_some(key);
+            // What does not get across a hop may be either neighbour's doing; the coordinator at the end of it does not lie.
+            let blamed = (stage != FailureStage::Delivery).then_some(key);
             let ended = coordinator.runs.change(run, |record| {
-                if record.state == RunState::Running {
-                    record.fail(Some(shard), blamed, reason);
+                let given_up = stage == FailureStage::Delivery && record.in_dispute();
+                match stage {
+                    _ if record.state != RunState::Running || given_up => {}
+                    FailureStage::Refused => record.reject(shard, blamed, reason),
+                    _ => record.fail(Some(shard), blamed, reason),
                 }
             });
             ended.await;
@@ -232,7 +264,11 @@ async fn take_failure(
             let current = entry.is_some_and(|entry| {
                 entry.attempt == failure.attempt && entry.receipt.as_ref().is_some_and(|receipt| receipt.worker == key)
             });
-            if record.awaits_proof(shard) && current {
+            if record.awaits_proof(shard) && current && record.promise_is_past(shard, clock::now()) {
+                // Asked for in time, asked again too late: nothing that its worker promised.
+                let reason = format!("its proof did not come while its worker promised to make one: {reason}");
+                coordinator.runs.change(run, |record| record.reject(shard, None, reason)).await;
+            } else if record.awaits_proof(shard) && current {
                 coordinator.reject(run, shard, key, format!("its proof failed: {reason}")).await;
             }
         }

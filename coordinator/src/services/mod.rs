@@ -43,6 +43,7 @@ pub(crate) async fn serve(coordinator: Arc<Coordinator>, listener: TcpListener) 
     let reporter = tokio::spawn(report_health(coordinator.clone(), health));
     let watchdog = tokio::spawn(tidy(coordinator.clone()));
     tokio::spawn(hang_up(coordinator.clone()));
+    tokio::spawn(coordinator.clone().drain());
     let stop = coordinator.shutdown.clone();
     let traffic = Traffic::default();
     router.serve_with_incoming_shutdown(traffic.counted(listener), stop.cancelled_owned()).await?;
@@ -69,7 +70,7 @@ async fn report_health(coordinator: Arc<Coordinator>, health: tonic_health::serv
         }
         tokio::select! {
             changed = stage.changed() => if changed.is_err() { return },
-            () = coordinator.shutdown.cancelled() => {
+            () = coordinator.stopping.cancelled() => {
                 health.set_not_serving::<RunsServer<client::ClientService>>().await;
                 return;
             }

@@ -125,7 +125,7 @@ impl Graph {
             let shape = shapes::infer(&self, index, &shapes)?;
             check_shape(&shape, || Site::node(&self, index))?;
             check_scale(&self, index)?;
-            bounds.push(intervals::infer(&self, index, &bounds, &tables)?);
+            bounds.push(intervals::infer(&self, index, &shapes, &bounds, &tables)?);
             shapes.push(shape);
         }
         for (index, &tensor) in self.outputs.iter().enumerate() {
@@ -245,7 +245,24 @@ fn check_scale(graph: &Graph, index: usize) -> Result<(), GraphError> {
         | Op::Reshape { input, .. }
         | Op::Transpose { input, .. }
         | Op::Slice { input, .. }
-        | Op::Pad { input, .. } => i64::from(graph.scale(*input)),
+        | Op::Pad { input, .. }
+        | Op::ReduceSum { input, .. }
+        | Op::Expand { input, .. }
+        | Op::Gather { input, .. }
+        | Op::Max { input } => i64::from(graph.scale(*input)),
+        Op::MatMulTensors { left, right } | Op::MulTensors { left, right } => {
+            i64::from(graph.scale(*left)) + i64::from(graph.scale(*right))
+        }
+        Op::Divide { numerator, denominator, .. } => {
+            i64::from(graph.scale(*numerator)) - i64::from(graph.scale(*denominator))
+        }
+        Op::Sqrt { input, .. } => {
+            let scale = graph.scale(*input);
+            if scale % 2 != 0 {
+                return Err(GraphError::RootScale { site: Site::node(graph, index), scale });
+            }
+            i64::from(scale / 2)
+        }
         Op::Requant { input, shift, .. } => i64::from(graph.scale(*input)) - i64::from(*shift),
         Op::Concat { inputs, .. } => {
             let expected = graph.scale(inputs[0]);

@@ -19,9 +19,9 @@ use crate::graph::{Graph, Weight, Weights};
 /// Longest encoding of a graph, in bytes.
 pub const MAX_GRAPH_BYTES: usize = 32 << 20;
 
-const VERSION: u8 = 1;
-const GRAPH_DIGEST: &str = "shardproof integer graph v1 architecture";
-const WEIGHTS_DIGEST: &str = "shardproof integer graph v1 weights";
+const VERSION: u8 = 2;
+const GRAPH_DIGEST: &str = "shardproof integer graph v2 architecture";
+const WEIGHTS_DIGEST: &str = "shardproof integer graph v2 weights";
 
 fn digest(context: &str, bytes: &[u8]) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new_derive_key(context);

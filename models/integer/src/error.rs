@@ -3,7 +3,10 @@
 use std::fmt;
 
 use crate::check::Bounds;
-use crate::graph::{BOUNDARY_BITS, Graph, MAX_REQUANT_BITS, MAX_SHIFT, MAX_TABLE_BITS, TableId, TensorId, WeightId};
+use crate::graph::{
+    BOUNDARY_BITS, Graph, MAX_QUOTIENT_BITS, MAX_REQUANT_BITS, MAX_ROOT_BITS, MAX_SHIFT, MAX_TABLE_BITS, TableId,
+    TensorId, WeightId,
+};
 use crate::{MAX_ELEMENTS, MAX_ITEMS, MAX_RANK, VALUE_BITS};
 
 /// The part of a graph that an error speaks of.
@@ -153,6 +156,33 @@ pub enum GraphError {
     ConcatAxis { site: Box<Site>, axis: usize, rank: usize },
     #[error("{site}: input {index} of shape {found:?} does not continue {expected:?}")]
     ConcatShapes { site: Box<Site>, index: usize, expected: Vec<usize>, found: Vec<usize> },
+    #[error(
+        "{site}: a product of tensors needs [.., M, K] and [.., N, K] with equal axes before, not {left:?} and {right:?}"
+    )]
+    TensorProduct { site: Box<Site>, left: Vec<usize>, right: Vec<usize> },
+    #[error("{site}: operands of shapes {left:?} and {right:?}; they must be equal, so expand one first")]
+    ElementShapes { site: Box<Site>, left: Vec<usize>, right: Vec<usize> },
+    #[error("{site}: {axes:?} are not ascending axes of a tensor of {rank}")]
+    ReduceAxes { site: Box<Site>, axes: Vec<usize>, rank: usize },
+    #[error("{site}: {input:?} cannot be repeated to {shape:?}")]
+    ExpandShape { site: Box<Site>, input: Vec<usize>, shape: Vec<usize> },
+    #[error("{site}: axis {axis} of a tensor of {rank} axes")]
+    GatherAxis { site: Box<Site>, axis: usize, rank: usize },
+    #[error("{site}: index {index} on an axis of {extent} elements")]
+    GatherIndex { site: Box<Site>, index: u32, extent: usize },
+    #[error("{site}: a maximum needs an axis to be taken along")]
+    MaxRank { site: Box<Site> },
+    #[error("{site}: a quotient of {bits} bits; from 1 to {MAX_QUOTIENT_BITS} are allowed")]
+    QuotientBits { site: Box<Site>, bits: u32 },
+    #[error(
+        "{site}: numerators from {} to {} and denominators from {} to {} leave no room in 62 bits for quotients of {bits} \
+         bits; requantise them to fewer bits first", numerator.low, numerator.high, denominator.low, denominator.high
+    )]
+    QuotientRoom { site: Box<Site>, numerator: Bounds, denominator: Bounds, bits: u32 },
+    #[error("{site}: a root of {bits} bits; from 1 to {MAX_ROOT_BITS} are allowed")]
+    RootBits { site: Box<Site>, bits: u32 },
+    #[error("{site}: the root of values at scale {scale}; an odd scale has no root")]
+    RootScale { site: Box<Site>, scale: i32 },
     #[error("{site}: a shift of {shift}; at most {MAX_SHIFT} is allowed")]
     RequantShift { site: Box<Site>, shift: u32 },
     #[error("{site}: a result of {bits} bits; from 1 to {MAX_REQUANT_BITS} are allowed")]
@@ -223,4 +253,10 @@ pub enum RunError {
     RequantRange { site: Box<Site>, run: usize, index: usize, value: i64, allowed: Bounds },
     #[error("{site}, run {run}, element {index}: {value} is not in the table's domain {} ..= {}", allowed.low, allowed.high)]
     TableDomain { site: Box<Site>, run: usize, index: usize, value: i64, allowed: Bounds },
+    #[error("{site}, run {run}, element {index}: the denominator {value} is not positive")]
+    Denominator { site: Box<Site>, run: usize, index: usize, value: i64 },
+    #[error("{site}, run {run}, element {index}: the quotient {value} is not in {} ..= {}", allowed.low, allowed.high)]
+    QuotientRange { site: Box<Site>, run: usize, index: usize, value: i64, allowed: Bounds },
+    #[error("{site}, run {run}, element {index}: {value} has no root in 0 ..= {}", allowed.high)]
+    RootRange { site: Box<Site>, run: usize, index: usize, value: i64, allowed: Bounds },
 }

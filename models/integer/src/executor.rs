@@ -2,13 +2,14 @@
 //!
 //! The served answer and the prover's witness are the same [`Trace`]. All arithmetic is exact: the checked graph's
 //! interval analysis holds every value below 2^62, and the narrow inner loops are chosen by proven bounds. A value
-//! outside the range that a Requant or a Table covers ends the run with an error that names it, because such a run has
-//! no proof.
+//! outside the range that a Requant, a Table, a Divide or a Sqrt covers ends the run with an error that names it, because
+//! such a run has no proof.
 
 mod conv;
 mod elementwise;
 mod matmul;
 mod moves;
+mod rows;
 #[cfg(test)]
 mod tests;
 
@@ -79,8 +80,8 @@ impl Executor {
     /// Runs the graph `runs` times on `inputs`, each `[runs, elements]` in the order of the graph's inputs.
     ///
     /// # Errors
-    /// If the inputs have the wrong sizes or leave the boundary's bounds, or if a value leaves the range of a Requant or a
-    /// Table; see [`RunError`].
+    /// If the inputs have the wrong sizes or leave the boundary's bounds, or if a value leaves the range of an operator; see
+    /// [`RunError`].
     pub fn run(&self, inputs: &[Vec<i64>], runs: usize) -> Result<Trace, RunError> {
         self.check_inputs(inputs, runs)?;
         let mut tensors = Vec::with_capacity(self.graph.tensors());
@@ -168,6 +169,24 @@ impl Executor {
                 elementwise::look_up(values(*input), &table.values)
                     .map_err(|miss| self.table_error(index, miss, table.bits))?
             }
+            (Op::MatMulTensors { left, right }, _) => {
+                let bounds = [*left, *right].map(|tensor| self.graph.bounds(tensor));
+                matmul::times_tensor(values(*left), values(*right), shape(*left), result, bounds)
+            }
+            (Op::MulTensors { left, right }, _) => elementwise::multiply(values(*left), values(*right)),
+            (Op::ReduceSum { input, axes }, _) => rows::reduce_sum(values(*input), shape(*input), axes),
+            (Op::Expand { input, .. }, _) => moves::expand(values(*input), shape(*input), result, runs),
+            (Op::Gather { input, axis, indices }, _) => {
+                moves::gather(values(*input), shape(*input), *axis, indices, runs)
+            }
+            (Op::Max { input }, _) => rows::max(values(*input), shape(*input)),
+            (Op::Divide { numerator, denominator, bits }, _) => {
+                elementwise::divide(values(*numerator), values(*denominator), *bits)
+                    .map_err(|miss| self.quotient_error(index, miss, *bits))?
+            }
+            (Op::Sqrt { input, bits }, _) => {
+                elementwise::sqrt(values(*input), *bits).map_err(|miss| self.root_error(index, miss, *bits))?
+            }
             (
                 Op::MatMul { .. } | Op::Conv(_) | Op::MulWeight { .. } | Op::AddWeight { .. },
                 Prepared::Nothing | Prepared::Matrix(_) | Prepared::Values(_),
@@ -192,6 +211,26 @@ impl Executor {
         let allowed = Bounds { low: -(1 << (bits - 1)), high: (1 << (bits - 1)) - 1 };
         let elementwise::Miss { place, value } = miss;
         RunError::TableDomain { site, run: place / elements, index: place % elements, value, allowed }
+    }
+
+    fn quotient_error(&self, node: usize, miss: elementwise::QuotientMiss, bits: u32) -> RunError {
+        let (site, elements) = self.place(node);
+        match miss {
+            elementwise::QuotientMiss::Denominator(elementwise::Miss { place, value }) => {
+                RunError::Denominator { site, run: place / elements, index: place % elements, value }
+            }
+            elementwise::QuotientMiss::Quotient(elementwise::Miss { place, value }) => {
+                let allowed = Bounds { low: -(1 << bits), high: (1 << bits) - 1 };
+                RunError::QuotientRange { site, run: place / elements, index: place % elements, value, allowed }
+            }
+        }
+    }
+
+    fn root_error(&self, node: usize, miss: elementwise::Miss, bits: u32) -> RunError {
+        let (site, elements) = self.place(node);
+        let allowed = Bounds { low: 0, high: (1 << bits) - 1 };
+        let elementwise::Miss { place, value } = miss;
+        RunError::RootRange { site, run: place / elements, index: place % elements, value, allowed }
     }
 
     fn place(&self, node: usize) -> (Box<Site>, usize) {

@@ -1,14 +1,20 @@
 //! The integer graph: what a quantised network computes, operator by operator.
 //!
-//! Values are integers `q` at a scale `s`, meaning the real `q / 2^s`. There are three kinds of operator. *Linear* ones
-//! ([`Op::MatMul`], [`Op::Conv`], [`Op::MulWeight`], [`Op::AddWeight`], [`Op::Combine`], [`Op::WindowSum`]) accumulate
-//! exactly. *Shape* ones move values. *Non-linear* ones ([`Op::Requant`], [`Op::Table`]) bring accumulators back to a
-//! bounded range; a value outside that range ends the run with an error and has no proof. Everything else is composed of
-//! these: a maximum is `y + relu(x - y)`, a clip is two ReLUs.
+//! Values are integers `q` at a scale `s`, meaning the real `q / 2^s`. There are four kinds of operator. *Linear* ones
+//! ([`Op::MatMul`], [`Op::Conv`], [`Op::MulWeight`], [`Op::AddWeight`], [`Op::Combine`], [`Op::WindowSum`],
+//! [`Op::ReduceSum`]) and *products* of tensors ([`Op::MatMulTensors`], [`Op::MulTensors`]) accumulate exactly. *Shape* ones
+//! move values. *Non-linear* ones ([`Op::Requant`], [`Op::Table`], [`Op::Max`], [`Op::Divide`], [`Op::Sqrt`]) round, compare
+//! and bring accumulators back to a bounded range; a value outside that range ends the run with an error and has no proof.
+//! Everything else is composed of these: the larger of two tensors is `y + relu(x - y)`, a clip is two ReLUs, a softmax is a
+//! maximum, a table, a sum and a division for each row.
 //!
 //! All tensors are row-major. Shapes leave the run axis out: a batch of R runs holds R tensors of each shape.
 
+mod op;
+
 use serde::{Deserialize, Serialize};
+
+pub use op::{Conv, Op, Window};
 
 /// A tensor: the graph's inputs come first, then one for each node, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -29,6 +35,10 @@ pub const BOUNDARY_BITS: u32 = 24;
 pub const MAX_REQUANT_BITS: u32 = BOUNDARY_BITS;
 /// Most bits that one requantisation shifts away.
 pub const MAX_SHIFT: u32 = 36;
+/// Most bits of a quotient.
+pub const MAX_QUOTIENT_BITS: u32 = 31;
+/// Most bits of a root: its square is a value of the graph.
+pub const MAX_ROOT_BITS: u32 = 30;
 /// Largest domain of a lookup table, log2 of its entries.
 pub const MAX_TABLE_BITS: u32 = 18;
 
@@ -96,196 +106,9 @@ pub struct Node {
     pub scale: i32,
 }
 
-/// The operators. `x` is the input, `y` the result.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Op {
-    /// `y[.., n] = sum_k w[n, k] x[.., k]`; the weight is `[N, K]`, the input of any rank >= 1 with last extent K.
-    MatMul {
-        /// `x`.
-        input: TensorId,
-        /// `w`.
-        weight: WeightId,
-    },
-    /// 2-d convolution as ONNX defines it, without bias.
-    Conv(Conv),
-    /// `y[i] = w[i'] x[i]`, where the weight has the input's rank and each extent is the input's or 1 (broadcast).
-    MulWeight {
-        /// `x`.
-        input: TensorId,
-        /// `w`.
-        weight: WeightId,
-    },
-    /// `y[i] = x[i] + multiplier w[i']`, broadcast as in [`Op::MulWeight`]: biases.
-    AddWeight {
-        /// `x`.
-        input: TensorId,
-        /// `w`.
-        weight: WeightId,
-        /// Brings the weight to the input's scale; not zero.
-        multiplier: i64,
-    },
-    /// `y = constant + sum_t c_t x_t` over tensors of one shape: residual sums, differences, scalar factors.
-    Combine {
-        /// At least one `(x_t, c_t)`.
-        terms: Vec<(TensorId, i64)>,
-        /// Added to every element.
-        constant: i64,
-    },
-    /// Sums over sliding windows of the last two axes, padding counting as zero: average pooling before its division.
-    WindowSum {
-        /// `x`, `[.., H, W]`.
-        input: TensorId,
-        /// The windows.
-        window: Window,
-    },
-    /// The same values in another shape.
-    Reshape {
-        /// `x`.
-        input: TensorId,
-        /// Of as many elements as the input.
-        shape: Vec<usize>,
-    },
-    /// `y`'s axis a is `x`'s axis `axes[a]`.
-    Transpose {
-        /// `x`.
-        input: TensorId,
-        /// A permutation of the axes.
-        axes: Vec<usize>,
-    },
-    /// `y[i_0, ..] = x[start_0 + i_0 step_0, ..]` with `i_a < count_a`.
-    Slice {
-        /// `x`.
-        input: TensorId,
-        /// First index, for each axis.
-        start: Vec<usize>,
-        /// Distance of indices, at least 1, for each axis.
-        step: Vec<usize>,
-        /// Number of indices, at least 1, for each axis.
-        count: Vec<usize>,
-    },
-    /// Surrounds the input by a constant.
-    Pad {
-        /// `x`.
-        input: TensorId,
-        /// Elements before, for each axis.
-        before: Vec<usize>,
-        /// Elements after, for each axis.
-        after: Vec<usize>,
-        /// What they are.
-        value: i64,
-    },
-    /// The inputs one after another along an axis.
-    Concat {
-        /// At least one, of equal extents but on `axis`.
-        inputs: Vec<TensorId>,
-        /// Which axis.
-        axis: usize,
-    },
-    /// `q = floor((x + 2^(shift-1)) / 2^shift)` (`q = x` where shift is 0), which must be in `-2^bits .. 2^bits`, else the
-    /// run ends with an error; the result is `q`, or `max(q, 0)` with `relu`.
-    Requant {
-        /// `x`.
-        input: TensorId,
-        /// At most [`MAX_SHIFT`].
-        shift: u32,
-        /// From 1 to [`MAX_REQUANT_BITS`].
-        bits: u32,
-        /// Whether negative results become zero.
-        relu: bool,
-    },
-    /// `y = table[x]`; an input outside the table's domain ends the run with an error.
-    Table {
-        /// `x`.
-        input: TensorId,
-        /// The function.
-        table: TableId,
-    },
-}
-
-/// A 2-d convolution: `y[n, m, h, w] = sum_{c, i, j} weight[m, c, i, j] x[n, g C/groups + c, h s_0 + i d_0 - p_0, ..]` with
-/// `g = m / (M / groups)`; padding counts as zero.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Conv {
-    /// `x`, `[N, C, H, W]`.
-    pub input: TensorId,
-    /// `[M, C / groups, window.kernel[0], window.kernel[1]]`.
-    pub weight: WeightId,
-    /// Divides C and M.
-    pub groups: usize,
-    /// The windows.
-    pub window: Window,
-}
-
-/// Sliding windows over two axes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Window {
-    /// Extents of the window, height and width.
-    pub kernel: [usize; 2],
-    /// Distance of windows.
-    pub stride: [usize; 2],
-    /// Distance of elements in a window.
-    pub dilation: [usize; 2],
-    /// Zeros before and after the height.
-    pub pad_height: [usize; 2],
-    /// Zeros before and after the width.
-    pub pad_width: [usize; 2],
-}
-
 /// The trained values of a graph, in the order of [`Graph::weights`]; row-major.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Weights(pub Vec<Vec<i32>>);
-
-impl Op {
-    /// The tensors that it reads, in order.
-    pub fn inputs(&self) -> Vec<TensorId> {
-        match self {
-            Self::Combine { terms, .. } => terms.iter().map(|&(tensor, _)| tensor).collect(),
-            Self::Concat { inputs, .. } => inputs.clone(),
-            Self::Conv(conv) => vec![conv.input],
-            Self::MatMul { input, .. }
-            | Self::MulWeight { input, .. }
-            | Self::AddWeight { input, .. }
-            | Self::WindowSum { input, .. }
-            | Self::Reshape { input, .. }
-            | Self::Transpose { input, .. }
-            | Self::Slice { input, .. }
-            | Self::Pad { input, .. }
-            | Self::Requant { input, .. }
-            | Self::Table { input, .. } => vec![*input],
-        }
-    }
-
-    /// The name for messages and reports.
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Self::MatMul { .. } => "MatMul",
-            Self::Conv(_) => "Conv",
-            Self::MulWeight { .. } => "MulWeight",
-            Self::AddWeight { .. } => "AddWeight",
-            Self::Combine { .. } => "Combine",
-            Self::WindowSum { .. } => "WindowSum",
-            Self::Reshape { .. } => "Reshape",
-            Self::Transpose { .. } => "Transpose",
-            Self::Slice { .. } => "Slice",
-            Self::Pad { .. } => "Pad",
-            Self::Concat { .. } => "Concat",
-            Self::Requant { .. } => "Requant",
-            Self::Table { .. } => "Table",
-        }
-    }
-}
-
-impl Window {
-    /// The extents of the result over an input of `height` and `width`; nothing when no window fits.
-    pub fn output(&self, height: usize, width: usize) -> Option<[usize; 2]> {
-        let extent = |input: usize, axis: usize, [before, after]: [usize; 2]| {
-            let span = self.dilation[axis].checked_mul(self.kernel[axis].checked_sub(1)?)?.checked_add(1)?;
-            let padded = input.checked_add(before)?.checked_add(after)?;
-            padded.checked_sub(span)?.checked_div(self.stride[axis])?.checked_add(1)
-        };
-        Some([extent(height, 0, self.pad_height)?, extent(width, 1, self.pad_width)?])
-    }
-}
 
 impl Graph {
     /// The tensor that node `node` makes.

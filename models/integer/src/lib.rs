@@ -21,6 +21,6 @@ pub use encoding::MAX_GRAPH_BYTES;
 pub use error::{EncodingError, GraphError, RunError, Site, WeightsError};
 pub use executor::{Executor, Trace};
 pub use graph::{
-    BOUNDARY_BITS, Conv, Graph, Input, MAX_REQUANT_BITS, MAX_SHIFT, MAX_TABLE_BITS, Node, Op, Table, TableId, TensorId,
-    Weight, WeightId, Weights, Window,
+    BOUNDARY_BITS, Conv, Graph, Input, MAX_QUOTIENT_BITS, MAX_REQUANT_BITS, MAX_ROOT_BITS, MAX_SHIFT, MAX_TABLE_BITS,
+    Node, Op, Table, TableId, TensorId, Weight, WeightId, Weights, Window,
 };

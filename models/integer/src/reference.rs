@@ -49,7 +49,7 @@ fn indices(shape: &[usize]) -> Vec<Vec<usize>> {
     })
 }
 
-/// Every tensor of one run on `inputs`; nothing if a value leaves the range of a Requant or a Table.
+/// Every tensor of one run on `inputs`; nothing if a value leaves an operator's range.
 ///
 /// # Panics
 /// If the graph is not legal or the weights or inputs do not fit.
@@ -119,6 +119,40 @@ pub fn apply(graph: &Graph, weights: &Weights, op: &Op, tensors: &[Tensor]) -> O
                 table.values.get(place).map(|&value| i128::from(value))
             };
             Tensor { shape: x.shape.clone(), values: x.values.iter().map(value).collect::<Option<_>>()? }
+        }
+        Op::MatMulTensors { left, right } => tensor_product(tensor(*left), tensor(*right)),
+        Op::MulTensors { left, right } => {
+            let (x, y) = (tensor(*left), tensor(*right));
+            Tensor::generate(&x.shape, |index| x.at(index) * y.at(index))
+        }
+        Op::ReduceSum { input, axes } => reduce_sum(tensor(*input), axes),
+        Op::Expand { input, shape } => {
+            let x = tensor(*input);
+            Tensor::generate(shape, |index| broadcast(x, index))
+        }
+        Op::Gather { input, axis, indices } => {
+            let x = tensor(*input);
+            let mut shape = x.shape.clone();
+            shape[*axis] = indices.len();
+            Tensor::generate(&shape, |index| {
+                let mut source = index.to_vec();
+                source[*axis] = indices[index[*axis]] as usize;
+                x.at(&source)
+            })
+        }
+        Op::Max { input } => {
+            let x = tensor(*input);
+            let (&length, outer) = x.shape.split_last().expect("a maximum needs an axis");
+            Tensor::generate(&[outer, &[1]].concat(), |index| {
+                let at = |j: usize| x.at(&[&index[..outer.len()], &[j]].concat());
+                (0..length).map(at).max().expect("no axis is empty")
+            })
+        }
+        Op::Divide { numerator, denominator, bits } => divide(tensor(*numerator), tensor(*denominator), *bits)?,
+        Op::Sqrt { input, bits } => {
+            let x = tensor(*input);
+            let root = |&value: &i128| square_root(value).filter(|&root| root < 1 << bits);
+            Tensor { shape: x.shape.clone(), values: x.values.iter().map(root).collect::<Option<_>>()? }
         }
     })
 }
@@ -210,4 +244,52 @@ fn requant(x: &Tensor, shift: u32, bits: u32, relu: bool) -> Option<Tensor> {
         in_range.then_some(if relu && rescaled < 0 { 0 } else { rescaled })
     };
     Some(Tensor { shape: x.shape.clone(), values: x.values.iter().map(rescale).collect::<Option<_>>()? })
+}
+
+fn tensor_product(left: &Tensor, right: &Tensor) -> Tensor {
+    let rank = left.shape.len();
+    let columns = right.shape[rank - 2];
+    let shape = [&left.shape[..rank - 1], &[columns]].concat();
+    Tensor::generate(&shape, |index| {
+        let (batch, &[m, n]) = index.split_at(rank - 2) else { unreachable!("rows and columns") };
+        (0..left.shape[rank - 1])
+            .map(|k| left.at(&[batch, &[m, k]].concat()) * right.at(&[batch, &[n, k]].concat()))
+            .sum()
+    })
+}
+
+fn reduce_sum(x: &Tensor, axes: &[usize]) -> Tensor {
+    let extents = |summed: bool| -> Vec<usize> {
+        x.shape.iter().enumerate().map(|(a, &extent)| if axes.contains(&a) == summed { extent } else { 1 }).collect()
+    };
+    let offsets = indices(&extents(true));
+    Tensor::generate(&extents(false), |index| {
+        let at = |offset: &Vec<usize>| x.at(&index.iter().zip(offset).map(|(i, o)| i + o).collect::<Vec<_>>());
+        offsets.iter().map(at).sum()
+    })
+}
+
+/// The quotient `q` with `q - 1/2 <= x / d < q + 1/2`.
+fn divide(x: &Tensor, d: &Tensor, bits: u32) -> Option<Tensor> {
+    let quotient = |(&x, &d): (&i128, &i128)| {
+        if d < 1 {
+            return None;
+        }
+        let q = x.div_euclid(d) + i128::from(2 * x.rem_euclid(d) >= d);
+        (-(1 << bits) <= q && q < 1 << bits).then_some(q)
+    };
+    Some(Tensor {
+        shape: x.shape.clone(),
+        values: x.values.iter().zip(&d.values).map(quotient).collect::<Option<_>>()?,
+    })
+}
+
+/// The largest `y` with `y^2 <= value`, by halving; nothing for a negative value.
+fn square_root(value: i128) -> Option<i128> {
+    let (mut low, mut high) = (0_i128, 1_i128 << 32);
+    while value >= 0 && low + 1 < high {
+        let middle = i128::midpoint(low, high);
+        if middle * middle <= value { low = middle } else { high = middle }
+    }
+    (value >= 0).then_some(low)
 }

@@ -3,6 +3,8 @@
 //! Extents are small and seldom powers of two. Rescales and tables fit the values that the reference computes on the
 //! very inputs that are handed back, so that those runs succeed; other inputs may leave their ranges.
 
+mod tensors;
+
 use crate::check::{Bounds, CheckedGraph};
 use crate::graph::{
     Conv, Graph, Input, MAX_SHIFT, Node, Op, Table, TableId, TensorId, Weight, WeightId, Weights, Window,
@@ -115,10 +117,18 @@ enum Block {
     Pad,
     Concat,
     Table,
+    TensorProduct,
+    Multiply,
+    ReduceSum,
+    Expand,
+    Gather,
+    Max,
+    Divide,
+    SquareRoot,
 }
 
 impl Block {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 20] = [
         Self::Dense,
         Self::Conv,
         Self::Scale,
@@ -131,6 +141,14 @@ impl Block {
         Self::Pad,
         Self::Concat,
         Self::Table,
+        Self::TensorProduct,
+        Self::Multiply,
+        Self::ReduceSum,
+        Self::Expand,
+        Self::Gather,
+        Self::Max,
+        Self::Divide,
+        Self::SquareRoot,
     ];
 }
 
@@ -273,6 +291,14 @@ impl Generator {
             Block::Pad => self.pad(),
             Block::Concat => self.concat(),
             Block::Table => self.table(),
+            Block::TensorProduct => self.tensor_product(),
+            Block::Multiply => self.multiply(),
+            Block::ReduceSum => self.reduce_sum(),
+            Block::Expand => self.expand(),
+            Block::Gather => self.gather(),
+            Block::Max => self.max(),
+            Block::Divide => self.divide(),
+            Block::SquareRoot => self.square_root(),
         }
     }
 

@@ -41,6 +41,18 @@ pub fn lazy_channel(address: &str) -> Result<Channel, tonic::transport::Error> {
     Ok(endpoint(address)?.connect_lazy())
 }
 
+/// A channel that activations leave by: a neighbour that gives no sign of life for `silence` is given up, and what was being
+/// delivered fails. One that is slow but alive is waited for.
+///
+/// # Errors
+/// When `address` is none.
+pub fn hop_channel(address: &str, silence: Duration) -> Result<Channel, tonic::transport::Error> {
+    // A ping goes out after one half, and its answer may take the other.
+    let half = silence / 2;
+    let endpoint = endpoint(address)?.connect_timeout(silence);
+    Ok(endpoint.http2_keep_alive_interval(half).keep_alive_timeout(half).connect_lazy())
+}
+
 /// A server with the windows that the endpoints here expect.
 pub fn server() -> Server {
     Server::builder()

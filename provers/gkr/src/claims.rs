@@ -31,7 +31,13 @@ pub(crate) struct WitnessClaim {
 impl WitnessClaim {
     /// The claim that digits, weighted by their positions, give `value`.
     pub(crate) fn of_digits(digits: &[Digit], functional: Functional, value: Ext) -> Self {
-        let columns = digits.iter().map(|digit| (digit.offset, Base::from_u64(1 << digit.position).into()));
+        Self::of_groups(&[(digits, Ext::ONE)], functional, value)
+    }
+
+    /// The claim that the numbers that groups of digits write, times a weight for each group, give `value`.
+    pub(crate) fn of_groups(groups: &[(&[Digit], Ext)], functional: Functional, value: Ext) -> Self {
+        let place = |digit: &Digit, weight: Ext| (digit.offset, weight * Base::from_u64(1 << digit.position));
+        let columns = groups.iter().flat_map(|&(digits, weight)| digits.iter().map(move |digit| place(digit, weight)));
         Self { functional, columns: columns.collect(), value }
     }
 }
@@ -113,15 +119,15 @@ pub(crate) fn evaluation(extents: &[usize], point: &[Ext]) -> Functional {
     Functional::product(factors.collect())
 }
 
-/// What the reductions of operators with weights need: one claim of one term with one factor for each of `extents`.
+/// What the reductions of products with weights and of matrices need: one claim of one term with one factor for each of `extents`.
 pub(crate) fn separable(claims: &[Claim], extents: &[usize]) -> Option<(Term, Ext)> {
     let [claim] = claims else { return None };
     let [term] = claim.functional.terms.as_slice() else { return None };
     Some((Term::product(term.per_axis(extents)?), claim.value))
 }
 
-/// The extents by which a claim on the result of an operator with weights must be separable before it is reduced;
-/// nothing for operators that need no such thing.
+/// The extents by which a claim on the result of a product with a weight or of matrices must be separable before it is
+/// reduced; nothing for operators that need no such thing.
 pub(crate) fn required_extents(graph: &CheckedGraph, op: &Op, result: TensorId, runs: usize) -> Option<Vec<usize>> {
     let shape = graph.shape(result);
     match op {
@@ -130,7 +136,7 @@ pub(crate) fn required_extents(graph: &CheckedGraph, op: &Op, result: TensorId, 
             Some(vec![runs * graph.elements(result) / columns, columns])
         }
         Op::Conv(_) => Some(vec![runs * shape[0], shape[1], shape[2], shape[3]]),
-        Op::MulWeight { .. } | Op::AddWeight { .. } => Some(extents(graph, result, runs)),
+        Op::MulWeight { .. } | Op::AddWeight { .. } | Op::MatMulTensors { .. } => Some(extents(graph, result, runs)),
         _ => None,
     }
 }
@@ -185,9 +191,34 @@ pub(crate) fn pull_back(graph: &CheckedGraph, node: usize, runs: usize, function
             };
             inputs.iter().map(pull).collect()
         }
+        Op::ReduceSum { input, axes } => {
+            let from = extents(graph, *input, runs);
+            vec![(*input, sum_axes(functional, &from, axes.iter().map(|axis| axis + 1)))]
+        }
+        Op::Expand { input, .. } => {
+            let from = extents(graph, *input, runs);
+            let map = |axis: usize| (0..result[axis]).map(|o| (o, if from[axis] == 1 { 0 } else { o })).collect();
+            vec![(*input, functional.pull(&result, &axis_maps(&from, &result, map)))]
+        }
+        Op::Gather { input, axis, indices } => {
+            let from = extents(graph, *input, runs);
+            let map = |_| indices.iter().enumerate().map(|(o, &i)| (o, i as usize)).collect();
+            vec![(*input, functional.pull(&result, &axis_maps_on(&from, *axis + 1, map)))]
+        }
         op => unreachable!("{} is reduced with interaction", op.name()),
     };
     Pulled { inputs, constant }
+}
+
+/// The functional on a tensor of extents `from` that does to it what `functional` does to its sums over `axes`.
+pub(crate) fn sum_axes(functional: &Functional, from: &[usize], axes: impl Iterator<Item = usize>) -> Functional {
+    let mut result = from.to_vec();
+    let mut maps = vec![AxisMap::Identity; from.len()];
+    for axis in axes {
+        result[axis] = 1;
+        maps[axis] = AxisMap::Pairs { input: from[axis], pairs: (0..from[axis]).map(|i| (0, i)).collect() };
+    }
+    functional.pull(&result, &maps)
 }
 
 /// The functional's value on a tensor of ones.

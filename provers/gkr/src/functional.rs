@@ -11,7 +11,7 @@ use std::sync::Arc;
 use p3_field::PrimeCharacteristicRing;
 
 use crate::field::{Base, Ext};
-use crate::mle::dot;
+use crate::mle::{dot, eq_index, eq_prefix, eq_range, trailing_zeros};
 
 /// A vector of a Kronecker product.
 pub(crate) type Factor = Arc<[Ext]>;
@@ -140,6 +140,32 @@ impl Term {
         }
     }
 
+    /// The multilinear extension at `point` of the coefficients, placed from index `offset` on in a vector of zeros.
+    ///
+    /// From the last factor outwards, the variables that number an aligned block within a factor are bound by themselves, so
+    /// that the time is the sum of the extents where extents and offset are divisible by powers of two.
+    fn placed_at(&self, point: &[Ext], offset: usize) -> Ext {
+        let (units, mut factors): (Vec<&Factor>, Vec<&Factor>) =
+            self.factors.iter().partition(|factor| factor.len() == 1);
+        let mut product = units.iter().fold(self.scalar, |product, unit| product * unit[0]);
+        let (mut point, mut offset) = (point, offset);
+        while let Some(last) = factors.pop() {
+            let aligned = last.len().trailing_zeros().min(trailing_zeros(offset)) as usize;
+            let (high, low) = point.split_at(point.len() - aligned.min(point.len()));
+            let block = eq_prefix(low, 1 << low.len());
+            let folded: Factor = last.chunks_exact(block.len()).map(|values| dot(values, &block)).collect();
+            (point, offset) = (high, offset >> low.len());
+            if let [value] = folded[..] {
+                product *= value;
+                continue;
+            }
+            factors.push(&folded);
+            let rest = expand(&factors);
+            return product * dot(&rest, &eq_range(point, offset, rest.len()));
+        }
+        product * eq_index(point, offset)
+    }
+
     fn inner(&self, other: &Self) -> Ext {
         let (mut left, mut right) = (Covered::new(&self.factors), Covered::new(&other.factors));
         let mut product = self.scalar * other.scalar;
@@ -247,6 +273,20 @@ impl Functional {
     /// The functional on the input of a transposition by `axes` whose result has `extents`.
     pub(crate) fn permute(&self, extents: &[usize], axes: &[usize]) -> Self {
         Self { terms: self.terms.iter().map(|term| term.permute(extents, axes)).collect() }
+    }
+
+    /// The functional on a tensor whose last axis has the extent 1 that does to it what this one does to its values repeated
+    /// along that axis; `extents` are those of the repeated tensor.
+    pub(crate) fn summed_last(&self, extents: &[usize]) -> Self {
+        let last = extents.len() - 1;
+        let mut maps = vec![AxisMap::Identity; extents.len()];
+        maps[last] = AxisMap::Pairs { input: 1, pairs: (0..extents[last]).map(|o| (o, 0)).collect() };
+        self.pull(extents, &maps)
+    }
+
+    /// The multilinear extension at `point` of the coefficients, placed from index `offset` on in a vector of zeros.
+    pub(crate) fn placed_at(&self, point: &[Ext], offset: usize) -> Ext {
+        self.terms.iter().map(|term| term.placed_at(point, offset)).sum()
     }
 
     /// `sum_i a_i b_i` of two functionals on as many elements.
@@ -375,6 +415,26 @@ mod tests {
             Functional::product(vec![vector(4, 8), vector(5, 3)]),
         ] {
             assert_eq!(functional.permute(&[4, 2, 3], &axes).apply(&x), functional.apply(&y));
+        }
+    }
+
+    #[test]
+    fn placed_coefficients_are_those_of_the_whole_vector() {
+        let point = vector(9, 8);
+        for (offset, lengths) in [
+            (0, &[3, 8, 4][..]),
+            (32, &[3, 8, 4]),
+            (16, &[1, 6, 4]),
+            (8, &[2, 1, 12]),
+            (5, &[4, 8]),
+            (64, &[64]),
+            (255, &[1]),
+        ] {
+            let factors = lengths.iter().enumerate().map(|(seed, &length)| vector(seed as u64 + 3, length)).collect();
+            let functional = Functional::product(factors).scaled(Ext::from_u64(7));
+            let dense = functional.dense();
+            let expected = dot(&dense, &eq_range(&point, offset, dense.len()));
+            assert_eq!(functional.placed_at(&point, offset), expected, "{offset}: {lengths:?}");
         }
     }
 

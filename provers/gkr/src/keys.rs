@@ -45,7 +45,7 @@ impl VerifyingKey {
     /// A key of its parts.
     pub fn new(graph: CheckedGraph, weights: WeightsKey) -> Self {
         let mut key = Self { graph, weights, digest: [0; 32] };
-        key.digest = blake3::derive_key("shardproof gkr 1 verifying key", &key.to_bytes());
+        key.digest = blake3::derive_key("shardproof gkr 2 verifying key", &key.to_bytes());
         key
     }
 

@@ -1,15 +1,17 @@
 //! Where the witness's columns lie in the one vector that is committed to.
 //!
 //! The committed witness is what the linear operators don't determine: for every requantised value the digits of its
-//! accumulator, for every value by table the table's row and result, and how often each row of a lookup table is used. Its
-//! three regions are
+//! accumulator, for every value by table the table's row and result, for maxima, quotients and roots what shows that they
+//! are right, and how often each row of a lookup table is used. Its three regions are
 //!
 //! 1. cells that are looked up: digits, and rows of function tables
 //! 2. multiplicities, one for each row of each table
 //! 3. results of function tables, in the order in which their rows stand in region 1
 //!
-//! so that leaf i of the lookup argument is cell i for the first two. Columns are packed without padding. The layout
-//! follows from the graph and the number of runs alone; prover and verifier compute it each for itself.
+//! so that leaf i of the lookup argument is cell i for the first two. Columns lie in the order of the powers of two that
+//! divide their lengths, largest first: so each is aligned to its own power of two without any padding, and the verifier
+//! evaluates claims on it block by block instead of cell by cell. The layout follows from the graph and the number of runs
+//! alone; prover and verifier compute it each for itself.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -17,11 +19,14 @@ use std::ops::Range;
 use shardproof_integer::{CheckedGraph, Op, TableId};
 
 use crate::mle::bits_for;
+use crate::rounding;
 
 /// Widest digit considered, in bits.
 const MAX_DIGIT_BITS: u32 = 16;
 /// Cells beyond which nothing is counted; no commitment is nearly as large.
 const COUNTED_CELLS: usize = 1 << 60;
+/// Most bits of the alignment that the region of results is padded for.
+const MAX_ALIGNED_BITS: u32 = 12;
 /// Tags of function tables start above those of ranges, which are their widths.
 const FUNCTION_TAG: u64 = 64;
 
@@ -61,6 +66,47 @@ pub(crate) enum Columns {
         /// First cell of the results.
         result: usize,
     },
+    /// What shows that each result is the largest value of its row: one cell of each column for each element of the input.
+    Max {
+        /// Digits of what each value lacks to the largest.
+        difference: Vec<Digit>,
+        /// 1 for one value of each row that is the largest, 0 for the others.
+        chosen: Digit,
+    },
+    /// What shows that each result is a rounded quotient.
+    Divide {
+        /// Digits of `quotient + 2^bits`.
+        quotient: Vec<Digit>,
+        /// Digits of the remainder r.
+        remainder: Vec<Digit>,
+        /// Digits of `2 d - 1 - r`, what the remainder lacks to its largest value.
+        rest: Vec<Digit>,
+    },
+    /// What shows that each result y is a root rounded down.
+    Sqrt {
+        /// Digits of the root.
+        root: Vec<Digit>,
+        /// Digits of the remainder `r = x - y^2`.
+        remainder: Vec<Digit>,
+        /// Digits of `2 y - r`, what the remainder lacks to its largest value.
+        rest: Vec<Digit>,
+    },
+}
+
+impl Columns {
+    /// First cells of all columns that are looked up.
+    fn offsets_mut(&mut self) -> Vec<&mut usize> {
+        fn of<'a>(digits: impl IntoIterator<Item = &'a mut Digit>) -> Vec<&'a mut usize> {
+            digits.into_iter().map(|digit| &mut digit.offset).collect()
+        }
+        match self {
+            Self::Requant { low, high, sign } => of(low.iter_mut().chain(high).chain(sign)),
+            Self::Table { argument, .. } => vec![argument],
+            Self::Max { difference, chosen } => of(difference.iter_mut().chain([chosen])),
+            Self::Divide { quotient, remainder, rest } => of(quotient.iter_mut().chain(remainder).chain(rest)),
+            Self::Sqrt { root, remainder, rest } => of(root.iter_mut().chain(remainder).chain(rest)),
+        }
+    }
 }
 
 /// A column of digits.
@@ -129,13 +175,8 @@ impl Layout {
     }
 
     fn with_digits(graph: &CheckedGraph, runs: usize, digit_bits: u32) -> Self {
-        let mut builder =
-            Builder { digit_bits, kinds: Vec::new(), tables: HashMap::new(), lookups: Vec::new(), next: 0 };
-        let mut nodes = Vec::with_capacity(graph.graph().nodes.len());
-        for (index, node) in graph.graph().nodes.iter().enumerate() {
-            let cells = runs.saturating_mul(graph.elements(graph.graph().result(index)));
-            nodes.push(builder.columns(&node.op, cells));
-        }
+        let mut builder = Builder { digit_bits, kinds: Vec::new(), tables: HashMap::new(), columns: Vec::new() };
+        let nodes = (0..graph.graph().nodes.len()).map(|node| builder.node(graph, runs, node)).collect();
         builder.finish(graph, runs, nodes)
     }
 
@@ -151,18 +192,21 @@ impl Layout {
     }
 }
 
-/// Hands out cells.
+/// Collects columns, and places them once all are known.
 struct Builder {
     digit_bits: u32,
     kinds: Vec<TableKind>,
     /// Places in `kinds`.
     tables: HashMap<TableKind, usize>,
-    lookups: Vec<Lookup>,
-    next: usize,
+    /// Cells and place in `kinds` of each column. Until they are placed, its index here stands for its first cell.
+    columns: Vec<(usize, usize)>,
 }
 
 impl Builder {
-    fn columns(&mut self, op: &Op, cells: usize) -> Option<Columns> {
+    fn node(&mut self, graph: &CheckedGraph, runs: usize, node: usize) -> Option<Columns> {
+        let op = &graph.graph().nodes[node].op;
+        let cells_of = |tensor| runs.saturating_mul(graph.elements(tensor));
+        let cells = cells_of(graph.graph().result(node));
         match *op {
             Op::Requant { shift, bits, relu, .. } => {
                 let low = self.digits(cells, shift);
@@ -174,6 +218,22 @@ impl Builder {
                 let argument = self.take(cells, TableKind::Function(table));
                 // Results are placed once all arguments and multiplicities are.
                 Some(Columns::Table { argument, result: usize::MAX })
+            }
+            Op::Max { input } => {
+                let cells = cells_of(input);
+                let difference = self.digits(cells, rounding::difference_bits(graph, input));
+                Some(Columns::Max { difference, chosen: self.digit(cells, 0, 1) })
+            }
+            Op::Divide { denominator, bits, .. } => {
+                let remainder_bits = rounding::remainder_bits(graph, denominator);
+                let quotient = self.digits(cells, bits + 1);
+                let [remainder, rest] = [(); 2].map(|()| self.digits(cells, remainder_bits));
+                Some(Columns::Divide { quotient, remainder, rest })
+            }
+            Op::Sqrt { bits, .. } => {
+                let root = self.digits(cells, bits);
+                let [remainder, rest] = [(); 2].map(|()| self.digits(cells, bits + 1));
+                Some(Columns::Sqrt { root, remainder, rest })
             }
             _ => None,
         }
@@ -193,39 +253,61 @@ impl Builder {
             self.kinds.push(kind);
             self.kinds.len() - 1
         });
-        let first = self.next;
-        self.next = end(first, cells);
-        self.lookups.push(Lookup { cells: first..self.next, results: None, table });
-        first
+        self.columns.push((cells, table));
+        self.columns.len() - 1
     }
 
-    fn finish(mut self, graph: &CheckedGraph, runs: usize, mut nodes: Vec<Option<Columns>>) -> Layout {
+    fn finish(self, graph: &CheckedGraph, runs: usize, mut nodes: Vec<Option<Columns>>) -> Layout {
+        let mut order: Vec<usize> = (0..self.columns.len()).collect();
+        // Stable, so that what belongs together stays together.
+        order.sort_by_key(|&column| std::cmp::Reverse(self.columns[column].0.trailing_zeros()));
+        let mut firsts = vec![0; self.columns.len()];
+        let mut lookups = Vec::with_capacity(self.columns.len());
+        let mut next = 0;
+        for column in order {
+            let (cells, table) = self.columns[column];
+            firsts[column] = next;
+            next = end(next, cells);
+            lookups.push(Lookup { cells: firsts[column]..next, results: None, table });
+        }
+        for columns in nodes.iter_mut().flatten() {
+            columns.offsets_mut().into_iter().for_each(|offset| *offset = firsts[*offset]);
+        }
         let mut tables = Vec::with_capacity(self.kinds.len());
         for &kind in &self.kinds {
             let bits = match kind {
                 TableKind::Range { width } => width,
                 TableKind::Function(table) => graph.graph().tables[table.0 as usize].bits,
             };
-            let first = self.next;
-            self.next = end(first, 1 << bits);
-            tables.push(LookupTable { kind, cells: first..self.next });
+            let first = next;
+            next = end(first, 1 << bits);
+            tables.push(LookupTable { kind, cells: first..next });
         }
-        let leaves = self.next;
-        let mut results = nodes.iter_mut().flatten().filter_map(|columns| match columns {
-            Columns::Table { result, .. } => Some(result),
-            Columns::Requant { .. } => None,
-        });
-        for lookup in &mut self.lookups {
-            if matches!(self.kinds[lookup.table], TableKind::Function(_)) {
-                let result = results.next().expect("one lookup for each node with a function table");
-                *result = self.next;
-                lookup.results = Some(self.next);
-                self.next = end(self.next, lookup.cells.len());
-            }
-        }
-        let variables = bits_for(self.next).max(crate::pcs::MIN_VARS);
-        Layout { runs, nodes, lookups: self.lookups, tables, variables, lookup_variables: bits_for(leaves) }
+        let leaves = next;
+        next = place_results(&self.kinds, &mut lookups, &mut nodes, leaves);
+        let variables = bits_for(next).max(crate::pcs::MIN_VARS);
+        Layout { runs, nodes, lookups, tables, variables, lookup_variables: bits_for(leaves) }
     }
+}
+
+/// Places the results of function tables behind `leaves`, aligned as their arguments are; gives where they end.
+fn place_results(kinds: &[TableKind], lookups: &mut [Lookup], nodes: &mut [Option<Columns>], leaves: usize) -> usize {
+    let mut functions: Vec<&mut Lookup> =
+        lookups.iter_mut().filter(|lookup| matches!(kinds[lookup.table], TableKind::Function(_))).collect();
+    let aligned = functions.first().map_or(0, |first| first.cells.len().trailing_zeros().min(MAX_ALIGNED_BITS));
+    let mut next = leaves.next_multiple_of(1 << aligned);
+    let mut results = HashMap::with_capacity(functions.len());
+    for lookup in &mut functions {
+        lookup.results = Some(next);
+        results.insert(lookup.cells.start, next);
+        next = end(next, lookup.cells.len());
+    }
+    for columns in nodes.iter_mut().flatten() {
+        if let Columns::Table { argument, result } = columns {
+            *result = results[argument];
+        }
+    }
+    if functions.is_empty() { leaves } else { next }
 }
 
 /// Where so many cells from `first` on end.

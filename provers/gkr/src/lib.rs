@@ -20,10 +20,12 @@ mod lookup;
 mod mle;
 mod operands;
 pub mod pcs;
+mod products;
 mod proof;
 #[cfg(feature = "prover")]
 mod prover;
 mod requant;
+mod rounding;
 pub mod soundness;
 mod statement;
 mod sumcheck;

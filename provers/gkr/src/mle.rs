@@ -76,6 +76,22 @@ pub(crate) fn eq_pair_prefix_sum(a: &[Ext], b: &[Ext], end: usize) -> Ext {
     prefix_sum(a.iter().zip(b).map(|(&x, &y)| ((Ext::ONE - x) * (Ext::ONE - y), x * y)), a.len(), end)
 }
 
+/// `sum_i eq(a, a_start + i) eq(b, b_start + i)` over i below `length`: block by block of the largest power of two that divides
+/// both starts and the length.
+pub(crate) fn eq_pair_range(a: &[Ext], a_start: usize, b: &[Ext], b_start: usize, length: usize) -> Ext {
+    let aligned = [a_start, b_start, length].map(trailing_zeros).into_iter().min().unwrap_or(0) as usize;
+    let bits = aligned.min(a.len()).min(b.len());
+    let (a_high, a_low) = a.split_at(a.len() - bits);
+    let (b_high, b_low) = b.split_at(b.len() - bits);
+    let blocks = |high: &[Ext], start: usize| eq_range(high, start >> bits, length >> bits);
+    dot(&blocks(a_high, a_start), &blocks(b_high, b_start)) * eq_pair_prefix_sum(a_low, b_low, 1 << bits)
+}
+
+/// The exponent of the largest power of two that divides `number`; beyond every size for zero.
+pub(crate) fn trailing_zeros(number: usize) -> u32 {
+    if number == 0 { usize::BITS } else { number.trailing_zeros() }
+}
+
 /// `sum_i prod_j w_j(i_j)` over i below `end`, for bits with the weights `(w_j(0), w_j(1))`.
 fn prefix_sum(weights: impl DoubleEndedIterator<Item = (Ext, Ext)>, bits: usize, end: usize) -> Ext {
     // From the last bit upwards: the sum over everything that the lower bits may be, and over what is below `end`'s.
@@ -114,6 +130,18 @@ mod tests {
         }
         assert_eq!(eq_index(&point, 37), table[37]);
         assert_eq!(table.iter().copied().sum::<Ext>(), Ext::ONE);
+    }
+
+    #[test]
+    fn sums_over_pairs_of_ranges_agree_with_the_tables() {
+        let (a, b) = (point(5), point(14).split_off(8));
+        let (a_table, b_table) = (eq_table(&a), eq_table(&b));
+        for (a_start, b_start, length) in
+            [(0, 0, 32), (8, 16, 12), (4, 40, 8), (3, 5, 7), (0, 63, 1), (16, 0, 16), (2, 32, 0)]
+        {
+            let expected = dot(&a_table[a_start..][..length], &b_table[b_start..][..length]);
+            assert_eq!(eq_pair_range(&a, a_start, &b, b_start, length), expected, "{a_start}, {b_start}, {length}");
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::field::Ext;
 use crate::pcs::{Commitment, Opening};
 
 /// Version of the encoding and of the transcript; any change of either is a new one.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Longest proof that is read, in bytes.
 pub const MAX_PROOF_BYTES: usize = 64 << 20;
 /// Most openings. An opening has thousands of bytes, but its encoding may say that it has none: [`MAX_PROOF_BYTES`] alone

@@ -31,7 +31,7 @@ pub struct Statement<'a> {
 
 /// Starts a transcript with everything that is fixed before the prover speaks.
 pub(crate) fn begin(key: &[u8; 32], statement: &Statement<'_>, layout: &Layout) -> Transcript {
-    let mut transcript = Transcript::new(b"shardproof gkr 1");
+    let mut transcript = Transcript::new(b"shardproof gkr 2");
     transcript.absorb_bytes(key);
     transcript.absorb_bytes(statement.context);
     for number in [statement.runs, layout.variables, layout.lookup_variables] {

@@ -5,11 +5,20 @@
 
 use super::{Bounds, VALUE_BITS};
 use crate::error::{GraphError, Site};
-use crate::graph::{Graph, MAX_REQUANT_BITS, MAX_SHIFT, Op, TableId, TensorId, WeightId, Window};
+use crate::graph::{
+    Graph, MAX_QUOTIENT_BITS, MAX_REQUANT_BITS, MAX_ROOT_BITS, MAX_SHIFT, Op, TableId, TensorId, WeightId, Window,
+};
 
 /// Bounds of what node `index` makes; its shapes fit.
-pub(super) fn infer(graph: &Graph, index: usize, bounds: &[Bounds], tables: &[Bounds]) -> Result<Bounds, GraphError> {
+pub(super) fn infer(
+    graph: &Graph,
+    index: usize,
+    shapes: &[Vec<usize>],
+    bounds: &[Bounds],
+    tables: &[Bounds],
+) -> Result<Bounds, GraphError> {
     let infer = Infer { graph, index, bounds };
+    let extent = |tensor: TensorId, axis: usize| shapes[tensor.0 as usize][axis] as i128;
     match &graph.nodes[index].op {
         Op::MatMul { input, weight } => infer.products(*input, *weight, infer.weight_shape(*weight)[1]),
         Op::Conv(conv) => {
@@ -23,9 +32,28 @@ pub(super) fn infer(graph: &Graph, index: usize, bounds: &[Bounds], tables: &[Bo
         }
         Op::Combine { terms, constant } => infer.combine(terms, *constant),
         Op::WindowSum { input, window } => infer.window_sum(*input, window),
-        Op::Reshape { input, .. } | Op::Transpose { input, .. } | Op::Slice { input, .. } => {
+        Op::Reshape { input, .. }
+        | Op::Transpose { input, .. }
+        | Op::Slice { input, .. }
+        | Op::Expand { input, .. }
+        | Op::Gather { input, .. } => Ok(infer.bounds[input.0 as usize]),
+        Op::Max { input } => {
+            // A proof shows that no value is above the maximum by the range of their differences.
+            let Interval { low, high } = infer.interval(*input);
+            infer.bounded(Interval { low: 0, high: high - low })?;
             Ok(infer.bounds[input.0 as usize])
         }
+        Op::MatMulTensors { left, right } => {
+            let depth = extent(*left, shapes[left.0 as usize].len() - 1);
+            infer.bounded(infer.tensor_product(*left, *right)?.times(depth)).map(Interval::bounds)
+        }
+        Op::MulTensors { left, right } => infer.tensor_product(*left, *right).map(Interval::bounds),
+        Op::ReduceSum { input, axes } => {
+            let count = axes.iter().map(|&axis| extent(*input, axis)).product();
+            infer.bounded(infer.interval(*input).times(count)).map(Interval::bounds)
+        }
+        Op::Divide { numerator, denominator, bits } => infer.divide(*numerator, *denominator, *bits),
+        Op::Sqrt { input, bits } => infer.sqrt(*input, *bits),
         Op::Pad { input, before, after, value } => {
             let interval = infer.interval(*input);
             if before.iter().chain(after).all(|&count| count == 0) {
@@ -65,6 +93,11 @@ impl Interval {
 
     fn joined(self, other: Self) -> Self {
         Self { low: self.low.min(other.low), high: self.high.max(other.high) }
+    }
+
+    /// Of products of a value of each.
+    fn product(self, other: Self) -> Self {
+        self.times(other.low).joined(self.times(other.high))
     }
 
     /// As bounds; both ends are below 2^62 in magnitude.
@@ -166,5 +199,53 @@ impl Infer<'_> {
             return Err(GraphError::NeverInRange { site: self.site(), input: interval.bounds() });
         }
         Ok(tables[table.0 as usize])
+    }
+
+    /// One product of elements of two tensors, or of an element with itself.
+    fn tensor_product(&self, left: TensorId, right: TensorId) -> Result<Interval, GraphError> {
+        let mut product = self.interval(left).product(self.interval(right));
+        if left == right && matches!(self.graph.nodes[self.index].op, Op::MulTensors { .. }) {
+            product.low = product.low.max(0);
+        }
+        self.bounded(product)
+    }
+
+    /// A proof compares `2 q d + r` with `2 x + d`, `r` having as many bits as `2 d`: neither may leave the 62 bits, whatever
+    /// quotient of `bits` bits and whatever remainder a prover claims.
+    fn divide(&self, numerator: TensorId, denominator: TensorId, bits: u32) -> Result<Bounds, GraphError> {
+        if bits == 0 || bits > MAX_QUOTIENT_BITS {
+            return Err(GraphError::QuotientBits { site: self.site(), bits });
+        }
+        let (x, d) = (self.interval(numerator), self.interval(denominator));
+        let products = ((1_i128 << bits) + 2) * 2 * d.magnitude();
+        let sums = 2 * x.magnitude() + d.magnitude();
+        if products.max(sums) >= 1 << VALUE_BITS {
+            let (numerator, denominator) = (x.bounds(), d.bounds());
+            return Err(GraphError::QuotientRoom { site: self.site(), numerator, denominator, bits });
+        }
+        if d.high < 1 {
+            return Err(GraphError::NeverInRange { site: self.site(), input: d.bounds() });
+        }
+        // Towards zero by the largest denominator, away from it by the least.
+        let (least, most) = (d.low.max(1), d.high);
+        let rounded = |x: i128, d: i128| (2 * x + d).div_euclid(2 * d);
+        let low = rounded(x.low, least).min(rounded(x.low, most)).max(-(1 << bits));
+        let high = rounded(x.high, least).max(rounded(x.high, most)).min((1 << bits) - 1);
+        if low > high {
+            return Err(GraphError::NeverInRange { site: self.site(), input: x.bounds() });
+        }
+        Ok(Interval { low, high }.bounds())
+    }
+
+    fn sqrt(&self, input: TensorId, bits: u32) -> Result<Bounds, GraphError> {
+        if bits == 0 || bits > MAX_ROOT_BITS {
+            return Err(GraphError::RootBits { site: self.site(), bits });
+        }
+        let interval = self.interval(input);
+        let low = interval.low.max(0).isqrt();
+        if interval.high < 0 || low >= 1 << bits {
+            return Err(GraphError::NeverInRange { site: self.site(), input: interval.bounds() });
+        }
+        Ok(Interval { low, high: interval.high.isqrt().min((1 << bits) - 1) }.bounds())
     }
 }

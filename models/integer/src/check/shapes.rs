@@ -24,7 +24,16 @@ pub(super) fn infer(graph: &Graph, index: usize, shapes: &[Vec<usize>]) -> Resul
         Op::Slice { input, start, step, count } => infer.slice(*input, start, step, count),
         Op::Pad { input, before, after, .. } => infer.pad(*input, before, after),
         Op::Concat { inputs, axis } => infer.concat(inputs, *axis),
-        Op::Requant { input, .. } | Op::Table { input, .. } => Ok(infer.shape(*input).to_vec()),
+        Op::Requant { input, .. } | Op::Table { input, .. } | Op::Sqrt { input, .. } => {
+            Ok(infer.shape(*input).to_vec())
+        }
+        Op::MatMulTensors { left, right } => infer.tensor_product(*left, *right),
+        Op::MulTensors { left, right } => infer.elementwise(*left, *right),
+        Op::ReduceSum { input, axes } => infer.reduce_sum(*input, axes),
+        Op::Expand { input, shape } => infer.expand(*input, shape),
+        Op::Gather { input, axis, indices } => infer.gather(*input, *axis, indices),
+        Op::Max { input } => infer.max(*input),
+        Op::Divide { numerator, denominator, .. } => infer.elementwise(*numerator, *denominator),
     }
 }
 
@@ -207,6 +216,61 @@ impl<'a> Infer<'a> {
         }
         let mut shape = expected.to_vec();
         shape[axis] = extent;
+        Ok(shape)
+    }
+
+    fn tensor_product(&self, left: TensorId, right: TensorId) -> Shape {
+        let (left, right) = (self.shape(left), self.shape(right));
+        match (left, right) {
+            ([batch @ .., rows, depth], [others @ .., columns, inner]) if batch == others && depth == inner => {
+                Ok([batch, &[*rows, *columns]].concat())
+            }
+            _ => Err(GraphError::TensorProduct { site: self.site(), left: left.to_vec(), right: right.to_vec() }),
+        }
+    }
+
+    fn elementwise(&self, left: TensorId, right: TensorId) -> Shape {
+        let (left, right) = (self.shape(left), self.shape(right));
+        if left != right {
+            return Err(GraphError::ElementShapes { site: self.site(), left: left.to_vec(), right: right.to_vec() });
+        }
+        Ok(left.to_vec())
+    }
+
+    fn reduce_sum(&self, input: TensorId, axes: &[usize]) -> Shape {
+        let mut shape = self.shape(input).to_vec();
+        let ascending = axes.windows(2).all(|pair| pair[0] < pair[1]);
+        if !ascending || axes.last().is_none_or(|&last| last >= shape.len()) {
+            return Err(GraphError::ReduceAxes { site: self.site(), axes: axes.to_vec(), rank: shape.len() });
+        }
+        axes.iter().for_each(|&axis| shape[axis] = 1);
+        Ok(shape)
+    }
+
+    fn expand(&self, input: TensorId, shape: &[usize]) -> Shape {
+        let input = self.shape(input);
+        let fits = input.len() == shape.len() && input.iter().zip(shape).all(|(&from, &to)| from == to || from == 1);
+        if !fits {
+            return Err(GraphError::ExpandShape { site: self.site(), input: input.to_vec(), shape: shape.to_vec() });
+        }
+        Ok(shape.to_vec())
+    }
+
+    fn gather(&self, input: TensorId, axis: usize, indices: &[u32]) -> Shape {
+        let mut shape = self.shape(input).to_vec();
+        let Some(extent) = shape.get_mut(axis) else {
+            return Err(GraphError::GatherAxis { site: self.site(), axis, rank: shape.len() });
+        };
+        if let Some(&index) = indices.iter().find(|&&index| index as usize >= *extent) {
+            return Err(GraphError::GatherIndex { site: self.site(), index, extent: *extent });
+        }
+        *extent = indices.len();
+        Ok(shape)
+    }
+
+    fn max(&self, input: TensorId) -> Shape {
+        let mut shape = self.shape(input).to_vec();
+        *shape.last_mut().ok_or_else(|| GraphError::MaxRank { site: self.site() })? = 1;
         Ok(shape)
     }
 }

@@ -1,5 +1,7 @@
 //! Every cause to refuse a graph, alone.
 
+mod tensors;
+
 use super::{Bounds, CheckedGraph, MAX_ELEMENTS, MAX_ITEMS};
 use crate::error::{GraphError, Site};
 use crate::graph::{Conv, Graph, Input, Node, Op, Table, TableId, TensorId, Weight, WeightId, Window};

@@ -92,6 +92,50 @@ pub(super) fn look_up(values: &[i64], table: &[i32]) -> Result<Vec<i64>, Miss> {
     }))
 }
 
+/// `x y`.
+pub(super) fn multiply(left: &[i64], right: &[i64]) -> Vec<i64> {
+    build(left.len(), |start, block| {
+        let pairs = left[start..].iter().zip(&right[start..]);
+        block.iter_mut().zip(pairs).for_each(|(product, (x, y))| *product = x * y);
+    })
+}
+
+/// The first element that a division has no result for.
+pub(super) enum QuotientMiss {
+    /// Its denominator is not positive.
+    Denominator(Miss),
+    /// Its quotient is out of range.
+    Quotient(Miss),
+}
+
+/// `floor((2 x + d) / (2 d))`, which must be in `-2^bits .. 2^bits`, for positive `d`.
+pub(super) fn divide(numerators: &[i64], denominators: &[i64], bits: u32) -> Result<Vec<i64>, QuotientMiss> {
+    if !holds(denominators, |values| values.iter().all(|&value| value > 0)) {
+        let place = denominators.iter().position(|&value| value <= 0).expect("some value was found not to be positive");
+        return Err(QuotientMiss::Denominator(Miss { place, value: denominators[place] }));
+    }
+    let quotients = build(numerators.len(), |start, block| {
+        let pairs = numerators[start..].iter().zip(&denominators[start..]);
+        block.iter_mut().zip(pairs).for_each(|(q, (&x, &d))| *q = (2 * x + d).div_euclid(2 * d));
+    });
+    let limit = 1_i64 << bits;
+    match quotients.iter().position(|q| !(-limit..limit).contains(q)) {
+        Some(place) => Err(QuotientMiss::Quotient(Miss { place, value: quotients[place] })),
+        None => Ok(quotients),
+    }
+}
+
+/// `floor(sqrt(x))`, which must be below `2^bits`.
+pub(super) fn sqrt(values: &[i64], bits: u32) -> Result<Vec<i64>, Miss> {
+    let fits = |value: i64| value >= 0 && value >> (2 * bits) == 0;
+    if !holds(values, |values| values.iter().all(|&value| fits(value))) {
+        return first_miss(values.iter().copied().enumerate(), fits);
+    }
+    Ok(build(values.len(), |start, block| {
+        block.iter_mut().zip(&values[start..]).for_each(|(y, &x)| *y = x.isqrt());
+    }))
+}
+
 fn holds(values: &[i64], all: impl Fn(&[i64]) -> bool + Send + Sync) -> bool {
     if values.len() <= BLOCK { all(values) } else { values.par_chunks(BLOCK).all(all) }
 }

@@ -198,6 +198,44 @@ fn times_rows<E: Element>(values: &[i64], matrix: &Rows<E>, depth: usize, span: 
     if rows == 1 { product } else { transposed(&product, rows) }
 }
 
+/// `y[b.., m, n] = sum_k left[b.., m, k] right[b.., n, k]` for values within `bounds`; `shape` is the left factor's,
+/// `result` the product's.
+pub(super) fn times_tensor(
+    left: &[i64],
+    right: &[i64],
+    shape: &[usize],
+    result: &[usize],
+    bounds: [Bounds; 2],
+) -> Vec<i64> {
+    let depth = shape[shape.len() - 1];
+    let [.., rows, columns] = *result else { unreachable!("a product of tensors has rows and columns") };
+    let sizes = [depth, rows, columns];
+    let [a, b] = bounds.map(Bounds::magnitude);
+    let short = i16::MAX as u64;
+    let span = u128::from(i32::MAX.unsigned_abs()).checked_div(u128::from(a) * u128::from(b)).unwrap_or(u128::MAX);
+    let span = (span.min(1 << 30) as usize) / LANES * LANES;
+    if a.max(b) <= short && span >= LEAST_SPAN.min(depth.next_multiple_of(LANES)) {
+        batches::<i16>(left, right, sizes, span)
+    } else if a.max(b) <= i32::MAX as u64 {
+        batches::<i32>(left, right, sizes, usize::MAX)
+    } else {
+        batches::<i64>(left, right, sizes, usize::MAX)
+    }
+}
+
+/// One product for each batch; the batches are divided among threads where there are several.
+fn batches<E: Element>(left: &[i64], right: &[i64], [depth, rows, columns]: [usize; 3], span: usize) -> Vec<i64> {
+    let mut product = vec![0; left.len() / depth * columns];
+    let batch = |((product, left), right): ((&mut [i64], &[i64]), &[i64])| {
+        let (left, right) = (Rows::<E>::new(left, depth), Rows::<E>::new(right, depth));
+        multiply(left.all(), right.all(), span, product);
+    };
+    let operands = product.par_chunks_exact_mut(rows * columns).zip(left.par_chunks_exact(rows * depth));
+    let operands = operands.zip(right.par_chunks_exact(columns * depth));
+    operands.with_min_len((SERIAL / (rows * columns * depth)).max(1)).for_each(batch);
+    product
+}
+
 /// `[columns, rows]` to `[rows, columns]`.
 fn transposed(values: &[i64], rows: usize) -> Vec<i64> {
     let columns = values.len() / rows;

@@ -30,7 +30,7 @@ impl Pattern {
         Self { length, stride, offsets }
     }
 
-    /// A walk over `shape` along a weight whose extents are `shape`'s or 1.
+    /// A walk over `shape` along a tensor whose extents are `shape`'s or 1.
     pub(super) fn broadcast(shape: &[usize], weight: &[usize]) -> Self {
         let mut strides = row_major(weight);
         for (stride, &extent) in strides.iter_mut().zip(weight) {
@@ -86,6 +86,21 @@ pub(super) fn slice(
     // The step of an axis with one element may be any number; its stride is not used.
     let strides: Vec<_> = step.iter().zip(&strides).map(|(step, stride)| step.saturating_mul(*stride)).collect();
     Pattern::strided(count, &strides).gather(values, base, runs)
+}
+
+/// `result` are the repeated extents.
+pub(super) fn expand(values: &[i64], shape: &[usize], result: &[usize], runs: usize) -> Vec<i64> {
+    Pattern::broadcast(result, shape).gather(values, 0, runs)
+}
+
+pub(super) fn gather(values: &[i64], shape: &[usize], axis: usize, indices: &[u32], runs: usize) -> Vec<i64> {
+    let inner: usize = shape[axis + 1..].iter().product();
+    let outer = runs * shape[..axis].iter().product::<usize>();
+    let mut gathered = Vec::with_capacity(outer * indices.len() * inner);
+    for block in values.chunks_exact(shape[axis] * inner) {
+        indices.iter().for_each(|&index| gathered.extend_from_slice(&block[index as usize * inner..][..inner]));
+    }
+    gathered
 }
 
 /// `result` are the padded extents.

@@ -30,16 +30,22 @@ mod key_file;
 #[cfg(feature = "prover")]
 mod loaded;
 #[cfg(feature = "prover")]
+mod reexecution;
+#[cfg(feature = "prover")]
 mod setup;
 mod verifier;
 
 #[cfg(feature = "prover")]
 pub use backend::{GkrBackend, TIMINGS_FILE};
 pub use key_file::{KeyFile, KeyFileError};
+#[cfg(feature = "prover")]
+pub use loaded::{GRAPH, WEIGHTS};
+#[cfg(feature = "prover")]
+pub use reexecution::GkrReexecutor;
 pub use verifier::GkrVerifier;
 
 /// The one version whose keys and proofs are made and accepted here: that of the proofs' encoding and transcript.
-pub const VERSION: &str = "1";
+pub const VERSION: &str = "2";
 
 #[cfg(test)]
 mod tests {

@@ -77,7 +77,7 @@ fn a_proof_is_of_its_statement_alone() {
     }
     let mut version = statement.clone();
     version.backend.version = "0".to_owned();
-    assert_rejected(shard.verify(&version, &inference.output, &key, &proof), "expected a statement of gkr 1");
+    assert_rejected(shard.verify(&version, &inference.output, &key, &proof), "expected a statement of gkr 2");
 }
 
 #[test]

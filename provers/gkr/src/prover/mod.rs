@@ -6,7 +6,9 @@
 mod fold;
 mod nodes;
 mod openings;
+mod rounding;
 mod tables;
+mod tensors;
 mod weights;
 pub(crate) mod witness;
 

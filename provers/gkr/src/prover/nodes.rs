@@ -35,7 +35,23 @@ impl Prover<'_> {
                 }
             }
             Some(Columns::Table { argument, result }) => self.table(op, claims, *argument, *result),
-            None => self.linear(node, claims),
+            Some(Columns::Max { difference, chosen }) => {
+                self.max(node, claims, op.inputs()[0], difference, *chosen);
+            }
+            Some(Columns::Divide { quotient, remainder, rest }) => {
+                let Op::Divide { numerator, denominator, bits } = *op else {
+                    unreachable!("the layout gives quotients to divisions only, not to {}", op.name())
+                };
+                self.divide(claims, [numerator, denominator], bits, [quotient, remainder, rest]);
+            }
+            Some(Columns::Sqrt { root, remainder, rest }) => {
+                self.square_root(claims, op.inputs()[0], [root, remainder, rest]);
+            }
+            None => match *op {
+                Op::MatMulTensors { left, right } => self.tensor_product(node, claims, [left, right]),
+                Op::MulTensors { left, right } => self.elementwise(claims, [left, right]),
+                _ => self.linear(node, claims),
+            },
         }
     }
 
@@ -84,7 +100,7 @@ impl Prover<'_> {
     }
 
     /// The numbers that columns of digits write, as they stand in the committed witness.
-    fn column(&self, digits: &[Digit], elements: usize) -> Vec<Base> {
+    pub(super) fn column(&self, digits: &[Digit], elements: usize) -> Vec<Base> {
         let mut numbers = vec![Base::ZERO; elements];
         for digit in digits {
             let weight = Base::from_u64(1 << digit.position);
@@ -136,7 +152,7 @@ impl Prover<'_> {
         self.add_claim(input, input_functional, of_input);
     }
 
-    fn separate(&mut self, node: usize, claims: Vec<Claim>) -> (Term, Ext) {
+    pub(super) fn separate(&mut self, node: usize, claims: Vec<Claim>) -> (Term, Ext) {
         let result = self.graph.graph().result(node);
         let runs = self.layout.runs;
         let required = required_extents(self.graph, &self.graph.graph().nodes[node].op, result, runs)

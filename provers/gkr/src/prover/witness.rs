@@ -6,6 +6,7 @@ use shardproof_integer::{CheckedGraph, Op, Trace};
 use crate::field::Base;
 use crate::layout::{Columns, Digit, Layout, TableKind};
 use crate::requant::Requant;
+use crate::rounding;
 
 /// The committed vector of `trace`, padded with zeros.
 pub(crate) fn stack(graph: &CheckedGraph, layout: &Layout, trace: &Trace) -> Vec<Base> {
@@ -28,6 +29,22 @@ pub(crate) fn stack(graph: &CheckedGraph, layout: &Layout, trace: &Trace) -> Vec
                     stack[result + i] = Base::from_i64(table.values[row as usize].into());
                 }
             }
+            Some(Columns::Max { difference, chosen }) => {
+                let Op::Max { input } = node.op else { continue };
+                let length = graph.shape(input).last().copied().unwrap_or(1);
+                write_max(difference, *chosen, trace.tensor(input), length, &mut cells);
+            }
+            Some(Columns::Divide { quotient, remainder, rest }) => {
+                let Op::Divide { numerator, denominator, bits } = node.op else { continue };
+                let pairs = trace.tensor(numerator).iter().zip(trace.tensor(denominator));
+                let numbers = pairs.map(|(&x, &d)| rounding::divide(x, d, bits));
+                write_numbers([quotient, remainder, rest], numbers, &mut cells);
+            }
+            Some(Columns::Sqrt { root, remainder, rest }) => {
+                let Op::Sqrt { input, .. } = node.op else { continue };
+                let numbers = trace.tensor(input).iter().map(|&x| rounding::root(x));
+                write_numbers([root, remainder, rest], numbers, &mut cells);
+            }
             None => {}
         }
     }
@@ -38,16 +55,38 @@ pub(crate) fn stack(graph: &CheckedGraph, layout: &Layout, trace: &Trace) -> Vec
 }
 
 fn write_digits(columns: &Requant<'_>, accumulators: &[i64], cells: &mut [u64]) {
-    let mut write = |digits: &[Digit], i: usize, value: u64| {
-        for digit in digits {
-            cells[digit.offset + i] = value >> digit.position & ((1 << digit.width) - 1);
-        }
-    };
     for (i, &accumulator) in accumulators.iter().enumerate() {
         let (low, high, sign) = columns.split(accumulator);
-        write(columns.low, i, low);
-        write(columns.high, i, high);
-        write(columns.sign.as_slice(), i, sign);
+        write_number(columns.low, i, low, cells);
+        write_number(columns.high, i, high, cells);
+        write_number(columns.sign.as_slice(), i, sign, cells);
+    }
+}
+
+/// Writes the digits of element `i` of a group of columns.
+fn write_number(digits: &[Digit], i: usize, value: u64, cells: &mut [u64]) {
+    for digit in digits {
+        cells[digit.offset + i] = value >> digit.position & ((1 << digit.width) - 1);
+    }
+}
+
+/// Writes the elements of several groups of columns.
+fn write_numbers<const N: usize>(groups: [&Vec<Digit>; N], numbers: impl Iterator<Item = [u64; N]>, cells: &mut [u64]) {
+    for (i, numbers) in numbers.enumerate() {
+        groups.iter().zip(numbers).for_each(|(digits, number)| write_number(digits, i, number, cells));
+    }
+}
+
+/// Writes what each of `length` values of a row lacks to the largest, and which one is chosen: the first of the largest.
+fn write_max(difference: &[Digit], chosen: Digit, values: &[i64], length: usize, cells: &mut [u64]) {
+    for (row, values) in values.chunks_exact(length).enumerate() {
+        let largest = values.iter().copied().fold(i64::MIN, i64::max);
+        let first = values.iter().position(|&value| value == largest);
+        for (j, value) in values.iter().enumerate() {
+            let i = row * length + j;
+            write_number(difference, i, largest.wrapping_sub(*value) as u64, cells);
+            write_number(&[chosen], i, u64::from(Some(j) == first), cells);
+        }
     }
 }
 

@@ -3,12 +3,13 @@
 use shardproof_integer::{CheckedGraph, Op, TensorId};
 
 use super::{Account, FIELD_SIZE, logup, multilinear_identity, opening, power_combination, sumcheck};
-use crate::claims::{extents, variables};
+use crate::claims::{self, extents, variables};
 use crate::keys::{VerifyingKey, WeightsKey};
 use crate::layout::{Columns, Layout};
 use crate::mle::bits_for;
 use crate::operands::{operands, summed_extents};
 use crate::pcs::{self, Parameters, PcsError};
+use crate::products;
 use crate::statement::{Boundary, Statement};
 
 /// Components of a looked-up tuple: argument, result, tag.
@@ -102,6 +103,34 @@ impl Walk<'_> {
                 self.on_witness = self.on_witness.saturating_add(claims).saturating_add(1);
                 multilinear_identity(variables)
             }
+            Some(Columns::Max { .. }) => {
+                let Op::Max { input } = *op else { return };
+                // The claim on differences at a random point of the values comes on top of those on the result.
+                let values = self.variables(input);
+                self.on_witness = self.on_witness.saturating_add(3);
+                self.add(input, 1);
+                multilinear_identity(values)
+                    + power_combination(claims.saturating_add(1))
+                    + sumcheck(vec![3; values])
+                    + multilinear_identity(variables)
+            }
+            Some(Columns::Divide { .. }) => {
+                let Op::Divide { denominator, .. } = *op else { return };
+                self.on_witness = self.on_witness.saturating_add(claims).saturating_add(3);
+                self.add(denominator, 1);
+                multilinear_identity(variables) + sumcheck(vec![3; variables])
+            }
+            Some(Columns::Sqrt { .. }) => {
+                self.on_witness = self.on_witness.saturating_add(claims).saturating_add(3);
+                multilinear_identity(variables) + sumcheck(vec![3; variables])
+            }
+            None if matches!(op, Op::MatMulTensors { .. }) => {
+                let Op::MatMulTensors { left, .. } = *op else { return };
+                let summed = products::summed_extents(self.graph, left, self.layout.runs);
+                // As for operators with weights.
+                power_combination(claims) + sumcheck(vec![2; variables]) + sumcheck(vec![2; claims::variables(&summed)])
+            }
+            None if matches!(op, Op::MulTensors { .. }) => power_combination(claims) + sumcheck(vec![3; variables]),
             None if operands(op).is_some() => {
                 self.on_weights += 1;
                 // Several claims, or one that is no product, take a sumcheck of their own first.

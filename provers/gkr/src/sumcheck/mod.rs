@@ -12,7 +12,7 @@ mod prover;
 #[cfg(feature = "prover")]
 pub(crate) use prover::{fold, fold_eq, fold_low, low_pairs, prove_eq_quadratic_round, round};
 #[cfg(feature = "prover")]
-pub(crate) use prover::{prove_product, prove_product_of_base, prove_triple};
+pub(crate) use prover::{prove_eq_quadratic, prove_product, prove_product_of_base, prove_triple};
 
 use p3_field::{Field, PrimeCharacteristicRing};
 

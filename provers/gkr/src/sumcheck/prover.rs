@@ -6,6 +6,7 @@ use rayon::prelude::*;
 use super::Reduced;
 use crate::channel::Sender;
 use crate::field::{Base, Ext};
+use crate::mle::eq_table;
 
 /// Below this many pairs one core is faster than handing work to others.
 const PARALLEL: usize = 1 << 11;
@@ -132,6 +133,35 @@ pub(crate) fn prove_eq_quadratic_round(
     let sums = sum_pairs(eq.len(), |i| term(i).map(|value| eq[i] * value));
     sender.send(&sums);
     sender.challenge()
+}
+
+/// Proves `sum_x eq(at, x) f(x) g(x) = claim` for [`super::verify_eq_quadratic`]; gives the point with `f` and `g` there.
+///
+/// # Panics
+/// When the tables do not have the length of the cube in which `at` lies.
+pub(crate) fn prove_eq_quadratic(
+    sender: &mut Sender<'_>,
+    claim: Ext,
+    at: &[Ext],
+    [mut f, mut g]: [Vec<Ext>; 2],
+) -> (Reduced, [Ext; 2]) {
+    assert!(f.len() == 1 << at.len() && g.len() == f.len(), "tables of {} and {}", f.len(), g.len());
+    let mut reduced = Reduced { point: Vec::with_capacity(at.len()), value: claim };
+    // The table of `eq` leaves the variable of the current round out.
+    let mut eq = at.split_first().map_or_else(Vec::new, |(_, rest)| eq_table(rest));
+    for round in 0..at.len() {
+        let pairs = f.len() / 2;
+        let x = prove_eq_quadratic_round(sender, &eq, |i| [f[i] * g[i], (f[i + pairs] - f[i]) * (g[i + pairs] - g[i])]);
+        fold(&mut f, x);
+        fold(&mut g, x);
+        if round + 1 < at.len() {
+            fold_eq(&mut eq);
+        }
+        reduced.point.push(x);
+    }
+    let ends = [f[0], g[0]];
+    reduced.value = ends[0] * ends[1];
+    (reduced, ends)
 }
 
 /// Sums the most significant variable of an `eq` table out.

@@ -5,6 +5,8 @@
 
 mod nodes;
 mod openings;
+mod rounding;
+mod tensors;
 
 use p3_field::PrimeCharacteristicRing;
 use shardproof_integer::{CheckedGraph, TensorId, Weights};

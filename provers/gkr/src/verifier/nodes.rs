@@ -25,21 +25,38 @@ impl Verifier<'_> {
         if claims.is_empty() {
             return Ok(());
         }
+        let op = &self.graph.graph().nodes[node].op;
         match &self.layout.nodes[node] {
-            Some(Columns::Requant { low, high, sign: Some(sign) }) => {
-                let columns = Requant::new(&self.graph.graph().nodes[node].op, low, high, Some(*sign));
-                self.rectify(node, claims, &columns)
-            }
-            Some(Columns::Requant { low, high, sign: None }) => {
-                let columns = Requant::new(&self.graph.graph().nodes[node].op, low, high, None);
-                self.requantise(node, claims, &columns)
+            Some(Columns::Requant { low, high, sign }) => {
+                let columns = Requant::new(op, low, high, *sign);
+                if sign.is_some() {
+                    self.rectify(node, claims, &columns)
+                } else {
+                    self.requantise(node, claims, &columns)
+                }
             }
             Some(Columns::Table { argument, result }) => self.table(node, claims, *argument, *result),
-            None => self.linear(node, claims),
+            Some(Columns::Max { difference, chosen }) => {
+                let Op::Max { input } = *op else { return Err(self.failed(node)) };
+                self.max(node, claims, input, difference, *chosen)
+            }
+            Some(Columns::Divide { quotient, remainder, rest }) => {
+                let Op::Divide { numerator, denominator, bits } = *op else { return Err(self.failed(node)) };
+                self.divide(node, claims, [numerator, denominator], bits, [quotient, remainder, rest])
+            }
+            Some(Columns::Sqrt { root, remainder, rest }) => {
+                let Op::Sqrt { input, .. } = *op else { return Err(self.failed(node)) };
+                self.square_root(node, claims, input, [root, remainder, rest])
+            }
+            None => match *op {
+                Op::MatMulTensors { left, right } => self.tensor_product(node, claims, [left, right]),
+                Op::MulTensors { left, right } => self.elementwise(node, claims, [left, right]),
+                _ => self.linear(node, claims),
+            },
         }
     }
 
-    fn failed(&self, node: usize) -> VerifyError {
+    pub(super) fn failed(&self, node: usize) -> VerifyError {
         let node = &self.graph.graph().nodes[node];
         VerifyError::Reduction { node: node.name.clone(), operator: node.op.name() }
     }
@@ -143,7 +160,7 @@ impl Verifier<'_> {
     }
 
     /// Brings claims to one that has a factor for each axis that the operator needs apart.
-    fn separate(&mut self, node: usize, claims: Vec<Claim>) -> Result<(Term, Ext), VerifyError> {
+    pub(super) fn separate(&mut self, node: usize, claims: Vec<Claim>) -> Result<(Term, Ext), VerifyError> {
         let result = self.graph.graph().result(node);
         let runs = self.layout.runs;
         let required = required_extents(self.graph, &self.graph.graph().nodes[node].op, result, runs);

@@ -7,11 +7,10 @@ use super::{Verifier, to_base};
 use crate::claims::{WeightClaim, WitnessClaim};
 use crate::error::{Committed, VerifyError};
 use crate::field::Ext;
-use crate::functional::Functional;
 use crate::keys::{VerifyingKey, WeightsKey};
 use crate::layout::Layout;
 use crate::lookup::LookupClaims;
-use crate::mle::{dot, eq_pair_prefix_sum, eq_prefix, eq_range};
+use crate::mle::{eq_pair_prefix_sum, eq_pair_range};
 use crate::pcs::{self, Commitment, Opening};
 use crate::proof::Proof;
 use crate::sumcheck::{Reduced, verify_product};
@@ -93,9 +92,8 @@ impl Verifier<'_> {
     fn boundaries(&mut self, due: &mut Vec<Due>) -> Result<(), VerifyError> {
         for tensor in std::mem::take(&mut self.boundary) {
             let values = tensor.claims.iter().map(|claim| claim.value).collect();
-            let coefficients = |point: &[Ext]| {
-                tensor.claims.iter().map(|claim| tensor_coefficient(&claim.functional, point)).collect()
-            };
+            let coefficients =
+                |point: &[Ext]| tensor.claims.iter().map(|claim| claim.functional.placed_at(point, 0)).collect();
             due.push(self.batch(tensor.what, Order::FirstFirst, &tensor.commitment, values, coefficients)?);
         }
         Ok(())
@@ -146,9 +144,7 @@ fn check_weight(verifier: &Verifier<'_>, weights: Option<&Weights>, claim: &Weig
 
 /// The extension of a witness claim's coefficients at a point of the committed vector.
 fn column_coefficient(claim: &WitnessClaim, point: &[Ext]) -> Ext {
-    let dense = claim.functional.dense();
-    let columns = claim.columns.iter();
-    columns.map(|&(offset, weight)| weight * dot(&dense, &eq_range(point, offset, dense.len()))).sum()
+    claim.columns.iter().map(|&(offset, weight)| weight * claim.functional.placed_at(point, offset)).sum()
 }
 
 /// The extension of the lookup claims' coefficients: cells, multiplicities, results.
@@ -160,15 +156,7 @@ fn lookup_coefficients(layout: &Layout, lookups: &LookupClaims, point: &[Ext]) -
     let cells_end = layout.lookups.last().map_or(0, |lookup| lookup.cells.end);
     let cells = below(cells_end);
     let results = layout.lookups.iter().filter_map(|lookup| {
-        let length = lookup.cells.len();
-        let weights = eq_range(&lookups.point, lookup.cells.start, length);
-        Some(dot(&weights, &eq_range(point, lookup.results?, length)))
+        Some(eq_pair_range(&lookups.point, lookup.cells.start, point, lookup.results?, lookup.cells.len()))
     });
     [cells, below(layout.leaves()) - cells, results.sum()]
-}
-
-/// The extension of a functional's coefficients where its tensor is committed to by itself.
-fn tensor_coefficient(functional: &Functional, point: &[Ext]) -> Ext {
-    let elements = functional.elements();
-    functional.inner(&Functional::product(vec![eq_prefix(point, elements).into()]))
 }

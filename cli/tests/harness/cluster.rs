@@ -1,5 +1,7 @@
 //! Starts coordinators and workers as processes, and talks to them.
 
+#![allow(dead_code, reason = "each test program uses a part")]
+
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -69,8 +71,7 @@ impl Program {
 
     /// SIGTERM, and the exit status that follows.
     pub(crate) fn terminate(&mut self) -> ExitStatus {
-        let killed = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
-        assert!(killed.success());
+        self.signal("TERM");
         let started = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -79,6 +80,12 @@ impl Program {
             assert!(started.elapsed() < PATIENCE, "did not stop: {}", self.logged());
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// Sends a signal, by its name.
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
     }
 
     pub(crate) fn logged(&self) -> String {
@@ -106,12 +113,17 @@ pub(crate) struct Service {
 impl Service {
     /// Starts a coordinator with `extra` arguments, then one worker per role.
     pub(crate) fn start(model: &str, roles: &[&str], shards: usize, extra: &[&str]) -> Self {
+        Self::start_once(model, roles, shards, extra, &[])
+    }
+
+    /// The same, with arguments that the coordinator is not given when it is started again.
+    pub(crate) fn start_once(model: &str, roles: &[&str], shards: usize, extra: &[&str], once: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let data = directory.path().join("coordinator").display().to_string();
         let mut arguments =
             strings(&["coordinator", "127.0.0.1", "0", &shards.to_string(), model, "--data-dir", &data]);
         arguments.extend(strings(extra));
-        let coordinator = Program::start(directory.path(), "coordinator", &arguments);
+        let coordinator = Program::start(directory.path(), "coordinator", &[arguments.clone(), strings(once)].concat());
         // A coordinator that is started again has to be found where it was.
         arguments[2] = port(&coordinator.address).to_owned();
         let mut service = Self { directory, coordinator, workers: Vec::new(), arguments, roles: Vec::new() };
@@ -147,7 +159,13 @@ impl Service {
     }
 
     pub(crate) fn restart_coordinator(&mut self) {
-        self.coordinator = Program::start(self.directory.path(), "coordinator", &self.arguments);
+        self.restart_coordinator_once(&[]);
+    }
+
+    /// The same with further arguments, this time only.
+    pub(crate) fn restart_coordinator_once(&mut self, once: &[&str]) {
+        let arguments = [self.arguments.clone(), strings(once)].concat();
+        self.coordinator = Program::start(self.directory.path(), "coordinator", &arguments);
     }
 
     fn spawn_worker(&self, index: usize, role: &str, extra: &[&str]) -> Program {

@@ -1,0 +1,84 @@
+//! Programs that are told to stop while runs are under way.
+
+use shardproof_proto::v1::RunState;
+use tonic::Code;
+
+use crate::cluster::{Service, answer, assert_close, assert_state, samples};
+use crate::support::{ended, ends_clean, holding, logged};
+
+const FLOAT: &[&str] = &["--backend", "float"];
+
+/// Runs on their way while the program is told to stop.
+const RUNS: usize = 12;
+
+#[tokio::test]
+async fn a_coordinator_told_to_stop_answers_what_it_accepted() {
+    let mut service = Service::start("mlp", &["FIRST"], 2, FLOAT);
+    service.add_worker("LAST", &["--hold-at", "before-receipt", "--concurrency", "1"]);
+    service.ready().await;
+    let (input, expected) = &samples("mlp")[0];
+    let mut runs = Vec::new();
+    for _ in 0..RUNS {
+        runs.push(service.submit(input).await.unwrap());
+    }
+    holding(&service.workers[1], "before-receipt").await;
+    service.coordinator.signal("TERM");
+    logged(&service.coordinator, "taking no more runs").await;
+    let refused = service.submit(input).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unavailable);
+    assert!(refused.message().contains("the coordinator is stopping"), "{}", refused.message());
+    assert!(service.coordinator.child.try_wait().unwrap().is_none(), "it waits for the runs");
+
+    let watching: Vec<_> = runs.iter().map(|run| service.settled(run)).collect();
+    service.workers[1].signal("USR1");
+    for run in futures::future::join_all(watching).await {
+        assert_state(&run, RunState::Answered);
+        assert_close(&answer(&run), expected, 1e-5);
+    }
+    assert_eq!(ended(&mut service.coordinator).await, Some(0));
+    ends_clean(service).await;
+}
+
+#[tokio::test]
+async fn a_worker_told_to_stop_passes_on_what_is_under_way() {
+    let mut service = Service::start("mlp", &["FIRST"], 3, FLOAT);
+    service.add_worker("MIDDLE", &["--hold-at", "before-receipt", "--concurrency", "1"]);
+    service.add_worker("LAST", &[]);
+    service.ready().await;
+    let (input, expected) = &samples("mlp")[0];
+    let mut runs = Vec::new();
+    for _ in 0..RUNS {
+        runs.push(service.submit(input).await.unwrap());
+    }
+    holding(&service.workers[1], "before-receipt").await;
+    service.workers[1].signal("TERM");
+    logged(&service.coordinator, "the worker is to stop").await;
+    let refused = service.submit(input).await.unwrap_err();
+    assert!(refused.message().contains("no worker is ready for shard 1"), "{}", refused.message());
+    assert!(service.workers[1].child.try_wait().unwrap().is_none(), "it waits for the runs");
+    service.workers[1].signal("USR1");
+    for run in &runs {
+        let run = service.settled(run).await;
+        assert_state(&run, RunState::Answered);
+        assert_close(&answer(&run), expected, 1e-5);
+    }
+    assert_eq!(ended(&mut service.workers[1]).await, Some(0));
+    service.restart_worker(1, &[]);
+    service.ready().await;
+    assert_close(&answer(&service.infer(input).await), expected, 1e-5);
+    ends_clean(service).await;
+}
+
+#[tokio::test]
+async fn a_worker_told_to_stop_makes_way_for_a_spare() {
+    let mut service = Service::start("mlp", &["FIRST", "LAST"], 2, FLOAT);
+    service.ready().await;
+    service.add_worker("LAST", &[]);
+    service.until("the spare is there", |status| status.workers.len() == 3).await;
+    service.workers[1].signal("TERM");
+    assert_eq!(ended(&mut service.workers[1]).await, Some(0));
+    service.until("the spare holds shard 1", |status| status.workers.len() == 2 && status.shards[1].ready).await;
+    let (input, expected) = &samples("mlp")[0];
+    assert_close(&answer(&service.infer(input).await), expected, 1e-5);
+    ends_clean(service).await;
+}
