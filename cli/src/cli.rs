@@ -10,7 +10,7 @@ use shardproof_coordinator::CoordinatorArgs;
 use shardproof_worker::WorkerArgs;
 
 use crate::output::{Outcome, Output};
-use crate::{card, demo, doctor, evidence, ezkl, plan, runs, services, status, verify};
+use crate::{card, cert, demo, doctor, evidence, ezkl, plan, runs, services, status, token, verify, workers};
 
 /// Verifiable inference of ONNX models in shards.
 #[derive(Debug, Parser)]
@@ -42,9 +42,16 @@ enum Command {
     Watch(runs::WatchArgs),
     Runs(runs::RunsArgs),
     Status(status::StatusArgs),
+    Workers(workers::WorkersArgs),
     /// Model cards: show, fetch, check.
     #[command(subcommand)]
     Card(card::CardCommand),
+    /// Certificates for --tls: make an authority, issue.
+    #[command(subcommand)]
+    Cert(cert::CertCommand),
+    /// Tokens for clients without a certificate.
+    #[command(subcommand)]
+    Token(token::TokenCommand),
     Doctor(doctor::DoctorArgs),
     Ezkl(Box<ezkl::EzklArgs>),
     /// Prints a completion script for a shell.
@@ -107,7 +114,10 @@ impl Cli {
             Command::Watch(args) => runs::watch(args, output).await,
             Command::Runs(args) => runs::list(args, output).await,
             Command::Status(args) => status::status(args, output).await,
+            Command::Workers(args) => workers::run(args, output).await,
             Command::Card(command) => card::run(command, output).await,
+            Command::Cert(command) => cert::run(command, output),
+            Command::Token(command) => token::run(command, output),
             Command::Doctor(args) => doctor::run(args, output).await,
             Command::Ezkl(args) => ezkl::run(*args, output).await,
             Command::Completions { shell } => completions(shell, output),

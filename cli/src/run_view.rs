@@ -6,6 +6,7 @@ use shardproof_common::tensor::{Tensor, decode_boundary};
 use shardproof_proto::convert;
 use shardproof_proto::v1::{Dispute, DisputeStage, ProofState, Run, RunState, ShardProgress};
 
+use crate::audit::AuditView;
 use crate::output::Outcome;
 use crate::table::{self, Table};
 
@@ -26,6 +27,8 @@ pub(crate) struct RunView {
     pub(crate) prove_ms_wall: u64,
     /// Unix time, ms.
     pub(crate) submitted_unix_ms: u64,
+    /// Which proofs were asked for without a request.
+    pub(crate) audit: Option<AuditView>,
     /// The last dispute about what a shard put out, if there was one.
     pub(crate) dispute: Option<DisputeView>,
     /// Whether `shardproof evidence` has something against a worker.
@@ -110,6 +113,7 @@ impl RunView {
             rejected,
             prove_ms_wall: run.prove_wall_ms,
             submitted_unix_ms: run.submitted_unix_ms,
+            audit: run.audit.as_ref().map(AuditView::read).transpose()?,
             dispute: run.dispute.as_ref().map(DisputeView::read),
             evidence: run.evidence,
             shards: run.shards.iter().map(|shard| ShardView::read(shard, run.shards.len())).collect(),
@@ -136,6 +140,9 @@ impl RunView {
         }
         if let Some(rejected) = &self.rejected {
             out.push_str(&format!("reason  {}\n", rejected.describe()));
+        }
+        if let Some(audit) = self.audit.as_ref().and_then(AuditView::describe) {
+            out.push_str(&format!("audit   {audit}\n"));
         }
         if self.evidence {
             out.push_str(&format!("evidence against the worker: shardproof evidence {}\n", self.run));

@@ -6,6 +6,7 @@
 //! one run to whoever wants to check it, and [`chain::verify`] checks it. Where a worker lied, [`evidence::Evidence`] shows it.
 
 pub mod artifacts;
+pub mod audit;
 pub mod backend;
 mod bounded;
 pub mod bundle;

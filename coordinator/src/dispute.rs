@@ -9,27 +9,25 @@
 //! convicts nobody: evidence is made of what the worker itself signed (`accusation`), and looked for whenever a dispute ends
 //! with a liar. A worker that does not answer is no liar, only useless.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use shardproof_common::backend::{Backend, BackendError, Job, Limits, ShardFiles};
 use shardproof_common::chain;
-use shardproof_common::evidence::RegisteredShard;
 use shardproof_common::ids::{Digest, RunId, ShardIndex};
-use shardproof_common::plan::BoundaryMode;
 use shardproof_common::receipt::{PublicKey, Receipt, handed_digest};
-use shardproof_common::statement::{Binding, Boundary};
-use shardproof_common::tensor::{Tensor, decode_boundary, encoded_bytes};
+use shardproof_common::statement::Binding;
+use shardproof_common::tensor::encoded_bytes;
 use shardproof_proto::convert;
-use shardproof_proto::transport::{self, activations};
+use shardproof_proto::transport::{Party, activations};
 use shardproof_proto::v1::coordinator_message::Message;
 use shardproof_proto::v1::{ActivationHeader, ShowOutput, Shown};
 use tokio::sync::oneshot;
 use tonic::{Code, Status};
 
-use crate::record::{DisputeStage, RunRecord, RunState};
+use crate::Coordinator;
+use crate::binding::Unbound;
+use crate::record::{DisputeStage, PassedOn, RunRecord, RunState};
 use crate::setup::Prepared;
-use crate::{Coordinator, MAX_TENSOR_BYTES};
+use crate::workers::Event;
 
 /// What is said against an output.
 #[derive(Debug, Default)]
@@ -80,15 +78,16 @@ impl Coordinator {
             if next.receipt.is_none() {
                 next.upstream = shown;
             }
-            let both = record.take_contradiction(shard)?;
+            let PassedOn::Contradicts(both) = record.compare_passed_on(shard) else { return None };
             record.reject_for_contradiction(&both);
             Some(both)
         });
         if let Some(both) = contradiction.await.flatten() {
-            return self.accuse_of_contradiction(run, &prepared, both).await;
+            return self.accuse_of_contradiction(run, &prepared, *both).await;
         }
         let opened = self.runs.change(run, |record| {
-            if record.state != RunState::Running {
+            let signed_for = record.receipt(ShardIndex(shard.0 + 1)).is_some();
+            if record.state != RunState::Running || signed_for {
                 return false;
             }
             if let Some(open) = &mut record.dispute
@@ -124,6 +123,7 @@ impl Coordinator {
                         record.dispute_at(if refused { DisputeStage::Settled } else { DisputeStage::Accusing });
                     })
                     .await;
+                self.note(worker, if refused { Event::Refused } else { Event::Failed }).await;
                 if !refused {
                     self.reexecute(run, at).await;
                 }
@@ -198,7 +198,7 @@ impl Coordinator {
     ) -> Result<Vec<u8>, String> {
         let receipt = record.receipt(shard).ok_or_else(|| format!("shard {shard} gave no receipt"))?;
         if let Binding::Public(digest) = &receipt.statement.output.binding
-            && let Ok(encoding) = self.artifacts.read(*digest, MAX_TENSOR_BYTES)
+            && let Ok(encoding) = self.artifacts.read(*digest, self.settings.max_tensor_bytes)
         {
             return Ok(encoding);
         }
@@ -234,83 +234,6 @@ impl Coordinator {
         Ok(())
     }
 
-    /// The boundary of what a worker shows, as its statement should name it.
-    async fn bind(
-        self: &Arc<Self>,
-        prepared: &Arc<Prepared>,
-        shard: ShardIndex,
-        encoding: &[u8],
-    ) -> Result<Boundary, Unbound> {
-        let tensors = decode_boundary(encoding).map_err(|error| Unbound::NoOutput(error.to_string()))?;
-        let registered = RegisteredShard::of(&prepared.card, shard);
-        let registered = registered.ok_or_else(|| Unbound::Unable(format!("the plan has no shard {shard}")))?;
-        Boundary::public(&tensors)
-            .conforms_to(&registered.card.output)
-            .map_err(|error| Unbound::NoOutput(error.to_string()))?;
-        let mode = registered.output_mode;
-        let (coordinator, prepared) = (self.clone(), prepared.clone());
-        let bound = tokio::task::spawn_blocking(move || coordinator.bind_blocking(&prepared, shard, mode, &tensors));
-        bound.await.unwrap_or_else(|panic| Err(Unbound::Unable(panic.to_string())))
-    }
-
-    fn bind_blocking(
-        &self,
-        prepared: &Prepared,
-        shard: ShardIndex,
-        mode: BoundaryMode,
-        tensors: &[Tensor],
-    ) -> Result<Boundary, Unbound> {
-        let unable = |error: &dyn std::fmt::Display| Unbound::Unable(error.to_string());
-        let backend = self.backend_of(prepared, shard).map_err(|reason| unable(&reason))?;
-        match backend.output_boundary(mode, tensors) {
-            Err(BackendError::Unsupported { .. }) => {}
-            bound => {
-                return bound.map_err(|error| match error {
-                    BackendError::Input(reason) => Unbound::NoOutput(reason),
-                    error => unable(&error),
-                });
-            }
-        }
-        // Only a circuit binds these: the next shard's names its input as this one's names its output.
-        let next = ShardIndex(shard.0 + 1);
-        let backend = self.backend_of(prepared, next).map_err(|reason| unable(&reason))?;
-        let files = self.files_of(prepared, next).ok_or_else(|| unable(&format!("the plan has no shard {next}")))?;
-        let directory = tempfile::tempdir_in(&self.scratch).map_err(|error| unable(&error))?;
-        let limits = Limits {
-            deadline: Some(self.settings.dispute_deadline),
-            memory_bytes: self.settings.memory_bytes,
-            predicted_bytes: None,
-        };
-        let job = Job { directory: directory.path(), limits, cancel: &self.shutdown, progress: &|_| {} };
-        let inference = backend.infer(&files, tensors, &job).map_err(|error| unable(&error))?;
-        Ok(inference.input_boundary)
-    }
-
-    /// The backend of a shard.
-    fn backend_of(&self, prepared: &Prepared, shard: ShardIndex) -> Result<&dyn Backend, String> {
-        let setup = prepared.shards.get(shard.as_usize()).ok_or_else(|| format!("the plan has no shard {shard}"))?;
-        let kind = setup.card.backend.kind;
-        let backend = self.backends.iter().find(|backend| backend.id().kind == kind);
-        backend.map(AsRef::as_ref).ok_or_else(|| format!("there is no backend {kind}"))
-    }
-
-    /// A shard's files as its worker has them.
-    fn files_of(&self, prepared: &Prepared, index: ShardIndex) -> Option<ShardFiles> {
-        let setup = prepared.shards.get(index.as_usize())?;
-        let registered = RegisteredShard::of(&prepared.card, index)?;
-        let path = |artifact: &shardproof_common::artifacts::Artifact| self.artifacts.path(artifact.digest);
-        let files: BTreeMap<_, _> = setup.files.iter().map(|(name, artifact)| (name.clone(), path(artifact))).collect();
-        Some(ShardFiles {
-            shard: index,
-            card: registered.card.clone(),
-            options: registered.options.clone(),
-            input_mode: registered.input_mode,
-            output_mode: registered.output_mode,
-            model: path(&setup.model),
-            files,
-        })
-    }
-
     /// Hands the output of the shard that gave `receipt` to the worker of the next, and waits for what it signs.
     async fn hand_over(
         self: &Arc<Self>,
@@ -340,7 +263,7 @@ impl Coordinator {
             ..Default::default()
         };
         let deadline = self.settings.dispute_deadline;
-        let delivered = match transport::hop_channel(&address, self.settings.hop_deadline) {
+        let delivered = match self.transport.hop_channel(&address, Party::Worker, self.settings.hop_deadline) {
             Ok(channel) => activations::deliver(channel, header, encoding.into(), deadline).await,
             Err(error) => Err(Status::unavailable(error.to_string())),
         };
@@ -394,12 +317,4 @@ impl Coordinator {
             Ruling::for_refusal(next, worker, reason)
         }
     }
-}
-
-/// Why tensors have no boundary that could be compared.
-enum Unbound {
-    /// They are no output of the shard.
-    NoOutput(String),
-    /// The coordinator cannot tell.
-    Unable(String),
 }

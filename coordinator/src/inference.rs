@@ -4,27 +4,34 @@
 use std::sync::Arc;
 
 use shardproof_common::artifacts::Artifact;
-use shardproof_common::chain;
+use shardproof_common::audit::NonceCommitment;
 use shardproof_common::hold;
-use shardproof_common::ids::{Digest, RunId, ShardIndex};
+use shardproof_common::ids::{Digest, RunId, ShardIndex, UnixMillis};
 use shardproof_common::plan::BackendKind;
 use shardproof_common::receipt::{Receipt, handed_digest};
 use shardproof_common::statement::Boundary;
 use shardproof_common::tensor::{FloatTensor, Tensor, decode_boundary, encode_boundary, encoded_bytes};
+use shardproof_common::{chain, clock};
 use shardproof_proto::convert;
-use shardproof_proto::transport::{self, activations};
+use shardproof_proto::transport::{Party, activations};
 use shardproof_proto::v1::ActivationHeader;
 use thiserror::Error;
 use tonic::Status;
 
-use crate::record::{RunRecord, RunState};
+use crate::audit::Audit;
+use crate::record::{PassedOn, RunRecord, RunState};
 use crate::runs::now_ms;
 use crate::setup::Prepared;
+use crate::workers::Event;
 use crate::{Coordinator, Stage};
 
 impl Coordinator {
-    /// Starts a run on a stored input; the answer is the run as it was accepted and saved.
-    pub(crate) async fn submit(self: &Arc<Self>, input: Digest) -> Result<RunRecord, Status> {
+    /// Starts a run on a stored input, with the client's commitment to its part in the audit; the answer is the run as it was accepted and saved.
+    pub(crate) async fn submit(
+        self: &Arc<Self>,
+        input: Digest,
+        commitment: Option<NonceCommitment>,
+    ) -> Result<RunRecord, Status> {
         self.check_accepting()?;
         let prepared = self.serving()?;
         let vacant = self.cluster.with(|registry| registry.vacant());
@@ -36,7 +43,7 @@ impl Coordinator {
         let under_way = self.runs.under_way().len();
         if under_way >= self.settings.max_runs {
             return Err(Status::resource_exhausted(format!(
-                "{under_way} runs are under way, as many as are allowed at a time"
+                "{under_way} runs are under way, as many as --max-runs allows at a time: wait for one to end"
             )));
         }
         // Room for an input that does not fit, so that the refusal can say what is wrong with it.
@@ -46,7 +53,8 @@ impl Coordinator {
         let boundary = quantise_input(&prepared, &bytes)?;
         let encoding = encode_boundary(&boundary);
         let stored = self.artifacts.put(&encoding).map_err(|error| Status::resource_exhausted(error.to_string()))?;
-        let record = RunRecord::new(RunId::generate(), prepared.plan, prepared.shards.len(), stored, now_ms());
+        let mut record = RunRecord::new(RunId::generate(), prepared.plan, prepared.shards.len(), stored, now_ms());
+        record.audit = Audit::new(self.settings.audit, commitment);
         self.runs.create(record.clone()).await.map_err(|error| Status::unavailable(error.to_string()))?;
         self.tasks.spawn(self.clone().start(record.id, encoding, prepared));
         Ok(record)
@@ -70,7 +78,7 @@ impl Coordinator {
             owner_signature: convert::pack(&signed),
             ..Default::default()
         };
-        let delivered = match transport::hop_channel(&address, self.settings.hop_deadline) {
+        let delivered = match self.transport.hop_channel(&address, Party::Worker, self.settings.hop_deadline) {
             Ok(channel) => activations::deliver(channel, header, encoding.into(), deadline).await,
             Err(error) => Err(Status::unavailable(error.to_string())),
         };
@@ -82,7 +90,7 @@ impl Coordinator {
         tokio::select! {
             () = tokio::time::sleep(deadline) => {}
             () = self.shutdown.cancelled() => return,
-            () = self.wait_while_running(run) => return,
+            () = self.wait_while_running(run) => return self.audit(run).await,
         }
         self.runs
             .change(run, |record| {
@@ -111,7 +119,8 @@ impl Coordinator {
     pub(crate) async fn take_receipt(self: &Arc<Self>, run: RunId, shard: ShardIndex, told: Told) {
         let Ok(prepared) = self.serving() else { return };
         let worker = told.receipt.worker;
-        let checked = self.runs.change(run, |record| record_receipt(&prepared, record, shard, told)).await;
+        let due = clock::now().after(self.settings.provable_for);
+        let checked = self.runs.change(run, |record| record_receipt(&prepared, record, shard, told, due)).await;
         self.hold.reach(hold::Stage::ReceiptTaken).await;
         let Some(Err(fault)) = checked else { return };
         tracing::warn!(%run, %shard, %fault, "receipt refused");
@@ -119,6 +128,7 @@ impl Coordinator {
             Fault::Contradiction(both) => self.accuse_of_contradiction(run, &prepared, *both).await,
             Fault::Its(reason) => {
                 self.runs.change(run, |record| record.reject(shard, Some(worker), reason)).await;
+                self.note(worker, Event::Failed).await;
             }
             Fault::EitherNeighbours(reason) => {
                 self.runs.change(run, |record| record.reject(shard, None, reason)).await;
@@ -146,21 +156,25 @@ impl Coordinator {
             }
             let agrees = record.receipt(last).is_none_or(|known| known.statement == receipt.statement);
             record.answer_receipt = Some(receipt);
-            let contradiction = record.take_contradiction(last);
-            match contradiction {
-                None if agrees => {
+            match record.compare_passed_on(last) {
+                PassedOn::Contradicts(both) => {
+                    record.reject_for_contradiction(&both);
+                    return Some(both);
+                }
+                PassedOn::Agrees if agrees => {
                     record.answer = Some(answer);
                     record.settle_inference();
                 }
-                None => record.reject(last, Some(worker), "its receipt and its answer contradict each other".into()),
-                Some(ref both) => record.reject_for_contradiction(both),
+                PassedOn::Agrees | PassedOn::ByAnother(_) => {
+                    record.reject(last, Some(worker), "its receipt and its answer contradict each other".into());
+                }
             }
-            contradiction
+            None
         });
         let taken = taken.await.ok_or_else(|| Status::not_found(format!("there is no run {run}")))?;
         if let Some(both) = taken {
             let prepared = self.serving()?;
-            self.accuse_of_contradiction(run, &prepared, both).await;
+            self.accuse_of_contradiction(run, &prepared, *both).await;
         }
         Ok(())
     }
@@ -237,7 +251,13 @@ enum Fault {
 }
 
 /// Takes a receipt into the record of a run that waits for it.
-fn record_receipt(prepared: &Prepared, record: &mut RunRecord, shard: ShardIndex, told: Told) -> Result<(), Fault> {
+fn record_receipt(
+    prepared: &Prepared,
+    record: &mut RunRecord,
+    shard: ShardIndex,
+    told: Told,
+    due: UnixMillis,
+) -> Result<(), Fault> {
     let run = record.id;
     let Some(entry) = record.shards.get_mut(shard.as_usize()).filter(|entry| entry.receipt.is_none()) else {
         return Ok(());
@@ -247,13 +267,33 @@ fn record_receipt(prepared: &Prepared, record: &mut RunRecord, shard: ShardIndex
     }
     let Told { receipt, upstream, witness_us, witness_bytes, peak_rss_bytes } = told;
     check_own(prepared, run, shard, &receipt, upstream.as_ref())?;
+    if receipt.provable_until < due {
+        let short = due.0 - receipt.provable_until.0;
+        return Err(Fault::Its(format!(
+            "its receipt promises to be provable for {} s less than is asked for (worker --keep-spool, coordinator \
+             --provable-for, and the clocks of both machines)",
+            short.div_ceil(1000)
+        )));
+    }
     (entry.witness_us, entry.witness_bytes, entry.peak_rss_bytes) = (witness_us, witness_bytes, peak_rss_bytes);
     (entry.receipt, entry.upstream) = (Some(receipt), upstream);
     let before = shard.0.checked_sub(1).map(ShardIndex);
-    let contradiction = before.and_then(|before| record.take_contradiction(before));
-    if let Some(both) = contradiction.or_else(|| record.take_contradiction(shard)) {
-        record.reject_for_contradiction(&both);
-        return Err(Fault::Contradiction(Box::new(both)));
+    for passed_on_by in before.into_iter().chain([shard]) {
+        match record.compare_passed_on(passed_on_by) {
+            PassedOn::Agrees => {}
+            PassedOn::Contradicts(both) => {
+                record.reject_for_contradiction(&both);
+                return Err(Fault::Contradiction(both));
+            }
+            PassedOn::ByAnother(stranger) => {
+                let taker = ShardIndex(passed_on_by.0 + 1);
+                let reason = format!(
+                    "the receipt that came with its input is by worker {stranger}, which did not run shard {passed_on_by}"
+                );
+                record.reject(taker, record.receipt(taker).map(|receipt| receipt.worker), reason);
+                return Ok(());
+            }
+        }
     }
     check_neighbours(record, shard)?;
     record.settle_inference();

@@ -20,11 +20,12 @@ use shardproof_proto::v1::coordinator_message::Message;
 use shardproof_proto::v1::{CancelJob, ProofDone, ProveJob, ProveMember};
 use tonic::Status;
 
+use crate::Coordinator;
 use crate::record::{DisputeStage, ProofState, RunRecord, RunState};
 use crate::registry::SessionId;
 use crate::runs::now_ms;
 use crate::setup::Prepared;
-use crate::{Coordinator, MAX_PROOF_BYTES, MAX_TENSOR_BYTES};
+use crate::workers::Event;
 
 impl Coordinator {
     /// Requests proofs of `shards`, of all when none is named, for each of `runs`: of all runs or, where one of them cannot be
@@ -61,6 +62,14 @@ impl Coordinator {
         match runs.first() {
             Some(&first) => self.find_run(first).await,
             None => Err(Status::invalid_argument("no run is named")),
+        }
+    }
+
+    /// Sends requests that a run's record holds already.
+    pub(crate) async fn send_requested(self: &Arc<Self>, run: RunId, shards: &[ShardIndex]) {
+        for &shard in shards {
+            self.tasks.spawn(self.clone().expire(run, shard));
+            self.send_jobs(shard, &[run]).await;
         }
     }
 
@@ -161,19 +170,28 @@ impl Coordinator {
         }
     }
 
-    /// Rejects a run whose prover stays away.
+    /// Rejects a run whose prover stays away, at once where it may not come back.
     async fn await_return(self: Arc<Self>, run: RunId, shard: ShardIndex, worker: PublicKey) {
         let grace = self.settings.rejoin_grace;
-        tokio::select! {
-            () = tokio::time::sleep(grace) => {}
-            () = self.shutdown.cancelled() => return,
+        let barred = self.workers.check(&worker).is_err();
+        if !barred {
+            tokio::select! {
+                () = tokio::time::sleep(grace) => {}
+                () = self.shutdown.cancelled() => return,
+            }
         }
-        let back = self.cluster.with(|registry| registry.by_key(&worker).is_some());
+        // One that is back without the shard proves nothing.
+        let holds = self
+            .cluster
+            .with(|registry| registry.by_key(&worker).is_some_and(|(_, member)| member.shard == Some(shard)));
         let Ok(record) = self.find_run(run).await else { return };
-        if !back && record.owed_by(shard, worker) {
-            let reason =
-                format!("its worker was lost while it owed the proof and did not return within {} s", grace.as_secs());
-            self.reject(run, shard, worker, reason).await;
+        if !holds && record.owed_by(shard, worker) {
+            let reason = if barred {
+                "its worker was taken out while it owed the proof and may not return".to_owned()
+            } else {
+                format!("its worker was lost while it owed the proof and did not return within {} s", grace.as_secs())
+            };
+            self.reject(run, shard, worker, Event::Refused, reason).await;
         }
     }
 
@@ -190,7 +208,7 @@ impl Coordinator {
         let receipt = watch.borrow().shards.get(shard.as_usize()).and_then(|shard| shard.receipt.clone());
         if let Some(receipt) = receipt {
             let reason = format!("its proof did not come within {} s", deadline.as_secs());
-            self.reject(run, shard, receipt.worker, reason).await;
+            self.reject(run, shard, receipt.worker, Event::Refused, reason).await;
         }
     }
 
@@ -238,8 +256,9 @@ impl Coordinator {
             Ok(Ok(())) => {
                 tracing::info!(%run, %shard, verify_us, "proof verified");
                 self.runs.change(run, |record| record.proof_passed(shard, verify_us, now_ms())).await;
+                self.note(worker, Event::Proved).await;
             }
-            Ok(Err(Verdict::Rejected(reason))) => self.reject(run, shard, worker, reason).await,
+            Ok(Err(Verdict::Rejected(reason))) => self.reject(run, shard, worker, Event::Failed, reason).await,
             Ok(Err(Verdict::Unable(reason))) => {
                 tracing::error!(%run, %shard, reason, "cannot verify");
                 let reason = format!("the coordinator could not verify the proof of shard {shard}: {reason}");
@@ -263,7 +282,7 @@ impl Coordinator {
         let unable = |error: &dyn std::fmt::Display| Verdict::Unable(error.to_string());
         let proof = self
             .artifacts
-            .read(artifact.digest, MAX_PROOF_BYTES)
+            .read(artifact.digest, self.settings.max_proof_bytes)
             .map_err(|error| Verdict::Rejected(error.to_string()))?;
         let shard = receipt.statement.shard;
         let key = prepared.shards.get(shard.as_usize()).and_then(|shard| shard.verifying_key);
@@ -300,7 +319,7 @@ impl Coordinator {
     /// The encoding of a public boundary, which workers upload before they report its receipt or proof.
     fn public_encoding(&self, boundary: &Boundary) -> Result<Option<Vec<u8>>, Verdict> {
         match boundary.binding {
-            Binding::Public(digest) => match self.artifacts.read(digest, MAX_TENSOR_BYTES) {
+            Binding::Public(digest) => match self.artifacts.read(digest, self.settings.max_tensor_bytes) {
                 Ok(encoding) => Ok(Some(encoding)),
                 Err(error) => Err(Verdict::Rejected(format!("a public boundary was not handed over: {error}"))),
             },
@@ -308,8 +327,15 @@ impl Coordinator {
         }
     }
 
-    /// Rejects a run, names who is to blame, and stops the proofs that are still being made.
-    pub(crate) async fn reject(self: &Arc<Self>, run: RunId, shard: ShardIndex, worker: PublicKey, reason: String) {
+    /// Rejects a run, names who is to blame, puts `event` on its record, and stops the proofs that are still being made.
+    pub(crate) async fn reject(
+        self: &Arc<Self>,
+        run: RunId,
+        shard: ShardIndex,
+        worker: PublicKey,
+        event: Event,
+        reason: String,
+    ) {
         tracing::warn!(%run, %shard, worker = worker.short(), reason, "run rejected");
         let pending = self.runs.change(run, |record| {
             let pending: Vec<ShardIndex> =
@@ -331,6 +357,7 @@ impl Coordinator {
                     .send(session, Message::CancelJob(CancelJob { run: convert::run_bytes(run), shard: shard.0 }));
             }
         }
+        self.note(worker, event).await;
     }
 
     /// Takes up what an earlier process left: runs without an answer end, proofs are asked for again or verified.
@@ -355,6 +382,8 @@ impl Coordinator {
                 self.runs.change(run.id, |record| record.fail(None, None, reason.to_owned())).await;
                 continue;
             }
+            let coordinator = self.clone();
+            self.tasks.spawn(async move { coordinator.audit(run.id).await });
             for (index, entry) in run.shards.iter().enumerate() {
                 let shard = ShardIndex(index as u32);
                 match (entry.proof, &entry.receipt) {

@@ -8,6 +8,8 @@ use shardproof_common::artifacts::Artifact;
 use shardproof_common::ids::{Digest, RunId, ShardIndex, UnixMillis};
 use shardproof_common::receipt::{PublicKey, Receipt};
 
+use crate::audit::{Audit, AuditStage};
+
 /// Where a run stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -72,6 +74,7 @@ pub(crate) struct RunRecord {
     pub(crate) evidence: Option<Artifact>,
     pub(crate) prove_requested_ms: u64,
     pub(crate) prove_wall_ms: u64,
+    pub(crate) audit: Audit,
 }
 
 /// A question about what a shard put out, and how far it is.
@@ -96,6 +99,17 @@ pub(crate) enum DisputeStage {
     Accusing,
     /// Nothing more: the run's state says what came of it.
     Settled,
+}
+
+/// What the receipt that came with a shard's output says beside the one that the coordinator has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum PassedOn {
+    /// The same, or nothing that is known.
+    Agrees,
+    /// Its worker signed both, which no honest one does.
+    Contradicts(Box<(Receipt, Receipt)>),
+    /// It is by a worker that did not have the shard: whoever shows it made it up, or took it from a stranger.
+    ByAnother(PublicKey),
 }
 
 /// One shard of a run.
@@ -139,12 +153,14 @@ impl RunRecord {
             evidence: None,
             prove_requested_ms: 0,
             prove_wall_ms: 0,
+            audit: Audit::default(),
         }
     }
 
     /// Whether anything is still to happen without another request.
     pub(crate) fn under_way(&self) -> bool {
-        let awaited = self.state == RunState::Running || self.proofs_pending();
+        let draw_pending = self.audit.stage == AuditStage::Open;
+        let awaited = self.state == RunState::Running || draw_pending || self.proofs_pending();
         self.in_dispute() || !self.state.is_terminal() && awaited
     }
 
@@ -183,18 +199,21 @@ impl RunRecord {
         }
     }
 
-    /// Two receipts for `shard` that contradict each other, if there are: its worker gave one to the coordinator and another to
-    /// the next shard, or with the answer. What agrees need not be kept any longer.
-    pub(crate) fn take_contradiction(&mut self, shard: ShardIndex) -> Option<(Receipt, Receipt)> {
-        let own = self.receipt(shard)?.clone();
+    /// Compares the receipt of `shard` with the one that its worker gave to the next shard, or with the answer, once both are
+    /// in. What agrees need not be kept any longer.
+    pub(crate) fn compare_passed_on(&mut self, shard: ShardIndex) -> PassedOn {
+        let Some(own) = self.receipt(shard).cloned() else { return PassedOn::Agrees };
         let passed_on = match self.shards.get_mut(shard.as_usize() + 1) {
             Some(next) => &mut next.upstream,
             None => &mut self.answer_receipt,
         };
-        let other = passed_on.take()?;
-        let contradicts =
-            other.worker == own.worker && other.attempt == own.attempt && other.statement != own.statement;
-        contradicts.then_some((own, other))
+        match passed_on.take() {
+            Some(other) if other.attempt != own.attempt => PassedOn::Agrees,
+            // In one attempt a shard has one worker.
+            Some(other) if other.worker != own.worker => PassedOn::ByAnother(other.worker),
+            Some(other) if other.statement != own.statement => PassedOn::Contradicts(Box::new((own, other))),
+            _ => PassedOn::Agrees,
+        }
     }
 
     pub(crate) fn proofs_pending(&self) -> bool {
@@ -253,6 +272,7 @@ impl RunRecord {
     pub(crate) fn settle_inference(&mut self) {
         if self.state == RunState::Running && self.answer.is_some() && self.shards.iter().all(|s| s.receipt.is_some()) {
             self.state = RunState::Answered;
+            self.open_audit();
         }
     }
 

@@ -187,11 +187,11 @@ impl Coordinator {
                 limits: Some(limits),
             };
             self.cluster.send(session, Message::Assignment(assignment));
-            if let Some(member) = self.cluster.member(session)
-                && let Err(error) = self.store.remember(prepared.plan, member.key, index).await
-            {
+            let Some(member) = self.cluster.member(session) else { continue };
+            if let Err(error) = self.store.remember(prepared.plan, member.key, index).await {
                 tracing::error!(%error, "cannot remember who holds the shard");
             }
+            self.workers.seen(member.key, true).await;
         }
     }
 

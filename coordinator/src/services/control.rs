@@ -25,6 +25,7 @@ use crate::dispute::Complaint;
 use crate::inference::Told;
 use crate::record::RunState;
 use crate::registry::SessionId;
+use crate::workers::Event;
 
 /// Messages that may wait for a worker that reads slowly, beyond which it is taken for stuck.
 const BACKLOG: usize = 1024;
@@ -117,8 +118,15 @@ async fn admit(
         .role
         .parse()
         .map_err(|error: shardproof_common::ids::ParseIdError| Status::invalid_argument(error.to_string()))?;
-    let joined = coordinator.cluster.join(key, role, join.address.clone(), stream.clone(), closed.clone());
+    let rank = coordinator.workers.rank(&key);
+    let joined = coordinator.cluster.join(key, role, join.address.clone(), rank, stream.clone(), closed.clone());
     let (session, given) = joined.map_err(|error| Status::invalid_argument(error.to_string()))?;
+    // Barred since it was looked at: whoever bars a key looks for it among those that have joined.
+    if let Err(refused) = coordinator.workers.check(&key) {
+        coordinator.expel(key, "is refused from now on").await;
+        return Err(Status::permission_denied(refused.to_string()));
+    }
+    coordinator.workers.seen(key, false).await;
     tracing::info!(worker = key.short(), %role, address = join.address, "worker joined");
     if coordinator.cluster.member(session).is_some_and(|member| member.shard.is_none()) {
         tracing::info!(worker = key.short(), %role, "every place of its role is taken: the worker is a spare");
@@ -137,11 +145,7 @@ fn check_join(coordinator: &Coordinator, join: &v1::Join, nonce: Digest) -> Resu
     let signature: SignatureBytes = convert::unpack("signature", &join.signature)?;
     key.verify(Digest::derive("shardproof 2 join", &(nonce, key)), &signature)
         .map_err(|error| Status::unauthenticated(error.to_string()))?;
-    if coordinator.settings.admitted.as_ref().is_some_and(|admitted| !admitted.contains(&key)) {
-        return Err(Status::permission_denied(format!(
-            "key {key} is not admitted: add it to the coordinator's --admit file"
-        )));
-    }
+    coordinator.workers.check(&key).map_err(|refused| Status::permission_denied(refused.to_string()))?;
     if !is_address(&join.address) {
         return Err(Status::invalid_argument(format!("`{}` is no address host:port", printable(&join.address))));
     }
@@ -269,7 +273,7 @@ async fn take_failure(
                 let reason = format!("its proof did not come while its worker promised to make one: {reason}");
                 coordinator.runs.change(run, |record| record.reject(shard, None, reason)).await;
             } else if record.awaits_proof(shard) && current {
-                coordinator.reject(run, shard, key, format!("its proof failed: {reason}")).await;
+                coordinator.reject(run, shard, key, Event::Refused, format!("its proof failed: {reason}")).await;
             }
         }
         FailureStage::Unspecified => return Err(Status::invalid_argument("a failure without a stage")),
@@ -293,6 +297,7 @@ async fn leave(coordinator: &Arc<Coordinator>, session: SessionId, key: PublicKe
     let Some(member) = coordinator.cluster.member(session) else { return };
     let given = coordinator.cluster.leave(session);
     tracing::warn!(worker = key.short(), role = %member.role, "worker lost");
+    coordinator.workers.seen(key, member.shard.is_some()).await;
     if let Some(shard) = member.shard {
         coordinator.worker_left(shard, key);
         coordinator.fail_runs_of(shard, key).await;

@@ -1,8 +1,12 @@
 //! From a normalised ONNX graph to the operators of the integer graph, in reals.
 
 mod activation;
+mod arithmetic;
+mod attention;
+mod constants;
 mod linear;
 mod pool;
+mod select;
 mod shape;
 
 use std::collections::HashMap;
@@ -14,6 +18,7 @@ use super::real::{RealGraph, RealInput, RealNode, RealOp, RealTensor, Tensor};
 use crate::constant::Constant;
 use crate::graph::Graph;
 use crate::proto::{DataType, NodeProto};
+use constants::{integers, reals};
 
 /// Largest kernel, stride, dilation or padding.
 const MAX_COUNT: usize = 1 << 16;
@@ -66,6 +71,14 @@ impl<'a> Lowered<'_, 'a> {
             "Conv" => self.conv(),
             "Add" | "Sub" | "Sum" | "Mean" => self.sum(),
             "Mul" | "Div" => self.product(),
+            "Pow" => self.power(),
+            "Sqrt" => self.root(),
+            "Reciprocal" => self.reciprocal(),
+            "Softmax" => self.softmax(),
+            "LayerNormalization" => self.layer_normalization(),
+            "Gather" => self.gather(),
+            "Expand" => self.expand(),
+            "Where" => self.selection(),
             "Max" | "Min" => self.extremum(),
             "BatchNormalization" => self.batch_normalization(),
             "MaxPool" | "GlobalMaxPool" => self.max_pool(),
@@ -232,9 +245,14 @@ impl<'a> Lowered<'_, 'a> {
         self.push(RealOp::Combine { terms, constant }, shape)
     }
 
+    /// Two transpositions after each other are one.
     fn transposed(&mut self, input: Tensor, axes: Vec<usize>) -> Tensor {
         if axes.iter().copied().eq(0..axes.len()) {
             return input;
+        }
+        if let Some(RealOp::Transpose { input, axes: before }) = self.lowering.real.op(input) {
+            let (input, axes) = (*input, axes.iter().map(|&axis| before[axis]).collect());
+            return self.transposed(input, axes);
         }
         let own = self.shape_of(input);
         let shape = axes.iter().map(|&axis| own[axis]).collect();
@@ -294,53 +312,33 @@ impl<'a> Lowered<'_, 'a> {
         }
     }
 
-    /// Multiplies by a trained tensor that can be broadcast to the input's shape.
+    /// Multiplies by a trained tensor, both broadcast to the shape of the result.
     fn scaled_by_weight(&mut self, input: Tensor, weight: RealTensor) -> Lowers<Tensor> {
-        let (weight, shape) = self.broadcastable(input, weight)?;
+        let (input, weight) = self.broadcast(input, weight)?;
+        let shape = self.shape_of(input);
         Ok(self.push(RealOp::MulWeight { input, weight }, shape))
     }
 
-    /// Adds a trained tensor that can be broadcast to the input's shape: biases, however few.
+    /// Adds a trained tensor, both broadcast to the shape of the result: biases, however few.
     fn shifted_by_weight(&mut self, input: Tensor, weight: RealTensor) -> Lowers<Tensor> {
-        let (weight, shape) = self.broadcastable(input, weight)?;
+        let (input, weight) = self.broadcast(input, weight)?;
+        let shape = self.shape_of(input);
         Ok(self.push(RealOp::AddWeight { input, weight }, shape))
     }
 
-    fn broadcastable(&self, input: Tensor, weight: RealTensor) -> Lowers<(RealTensor, Vec<usize>)> {
-        let shape = self.shape_of(input);
-        let weight = weight.with_rank(shape.len());
-        let fits = weight.shape.len() == shape.len() && weight.shape.iter().zip(&shape).all(|(w, x)| w == x || *w == 1);
-        if fits {
-            return Ok((weight, shape));
+    /// A tensor that has the shape of the result, and a constant of its rank.
+    fn broadcast(&mut self, input: Tensor, weight: RealTensor) -> Lowers<(Tensor, RealTensor)> {
+        let shape = linear::joint(&[&self.shape_of(input), &weight.shape]);
+        let fits = weight.shape.iter().rev().zip(shape.iter().rev()).all(|(&own, &joint)| own == joint || own == 1);
+        if !fits || shape.iter().product::<usize>() > MAX_ELEMENTS {
+            let (found, own) = (&weight.shape, self.shape_of(input));
+            return Err(self.unsupported(format!("a constant of shape {found:?} for a tensor of shape {own:?}")));
         }
-        let found = &weight.shape;
-        Err(self.unsupported(format!("a constant of shape {found:?} would enlarge a tensor of shape {shape:?}")))
+        let weight = weight.with_rank(shape.len());
+        Ok((self.repeated(input, &shape)?, weight))
     }
 }
 
 fn extents(shape: &[u64]) -> Vec<usize> {
     shape.iter().map(|&extent| extent as usize).collect()
-}
-
-fn numbers<const N: usize, T>(raw: &[u8], read: impl Fn([u8; N]) -> T) -> Vec<T> {
-    raw.chunks_exact(N).map(|chunk| read(chunk.try_into().expect("chunks of this length"))).collect()
-}
-
-/// The values of a constant of numbers.
-fn reals(constant: &Constant) -> Option<Vec<f64>> {
-    Some(match constant.data_type {
-        DataType::Int32 | DataType::Int64 => integers(constant)?.into_iter().map(|value| value as f64).collect(),
-        DataType::Float => numbers(&constant.raw, |bytes| f64::from(f32::from_le_bytes(bytes))),
-        DataType::Double => numbers(&constant.raw, f64::from_le_bytes),
-        _ => return None,
-    })
-}
-
-/// The values of an integer constant.
-fn integers(constant: &Constant) -> Option<Vec<i64>> {
-    Some(match constant.data_type {
-        DataType::Int64 => numbers(&constant.raw, i64::from_le_bytes),
-        DataType::Int32 => numbers(&constant.raw, |bytes| i64::from(i32::from_le_bytes(bytes))),
-        _ => return None,
-    })
 }

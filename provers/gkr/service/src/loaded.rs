@@ -115,6 +115,6 @@ impl Loaded {
         };
         let (input, output) = (boundary(shard.input_mode), boundary(shard.output_mode));
         let account = soundness::proof(self.key.verifying(), &Statement { context: &[], runs, input, output });
-        account.is_ok_and(|account| account.total_bits() >= soundness::MIN_BITS)
+        account.is_ok_and(|account| account.suffices())
     }
 }
