@@ -10,7 +10,7 @@ use shardproof_coordinator::CoordinatorArgs;
 use shardproof_worker::WorkerArgs;
 
 use crate::output::{Outcome, Output};
-use crate::{card, cert, demo, doctor, evidence, ezkl, plan, runs, services, status, token, verify, workers};
+use crate::{card, cert, demo, doctor, evidence, ezkl, gc, plan, runs, services, status, token, verify, workers};
 
 /// Verifiable inference of ONNX models in shards.
 #[derive(Debug, Parser)]
@@ -46,6 +46,7 @@ enum Command {
     /// Model cards: show, fetch, check.
     #[command(subcommand)]
     Card(card::CardCommand),
+    Gc(gc::GcArgs),
     /// Certificates for --tls: make an authority, issue.
     #[command(subcommand)]
     Cert(cert::CertCommand),
@@ -116,6 +117,7 @@ impl Cli {
             Command::Status(args) => status::status(args, output).await,
             Command::Workers(args) => workers::run(args, output).await,
             Command::Card(command) => card::run(command, output).await,
+            Command::Gc(args) => gc::run(args, output).await,
             Command::Cert(command) => cert::run(command, output),
             Command::Token(command) => token::run(command, output),
             Command::Doctor(args) => doctor::run(args, output).await,

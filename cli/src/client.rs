@@ -14,9 +14,9 @@ use shardproof_proto::transport::{self, Channel, ChannelError, ConnectArgs, Part
 use shardproof_proto::v1::admin_client::AdminClient;
 use shardproof_proto::v1::runs_client::RunsClient;
 use shardproof_proto::v1::{
-    AdmitWorkerRequest, ArtifactRef, BundleRequest, EvidenceRequest, GetRequest, ListRequest, ListWorkersRequest,
-    ListWorkersResponse, ProveRequest, RevealRequest, RevokeWorkerRequest, Run, StatusRequest, StatusResponse,
-    SubmitRequest, WatchRequest, WorkerRecord,
+    AdmitWorkerRequest, ArtifactRef, BundleRequest, CollectRequest, CollectResponse, EvidenceRequest, GetRequest,
+    ListRequest, ListWorkersRequest, ListWorkersResponse, ProveRequest, RevealRequest, RevokeWorkerRequest, Run,
+    StatusRequest, StatusResponse, SubmitRequest, WatchRequest, WorkerRecord,
 };
 use tonic::{Code, Status, Streaming};
 
@@ -115,6 +115,12 @@ impl Client {
     pub(crate) async fn get(&self, run: RunId) -> Result<Run> {
         let response = self.runs().get(GetRequest { run: convert::run_bytes(run) }).await;
         Ok(response.map_err(|status| self.explain(&status))?.into_inner())
+    }
+
+    /// Has the coordinator remove what nobody needs.
+    pub(crate) async fn collect(&self, request: CollectRequest) -> Result<CollectResponse> {
+        let answer = self.admin().collect_garbage(request).await;
+        Ok(answer.map_err(|status| self.explain(&status))?.into_inner())
     }
 
     /// Latest runs first.

@@ -15,6 +15,7 @@ mod demo;
 mod doctor;
 mod evidence;
 mod ezkl;
+mod gc;
 mod job;
 mod model;
 mod output;

@@ -4,11 +4,14 @@
 //! file, from whose end the next attempt goes on.
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::time::{Duration, UNIX_EPOCH};
 
 use thiserror::Error;
 
+use crate::clock;
 use crate::ids::Digest;
 
 /// What the names of files begin with that are being written.
@@ -27,6 +30,52 @@ pub struct Artifact {
     pub digest: Digest,
     /// Bytes.
     pub size: u64,
+}
+
+/// What is on its way.
+pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, ArtifactError>> + Send + 'a>>;
+
+/// Where a directory's artifacts come from and go to, besides the directory.
+pub trait Backing: Send + Sync {
+    /// Brings an artifact to the directory; none where it is not stored at all.
+    fn bring(&self, digest: Digest) -> Pending<'_, Option<Artifact>>;
+    /// Stores an artifact that is in the directory.
+    fn keep(&self, artifact: Artifact) -> Pending<'_, ()>;
+}
+
+impl Backing for ArtifactStore {
+    fn bring(&self, digest: Digest) -> Pending<'_, Option<Artifact>> {
+        Box::pin(std::future::ready(Ok(self.find(digest))))
+    }
+
+    fn keep(&self, _: Artifact) -> Pending<'_, ()> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+}
+
+/// An artifact on its way in: hashed while it is written, gone unless it is published.
+#[derive(Debug)]
+pub struct Incoming {
+    file: tempfile::NamedTempFile,
+    hasher: blake3::Hasher,
+    size: u64,
+}
+
+impl Incoming {
+    /// Adds bytes.
+    ///
+    /// # Errors
+    /// When the disk does not take them.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), ArtifactError> {
+        self.hasher.update(bytes);
+        self.size += bytes.len() as u64;
+        self.file.write_all(bytes).map_err(io_error(self.file.path()))
+    }
+
+    /// Bytes written so far.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
 }
 
 impl ArtifactStore {
@@ -61,11 +110,12 @@ impl ArtifactStore {
     pub fn put(&self, bytes: &[u8]) -> Result<Artifact, ArtifactError> {
         let digest = Digest::of(bytes);
         if let Some(artifact) = self.find(digest) {
+            self.renew(digest)?;
             return Ok(artifact);
         }
         let mut file = self.temporary()?;
-        io::Write::write_all(&mut file, bytes).map_err(io_error(file.path()))?;
-        self.publish(file, digest)?;
+        file.write_all(bytes).map_err(io_error(file.path()))?;
+        self.place(file, digest)?;
         Ok(Artifact { digest, size: bytes.len() as u64 })
     }
 
@@ -76,6 +126,7 @@ impl ArtifactStore {
     pub fn put_file(&self, path: &Path) -> Result<Artifact, ArtifactError> {
         let digest = digest_of_file(path)?;
         if let Some(artifact) = self.find(digest) {
+            self.renew(digest)?;
             return Ok(artifact);
         }
         let target = self.prepare(digest)?;
@@ -83,7 +134,7 @@ impl ArtifactStore {
             let mut file = self.temporary()?;
             let mut source = File::open(path).map_err(io_error(path))?;
             io::copy(&mut source, &mut file).map_err(io_error(&target))?;
-            self.publish(file, digest)?;
+            self.place(file, digest)?;
         }
         self.find(digest).ok_or(ArtifactError::Missing { digest })
     }
@@ -124,20 +175,102 @@ impl ArtifactStore {
         Ok(target)
     }
 
-    /// A file that vanishes unless it is published.
+    /// Begins to take an artifact in.
     ///
     /// # Errors
-    /// When it cannot be made.
-    pub fn temporary(&self) -> Result<tempfile::NamedTempFile, ArtifactError> {
+    /// When no file can be made.
+    pub fn receive(&self) -> Result<Incoming, ArtifactError> {
+        Ok(Incoming { file: self.temporary()?, hasher: blake3::Hasher::new(), size: 0 })
+    }
+
+    /// Makes what was taken in an artifact, whatever it is.
+    ///
+    /// # Errors
+    /// When it cannot be renamed.
+    pub fn publish(&self, incoming: Incoming) -> Result<Artifact, ArtifactError> {
+        let digest = Digest::from_bytes(*incoming.hasher.finalize().as_bytes());
+        self.place(incoming.file, digest)?;
+        Ok(Artifact { digest, size: incoming.size })
+    }
+
+    /// Makes what was taken in the artifact `expected`.
+    ///
+    /// # Errors
+    /// When it is another, or cannot be renamed.
+    pub fn publish_as(&self, incoming: Incoming, expected: Digest) -> Result<Artifact, ArtifactError> {
+        let found = Digest::from_bytes(*incoming.hasher.finalize().as_bytes());
+        if found != expected {
+            return Err(ArtifactError::Damaged { expected, found });
+        }
+        self.publish(incoming)
+    }
+
+    /// All that is here, with the time at which it was written, milliseconds since 1970.
+    ///
+    /// # Errors
+    /// When the directories cannot be read.
+    pub fn list(&self) -> Result<Vec<(Artifact, u64)>, ArtifactError> {
+        let mut found = Vec::new();
+        for shelf in entries(&self.root)? {
+            for path in entries(&shelf)? {
+                // What is not named by a digest is not an artifact: a transfer that is under way, for one.
+                let digest = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
+                let (Some(digest), Ok(metadata)) = (digest, fs::metadata(&path)) else { continue };
+                if self.path(digest) == path {
+                    found.push((Artifact { digest, size: metadata.len() }, written_ms(&metadata)));
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Transfers that have not been completed, with their sizes and the times of their last bytes.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn partials(&self) -> Result<Vec<(PathBuf, u64, u64)>, ArtifactError> {
+        let paths = entries(&self.root.join("partial"))?.into_iter();
+        let known = paths.filter_map(|path| fs::metadata(&path).ok().map(|metadata| (path, metadata)));
+        Ok(known.map(|(path, metadata)| (path, metadata.len(), written_ms(&metadata))).collect())
+    }
+
+    /// Removes an artifact; one that is not here is no error.
+    ///
+    /// # Errors
+    /// When the file system does not.
+    pub fn remove(&self, digest: Digest) -> Result<(), ArtifactError> {
+        let path = self.path(digest);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error(&path)(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes an artifact that was last stored before `before_ms`, milliseconds since 1970; whether it did.
+    ///
+    /// # Errors
+    /// When the file system does not.
+    pub fn remove_if_older(&self, digest: Digest, before_ms: u64) -> Result<bool, ArtifactError> {
+        let older = fs::metadata(self.path(digest)).is_ok_and(|metadata| written_ms(&metadata) < before_ms);
+        if older {
+            self.remove(digest)?;
+        }
+        Ok(older)
+    }
+
+    /// Makes an artifact that is stored once more as young as one that was not there.
+    fn renew(&self, digest: Digest) -> Result<(), ArtifactError> {
+        let path = self.path(digest);
+        let file = File::options().append(true).open(&path).map_err(io_error(&path))?;
+        file.set_modified(UNIX_EPOCH + Duration::from_millis(clock::now().0)).map_err(io_error(&path))
+    }
+
+    fn temporary(&self) -> Result<tempfile::NamedTempFile, ArtifactError> {
         let named = tempfile::Builder::new().prefix(TEMPORARY_PREFIX).tempfile_in(self.root.join("partial"));
         named.map_err(io_error(&self.root))
     }
 
-    /// Makes a temporary file, whose content the caller has hashed while writing it, an artifact.
-    ///
-    /// # Errors
-    /// When it cannot be renamed.
-    pub fn publish(&self, file: tempfile::NamedTempFile, digest: Digest) -> Result<(), ArtifactError> {
+    fn place(&self, file: tempfile::NamedTempFile, digest: Digest) -> Result<(), ArtifactError> {
         let target = self.prepare(digest)?;
         file.persist(&target).map_err(|error| io_error(&target)(error.error))?;
         Ok(())
@@ -179,6 +312,20 @@ pub fn digest_of_file(path: &Path) -> Result<Digest, ArtifactError> {
     }
 }
 
+/// The paths in a directory; none where it is gone or is no directory.
+fn entries(directory: &Path) -> Result<Vec<PathBuf>, ArtifactError> {
+    match fs::read_dir(directory) {
+        Ok(entries) => entries.map(|entry| entry.map(|entry| entry.path()).map_err(io_error(directory))).collect(),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(Vec::new()),
+        Err(error) => Err(io_error(directory)(error)),
+    }
+}
+
+fn written_ms(metadata: &fs::Metadata) -> u64 {
+    let written = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    written.map_or(0, |elapsed| elapsed.as_millis() as u64)
+}
+
 fn io_error(path: &Path) -> impl FnOnce(io::Error) -> ArtifactError {
     let path = path.to_owned();
     move |source| ArtifactError::Io { path, source }
@@ -210,6 +357,14 @@ pub enum ArtifactError {
         expected: Digest,
         /// The content's digest.
         found: Digest,
+    },
+    /// The object store failed.
+    #[error("object store at {place}: {reason}")]
+    Remote {
+        /// Which object.
+        place: String,
+        /// Why.
+        reason: String,
     },
     /// The file system failed.
     #[error("{path}: {source}")]
@@ -260,6 +415,30 @@ mod tests {
         assert!(!store.partial(digest).exists());
         fs::write(store.partial(digest), b"whole").unwrap();
         assert_eq!(fs::read(store.complete(digest).unwrap()).unwrap(), b"whole");
+    }
+
+    #[test]
+    fn what_is_taken_in_is_listed_and_removed_by_its_content() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = ArtifactStore::open(directory.path()).unwrap();
+        let receive = |bytes: &[u8]| {
+            let mut incoming = store.receive().unwrap();
+            incoming.write(bytes).unwrap();
+            incoming
+        };
+        let artifact = store.publish(receive(b"content")).unwrap();
+        assert_eq!(artifact, Artifact { digest: Digest::of(b"content"), size: 7 });
+        let other = store.publish_as(receive(b"other"), artifact.digest);
+        assert!(matches!(other, Err(ArtifactError::Damaged { expected, .. }) if expected == artifact.digest));
+        fs::write(store.partial(Digest::of(b"p")), b"part").unwrap();
+        fs::write(directory.path().join("stray"), b"not by its content").unwrap();
+        let listed: Vec<_> = store.list().unwrap().into_iter().map(|(artifact, _)| artifact).collect();
+        assert_eq!(listed, [artifact]);
+        let partials = store.partials().unwrap();
+        assert_eq!(partials.iter().map(|(_, size, _)| *size).collect::<Vec<_>>(), [4]);
+        store.remove(artifact.digest).unwrap();
+        store.remove(artifact.digest).unwrap();
+        assert!(store.list().unwrap().is_empty());
     }
 
     #[test]

@@ -3,13 +3,23 @@
 //! Every reading of the time of day goes through [`now`], so that there is one place where it can be wrong. What is measured
 //! inside one process (deadlines, waits) uses monotonic time instead, which no correction of the clock touches.
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::ids::UnixMillis;
 
+/// By how much this process's clock is off, for tests of clocks that jump.
+static OFFSET_MS: AtomicI64 = AtomicI64::new(0);
+
 /// The time of day.
 pub fn now() -> UnixMillis {
-    UnixMillis(0).after(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
+    let UnixMillis(now) = UnixMillis(0).after(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
+    UnixMillis(now.saturating_add_signed(OFFSET_MS.load(Ordering::Relaxed)))
+}
+
+/// Shifts what this process takes for the time of day by `ms` milliseconds, as if the machine's clock had been set.
+pub fn set_offset_ms(ms: i64) {
+    OFFSET_MS.store(ms, Ordering::Relaxed);
 }
 
 /// Reads `24h`, `30m`, `90s`, `7d` or `500ms`: a whole number with its unit.
@@ -46,7 +56,17 @@ mod tests {
     }
 
     #[test]
-    fn the_clock_is_past_2020() {
-        assert!(now() > UnixMillis(1_577_836_800_000));
+    fn the_clock_is_past_2020_and_jumps_as_it_is_told() {
+        const HOUR_MS: i64 = 3_600_000;
+        let before = now();
+        assert!(before > UnixMillis(1_577_836_800_000));
+        set_offset_ms(2 * HOUR_MS);
+        assert!(now() >= before.after(Duration::from_secs(7200)));
+        set_offset_ms(-HOUR_MS);
+        assert!(now() < before);
+        set_offset_ms(i64::MIN);
+        assert_eq!(now(), UnixMillis(0));
+        set_offset_ms(0);
+        assert!(now() >= before);
     }
 }

@@ -121,6 +121,13 @@ impl RunId {
         Some(UnixMillis(seconds.saturating_mul(1000).saturating_add(u64::from(nanos / 1_000_000))))
     }
 
+    /// The first id of a point in time: every id that was generated before it sorts before this one.
+    pub fn first_of(time: UnixMillis) -> Self {
+        let mut bytes = [0; 16];
+        bytes[..6].copy_from_slice(&time.0.min((1 << 48) - 1).to_be_bytes()[2..]);
+        Self::from_bytes(bytes)
+    }
+
     /// The 16 bytes.
     pub const fn as_bytes(&self) -> &[u8; 16] {
         self.0.as_bytes()
@@ -278,6 +285,14 @@ mod tests {
     #[test]
     fn contexts_separate_equal_values() {
         assert_ne!(Digest::derive("shardproof a", &7u32), Digest::derive("shardproof b", &7u32));
+    }
+
+    #[test]
+    fn runs_sort_by_the_time_of_their_ids() {
+        let run = RunId::generate();
+        let UnixMillis(created) = run.created().unwrap();
+        assert!(RunId::first_of(UnixMillis(created)) <= run && run < RunId::first_of(UnixMillis(created + 1)));
+        assert!(RunId::first_of(UnixMillis(u64::MAX)) > run);
     }
 
     #[test]

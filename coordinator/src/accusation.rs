@@ -16,7 +16,7 @@ use tonic::Status;
 
 use crate::Coordinator;
 use crate::record::DisputeStage;
-use crate::setup::Prepared;
+use crate::setup::{Prepared, PreparedShard};
 use crate::workers::Event;
 
 impl Coordinator {
@@ -56,25 +56,37 @@ impl Coordinator {
         }
         let input = match (&receipt.statement.input.binding, shard.0.checked_sub(1)) {
             (Binding::Public(digest), _) => {
-                self.artifacts.read(*digest, self.settings.max_tensor_bytes).map_err(|error| error.to_string())?
+                self.artifacts.read(*digest, self.settings.max_tensor_bytes).await.map_err(|error| error.to_string())?
             }
             (Binding::Committed(_), Some(before)) => self.ask_to_show(&prepared, &record, ShardIndex(before)).await?,
             (Binding::Committed(_), None) => return Err("nobody has its input".to_owned()),
         };
-        let file = |name: &str| {
-            let artifact = setup.files.get(name).ok_or_else(|| format!("its file {name} is missing"))?;
-            self.artifacts.read(artifact.digest, u64::MAX).map_err(|error| error.to_string())
+        let executable = Executable {
+            graph: self.file_of(setup, GRAPH).await?.into(),
+            weights: self.file_of(setup, WEIGHTS).await?.into(),
         };
-        let executable = Executable { graph: file(GRAPH)?.into(), weights: file(WEIGHTS)?.into() };
         let admission = Admission::sign(receipt.worker, prepared.plan, &self.owner);
         Ok(Evidence::wrong_execution(&prepared.card, admission, receipt, input, executable))
+    }
+
+    async fn file_of(&self, setup: &PreparedShard, name: &str) -> Result<Vec<u8>, String> {
+        let artifact = setup.files.get(name).ok_or_else(|| format!("its file {name} is missing"))?;
+        self.artifacts.read(artifact.digest, u64::MAX).await.map_err(|error| error.to_string())
     }
 
     /// Checks evidence and, when it convicts, keeps it with the run and notes it against the worker.
     async fn accuse(self: &Arc<Self>, run: RunId, evidence: Evidence) -> Option<Conviction> {
         let coordinator = self.clone();
         let checked = tokio::task::spawn_blocking(move || coordinator.convict(&evidence)).await;
-        match checked {
+        let kept = match checked {
+            Ok(Ok((conviction, bytes))) => match self.artifacts.put(&bytes).await {
+                Ok(artifact) => Ok(Ok((conviction, artifact))),
+                Err(error) => Ok(Err(format!("the evidence cannot be kept: {error}"))),
+            },
+            Ok(Err(reason)) => Ok(Err(reason)),
+            Err(panic) => Err(panic),
+        };
+        match kept {
             Ok(Ok((conviction, artifact))) => {
                 tracing::warn!(%run, %conviction, "evidence kept");
                 self.runs.change(run, |record| record.evidence = Some(artifact)).await;
@@ -93,7 +105,7 @@ impl Coordinator {
     }
 
     /// Blocking: the check that anyone can make, and the file.
-    fn convict(&self, evidence: &Evidence) -> Result<(Conviction, Artifact), String> {
+    fn convict(&self, evidence: &Evidence) -> Result<(Conviction, Vec<u8>), String> {
         let prepared = self.serving().map_err(|status| status.message().to_owned())?;
         let directory = tempfile::tempdir_in(&self.scratch).map_err(|error| error.to_string())?;
         let limits = Limits::default();
@@ -102,8 +114,7 @@ impl Coordinator {
             .check(&prepared.card, None, &GkrReexecutor, &job)
             .map_err(|error: EvidenceError| error.to_string())?;
         let bytes = evidence.encode().map_err(|error| error.to_string())?;
-        let artifact = self.artifacts.put(&bytes).map_err(|error| error.to_string())?;
-        Ok((conviction, artifact))
+        Ok((conviction, bytes))
     }
 
     /// The evidence that a run left, as an artifact; without the shard's weights unless they are asked for.
@@ -117,9 +128,9 @@ impl Coordinator {
             return Ok(kept);
         }
         let damaged = |error: &dyn std::fmt::Display| Status::data_loss(error.to_string());
-        let bytes = self.artifacts.read(kept.digest, kept.size).map_err(|error| damaged(&error))?;
+        let bytes = self.artifacts.read(kept.digest, kept.size).await.map_err(|error| damaged(&error))?;
         let evidence = Evidence::decode(&bytes).map_err(|error| damaged(&error))?.without_executable();
         let bytes = evidence.encode().map_err(|error| damaged(&error))?;
-        self.artifacts.put(&bytes).map_err(|error| Status::resource_exhausted(error.to_string()))
+        self.artifacts.put(&bytes).await.map_err(|error| Status::resource_exhausted(error.to_string()))
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 use shardproof_common::audit::AuditPolicy;
+use shardproof_common::clock;
 use shardproof_common::hold::HoldAt;
 use shardproof_common::machine;
 use shardproof_common::telemetry::LogFormat;
@@ -41,6 +42,14 @@ pub struct ServiceArgs {
     /// Directory for keys, artifacts and runs [default: coordinator-PORT in the user's data directory]
     #[arg(long, value_name = "DIR", env = "SHARDPROOF_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
+    /// Postgres database for runs, receipts, proof requests and the lease, shared by coordinators of one service
+    /// [default: SQLite in the data directory]
+    #[arg(long, value_name = "URL", env = "SHARDPROOF_DATABASE", hide_env_values = true)]
+    pub database: Option<String>,
+    /// Object store for shards, keys, inputs, answers and proofs, shared by coordinators of one service: s3://BUCKET/PREFIX with
+    /// AWS_ENDPOINT, AWS_REGION and credentials in the environment, or file:///DIRECTORY [default: the data directory]
+    #[arg(long, value_name = "URL", env = "SHARDPROOF_ARTIFACTS")]
+    pub artifacts: Option<String>,
     /// Address that workers reach this coordinator at [default: the one that it listens on]
     #[arg(long, value_name = "HOST:PORT")]
     pub advertise: Option<String>,
@@ -89,9 +98,18 @@ pub struct ServiceArgs {
     /// Seconds that what is under way may take to end once the program is told to stop
     #[arg(long, value_name = "SECS", default_value_t = 60)]
     pub drain_deadline: u64,
+    /// Keep runs so long after their submission, in d, h, m or s [default: for ever]
+    #[arg(long, value_name = "DURATION", value_parser = clock::parse_duration)]
+    pub keep_runs: Option<Duration>,
+    /// Keep artifacts that nothing refers to, and transfers that broke off, so long
+    #[arg(long, value_name = "DURATION", value_parser = clock::parse_duration, default_value = "24h")]
+    pub keep_artifacts: Duration,
     /// Log lines for people (text) or programs (json)
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub log_format: LogFormat,
+    /// Shift what this process takes for the wall clock, to see what a clock that jumps does
+    #[arg(long, value_name = "MS", hide = true, default_value_t = 0, allow_hyphen_values = true)]
+    pub clock_offset_ms: i64,
     /// Hold at a stage (STAGE, or STAGE:N for the N-th time) until SIGUSR1, for tests of faults
     #[arg(long, value_name = "STAGE", hide = true)]
     pub hold_at: Option<HoldAt>,

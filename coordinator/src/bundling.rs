@@ -28,28 +28,28 @@ impl Coordinator {
         if matches!(record.state, RunState::Running | RunState::Failed) {
             return Err(Status::failed_precondition(format!("run {run} has no answer, so there is nothing to check")));
         }
-        let bundle = self.assemble(&prepared, &record)?;
+        let bundle = self.assemble(&prepared, &record).await?;
         let bytes = bundle.encode().map_err(|error| Status::resource_exhausted(error.to_string()))?;
-        self.artifacts.put(&bytes).map_err(|error| Status::resource_exhausted(error.to_string()))
+        self.artifacts.put(&bytes).await.map_err(|error| Status::resource_exhausted(error.to_string()))
     }
 
-    fn assemble(&self, prepared: &Prepared, record: &RunRecord) -> Result<Bundle, Status> {
-        let shards = (0..record.shards.len()).map(|index| self.shard_record(prepared, record, index));
-        let shards: Vec<ShardRecord> = shards.collect::<Result<_, _>>()?;
+    async fn assemble(&self, prepared: &Prepared, record: &RunRecord) -> Result<Bundle, Status> {
+        let mut shards = Vec::with_capacity(record.shards.len());
+        for index in 0..record.shards.len() {
+            shards.push(self.shard_record(prepared, record, index).await?);
+        }
         let statements: Vec<_> = shards.iter().map(|shard| &shard.receipt.statement).collect();
         let last = statements.last().ok_or_else(|| Status::internal("a plan has shards"))?;
         let crossing = statements.iter().map(|statement| &statement.input).chain([&last.output]);
         let planned = &prepared.card.body.plan.boundaries;
-        let boundaries = crossing.zip(planned).map(|(boundary, plan)| self.shown(boundary, plan.mode));
-        Ok(Bundle {
-            card: prepared.card.digest(),
-            run: record.id,
-            boundaries: boundaries.collect::<Result<_, _>>()?,
-            shards,
-        })
+        let mut boundaries = Vec::with_capacity(planned.len());
+        for (boundary, plan) in crossing.zip(planned) {
+            boundaries.push(self.shown(boundary, plan.mode).await?);
+        }
+        Ok(Bundle { card: prepared.card.digest(), run: record.id, boundaries, shards })
     }
 
-    fn shard_record(&self, prepared: &Prepared, record: &RunRecord, index: usize) -> Result<ShardRecord, Status> {
+    async fn shard_record(&self, prepared: &Prepared, record: &RunRecord, index: usize) -> Result<ShardRecord, Status> {
         let shard = &record.shards[index];
         let missing = || Status::failed_precondition(format!("shard {index} gave no receipt"));
         let receipt = shard.receipt.clone().ok_or_else(missing)?;
@@ -57,28 +57,27 @@ impl Coordinator {
         let made = shard.artifact.filter(|_| matches!(shard.proof, ProofState::Verified | ProofState::Rejected));
         let proof = match (made, prepared.shards[index].verifying_key) {
             (Some(proof), Some(key)) => Some(ShardProof {
-                verifying_key: self.blob(key, u64::MAX)?,
-                proof: self.blob(proof, self.settings.max_proof_bytes)?,
+                verifying_key: self.blob(key, u64::MAX).await?,
+                proof: self.blob(proof, self.settings.max_proof_bytes).await?,
             }),
             _ => None,
         };
         Ok(ShardRecord { receipt, admission, proof })
     }
 
-    fn shown(&self, boundary: &Boundary, mode: BoundaryMode) -> Result<Option<Blob>, Status> {
+    async fn shown(&self, boundary: &Boundary, mode: BoundaryMode) -> Result<Option<Blob>, Status> {
         match (&boundary.binding, mode) {
             (Binding::Public(digest), BoundaryMode::Public) => {
-                let encoding = self.artifacts.read(*digest, self.settings.max_tensor_bytes);
+                let encoding = self.artifacts.read(*digest, self.settings.max_tensor_bytes).await;
                 Ok(Some(encoding.map_err(|error| Status::not_found(format!("a public boundary: {error}")))?.into()))
             }
             _ => Ok(None),
         }
     }
 
-    fn blob(&self, artifact: Artifact, limit: u64) -> Result<Blob, Status> {
-        let bytes =
-            self.artifacts.read(artifact.digest, limit).map_err(|error| Status::data_loss(error.to_string()))?;
-        Ok(bytes.into())
+    async fn blob(&self, artifact: Artifact, limit: u64) -> Result<Blob, Status> {
+        let bytes = self.artifacts.read(artifact.digest, limit).await;
+        Ok(bytes.map_err(|error| Status::data_loss(error.to_string()))?.into())
     }
 
     /// The run, or a status that says that there is none.

@@ -9,7 +9,7 @@ use shardproof_common::ids::{Role, ShardIndex};
 use shardproof_common::receipt::PublicKey;
 use shardproof_proto::v1::coordinator_message::Message;
 use shardproof_proto::v1::{CoordinatorMessage, Route, Welcome};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
@@ -22,6 +22,8 @@ pub(crate) type Stream = mpsc::Sender<Result<CoordinatorMessage, Status>>;
 pub(crate) struct Cluster {
     registry: Mutex<Registry>,
     connections: DashMap<SessionId, Connection>,
+    /// Tells when a worker became ready or left.
+    changes: watch::Sender<()>,
 }
 
 /// How one worker is reached.
@@ -41,7 +43,16 @@ pub(crate) struct Departure {
 
 impl Cluster {
     pub(crate) fn new(shards: usize, coordinator: String, remembered: HashMap<PublicKey, ShardIndex>) -> Self {
-        Self { registry: Mutex::new(Registry::new(shards, coordinator, remembered)), connections: DashMap::new() }
+        Self {
+            registry: Mutex::new(Registry::new(shards, coordinator, remembered)),
+            connections: DashMap::new(),
+            changes: watch::Sender::new(()),
+        }
+    }
+
+    /// Sees every change of who is ready from now on.
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
     }
 
     /// Looks at the registry.
@@ -75,6 +86,7 @@ impl Cluster {
     pub(crate) fn leave(&self, session: SessionId) -> Vec<(SessionId, ShardIndex)> {
         self.connections.remove(&session);
         let orders = self.lock().leave(session);
+        self.changes.send_replace(());
         self.carry_out(orders)
     }
 
@@ -99,6 +111,7 @@ impl Cluster {
     pub(crate) fn ready(&self, session: SessionId, shard: ShardIndex) {
         let orders = self.lock().ready(session, shard);
         self.carry_out(orders);
+        self.changes.send_replace(());
     }
 
     /// Gives a worker that is to stop no further runs; which shard it holds, if any.

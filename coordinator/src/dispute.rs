@@ -198,7 +198,7 @@ impl Coordinator {
     ) -> Result<Vec<u8>, String> {
         let receipt = record.receipt(shard).ok_or_else(|| format!("shard {shard} gave no receipt"))?;
         if let Binding::Public(digest) = &receipt.statement.output.binding
-            && let Ok(encoding) = self.artifacts.read(*digest, self.settings.max_tensor_bytes)
+            && let Ok(encoding) = self.artifacts.read(*digest, self.settings.max_tensor_bytes).await
         {
             return Ok(encoding);
         }
@@ -217,7 +217,7 @@ impl Coordinator {
         let digest = shown.map_err(|_| late())?.map_err(|_| "it was asked again".to_owned())??;
         let specs = prepared.shards.get(shard.as_usize()).map_or(&[][..], |shard| &shard.card.output);
         let limit = encoded_bytes(specs.iter().map(|spec| spec.shape.as_slice()), prepared.provable());
-        self.artifacts.read(digest, limit).map_err(|error| error.to_string())
+        self.artifacts.read(digest, limit).await.map_err(|error| error.to_string())
     }
 
     /// Takes a worker's answer to [`ShowOutput`]; one that nobody waits for is ignored.

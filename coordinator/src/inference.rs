@@ -1,29 +1,25 @@
-//! A run on its way: the quantised input goes to the first worker, receipts come in from all of them, the last boundary comes
-//! back. Every receipt is compared with the card, with its neighbours' and with the tensors that this side has seen.
+//! A run on its way (`delivery` sees it through): receipts come in from all workers, the last boundary comes back. Every receipt is compared with the card, with its neighbours' and with the tensors that this side has seen.
 
 use std::sync::Arc;
 
-use shardproof_common::artifacts::Artifact;
+use shardproof_common::artifacts::{Artifact, ArtifactError};
 use shardproof_common::audit::NonceCommitment;
 use shardproof_common::hold;
 use shardproof_common::ids::{Digest, RunId, ShardIndex, UnixMillis};
 use shardproof_common::plan::BackendKind;
-use shardproof_common::receipt::{Receipt, handed_digest};
+use shardproof_common::receipt::Receipt;
 use shardproof_common::statement::Boundary;
 use shardproof_common::tensor::{FloatTensor, Tensor, decode_boundary, encode_boundary, encoded_bytes};
 use shardproof_common::{chain, clock};
-use shardproof_proto::convert;
-use shardproof_proto::transport::{Party, activations};
-use shardproof_proto::v1::ActivationHeader;
 use thiserror::Error;
 use tonic::Status;
 
 use crate::audit::Audit;
-use crate::record::{PassedOn, RunRecord, RunState};
+use crate::record::{PassedOn, Replaced, RunRecord, RunState};
 use crate::runs::now_ms;
 use crate::setup::Prepared;
 use crate::workers::Event;
-use crate::{Coordinator, Stage};
+use crate::{Coordinator, STORE_PAUSE, Stage};
 
 impl Coordinator {
     /// Starts a run on a stored input, with the client's commitment to its part in the audit; the answer is the run as it was accepted and saved.
@@ -40,7 +36,7 @@ impl Coordinator {
             let message = format!("no worker is ready for shard {}: start one, or wait for it", names.join(", "));
             return Err(Status::failed_precondition(message));
         }
-        let under_way = self.runs.under_way().len();
+        let under_way = self.runs.count_under_way();
         if under_way >= self.settings.max_runs {
             return Err(Status::resource_exhausted(format!(
                 "{under_way} runs are under way, as many as --max-runs allows at a time: wait for one to end"
@@ -48,71 +44,25 @@ impl Coordinator {
         }
         // Room for an input that does not fit, so that the refusal can say what is wrong with it.
         let limit = 65_536 + 2 * encoded_bytes(prepared.input().iter().map(|spec| spec.shape.as_slice()), false);
-        let bytes =
-            self.artifacts.read(input, limit).map_err(|error| Status::invalid_argument(format!("input: {error}")))?;
+        let bytes = self
+            .artifacts
+            .read(input, limit)
+            .await
+            .map_err(|error| Status::invalid_argument(format!("input: {error}")))?;
         let boundary = quantise_input(&prepared, &bytes)?;
         let encoding = encode_boundary(&boundary);
-        let stored = self.artifacts.put(&encoding).map_err(|error| Status::resource_exhausted(error.to_string()))?;
+        let stored =
+            self.artifacts.put(&encoding).await.map_err(|error| Status::resource_exhausted(error.to_string()))?;
         let mut record = RunRecord::new(RunId::generate(), prepared.plan, prepared.shards.len(), stored, now_ms());
+        record.send_to(&self.cluster.with(|registry| registry.holders()));
         record.audit = Audit::new(self.settings.audit, commitment);
-        self.runs.create(record.clone()).await.map_err(|error| Status::unavailable(error.to_string()))?;
-        self.tasks.spawn(self.clone().start(record.id, encoding, prepared));
+        self.runs.create(record.clone()).await.map_err(|error| {
+            Status::unavailable(format!(
+                "the run is not accepted, because it cannot be stored: {error}; try again later"
+            ))
+        })?;
+        self.tasks.spawn(self.clone().see_through(record.id, prepared, Some(encoding.into())));
         Ok(record)
-    }
-
-    /// Hands boundary 0 to the first worker and ends the run if its deadline passes.
-    async fn start(self: Arc<Self>, run: RunId, encoding: Vec<u8>, prepared: Arc<Prepared>) {
-        self.hold.reach(hold::Stage::Submitted).await;
-        let deadline = self.settings.run_deadline;
-        let first =
-            self.cluster.with(|registry| registry.holder(ShardIndex(0)).map(|(_, m)| (m.key, m.address.clone())));
-        let Some((key, address)) = first else {
-            let reason = "the worker of shard 0 left".to_owned();
-            self.runs.change(run, |record| record.fail(Some(ShardIndex(0)), None, reason)).await;
-            return;
-        };
-        let signed = self.owner.sign(handed_digest(run, prepared.plan, 0, 0, Digest::of(&encoding)));
-        let header = ActivationHeader {
-            run: convert::run_bytes(run),
-            plan: convert::digest_bytes(prepared.plan),
-            owner_signature: convert::pack(&signed),
-            ..Default::default()
-        };
-        let delivered = match self.transport.hop_channel(&address, Party::Worker, self.settings.hop_deadline) {
-            Ok(channel) => activations::deliver(channel, header, encoding.into(), deadline).await,
-            Err(error) => Err(Status::unavailable(error.to_string())),
-        };
-        if let Err(status) = delivered {
-            let reason = format!("the worker of shard 0 at {address} did not take the input: {}", status.message());
-            self.runs.change(run, |record| record.fail(Some(ShardIndex(0)), Some(key), reason)).await;
-            return;
-        }
-        tokio::select! {
-            () = tokio::time::sleep(deadline) => {}
-            () = self.shutdown.cancelled() => return,
-            () = self.wait_while_running(run) => return self.audit(run).await,
-        }
-        self.runs
-            .change(run, |record| {
-                if record.state == RunState::Running {
-                    let shard = record
-                        .shards
-                        .iter()
-                        .position(|shard| shard.receipt.is_none())
-                        .unwrap_or(record.shards.len() - 1);
-                    let reason =
-                        format!("no answer within {} s: shard {shard} has not been heard of", deadline.as_secs());
-                    record.fail(Some(ShardIndex(shard as u32)), None, reason);
-                }
-            })
-            .await;
-    }
-
-    async fn wait_while_running(&self, run: RunId) {
-        if let Ok(Some(mut record)) = self.runs.watch(run).await {
-            // The sender lives in the run table for as long as the run is under way.
-            let _ended = record.wait_for(|record| record.state != RunState::Running).await;
-        }
     }
 
     /// Takes a receipt from the worker that holds the shard; the first one counts. One that does not hold rejects the run.
@@ -148,10 +98,11 @@ impl Coordinator {
         if receipt.statement.output != Boundary::public(&tensors) {
             return Err(Status::invalid_argument("the receipt names another answer than the one that came with it"));
         }
-        let answer = self.artifacts.put(&encoding).map_err(|error| Status::resource_exhausted(error.to_string()))?;
+        let answer = self.store_answer(&encoding).await?;
         let worker = receipt.worker;
         let taken = self.runs.change(run, |record| {
-            if record.state != RunState::Running || record.answer.is_some() {
+            let late = !record.counts(receipt.attempt.into());
+            if record.state != RunState::Running || record.answer.is_some() || late {
                 return None;
             }
             let agrees = record.receipt(last).is_none_or(|known| known.statement == receipt.statement);
@@ -179,13 +130,32 @@ impl Coordinator {
         Ok(())
     }
 
-    /// Checks who delivers an answer, before its bytes are taken: the worker that holds the last shard, for a run under way.
+    /// Stores an answer, once the object store takes it: meanwhile its worker waits.
+    async fn store_answer(&self, encoding: &[u8]) -> Result<Artifact, Status> {
+        loop {
+            match self.artifacts.put(encoding).await {
+                Ok(answer) => return Ok(answer),
+                Err(error @ ArtifactError::Remote { .. }) => {
+                    tracing::warn!(%error, "cannot store an answer, trying again")
+                }
+                Err(error) => return Err(Status::resource_exhausted(error.to_string())),
+            }
+            tokio::select! {
+                () = tokio::time::sleep(STORE_PAUSE) => {}
+                () = self.shutdown.cancelled() => return Err(Status::unavailable("the coordinator is stopping")),
+            }
+        }
+    }
+
+    /// Checks who delivers an answer, before its bytes are taken: the worker that holds the last shard, for a run under way. False
+    /// when the run has that very answer already.
     pub(crate) async fn check_answerer(
         &self,
         prepared: &Prepared,
         run: RunId,
         receipt: &Receipt,
-    ) -> Result<(), Status> {
+        answer: Digest,
+    ) -> Result<bool, Status> {
         let last = ShardIndex(prepared.shards.len() as u32 - 1);
         chain::check_receipt(receipt, &prepared.card, run, last)
             .map_err(|refusal| Status::invalid_argument(refusal.to_string()))?;
@@ -194,25 +164,11 @@ impl Coordinator {
         if !holds {
             return Err(Status::permission_denied("only the worker that holds the last shard delivers answers"));
         }
-        match self.find_run(run).await?.state {
-            RunState::Running => Ok(()),
+        let record = self.find_run(run).await?;
+        match record.state {
+            RunState::Running => Ok(true),
+            _ if record.answer.is_some_and(|known| known.digest == answer) => Ok(false),
             _ => Err(Status::failed_precondition(format!("run {run} awaits no answer"))),
-        }
-    }
-
-    /// Ends the runs that wait for a worker that is gone.
-    pub(crate) async fn fail_runs_of(&self, shard: ShardIndex, worker: shardproof_common::receipt::PublicKey) {
-        for run in self.runs.under_way() {
-            if run.awaits_passage(shard) {
-                let reason = format!("the worker of shard {shard} was lost before it passed the run on");
-                self.runs
-                    .change(run.id, |record| {
-                        if record.state == RunState::Running {
-                            record.fail(Some(shard), Some(worker), reason);
-                        }
-                    })
-                    .await;
-            }
         }
     }
 
@@ -259,12 +215,18 @@ fn record_receipt(
     due: UnixMillis,
 ) -> Result<(), Fault> {
     let run = record.id;
-    let Some(entry) = record.shards.get_mut(shard.as_usize()).filter(|entry| entry.receipt.is_none()) else {
-        return Ok(());
-    };
     if record.state != RunState::Running {
+        return match record.replace_receipt(shard, &told.receipt) {
+            Replaced::Taken | Replaced::Ignored => Ok(()),
+            Replaced::Contradicted => Err(Fault::EitherNeighbours(
+                "sent through again, its shard gave a receipt that contradicts the first one".to_owned(),
+            )),
+        };
+    }
+    if record.has_receipt(shard) || !record.counts(told.receipt.attempt.into()) {
         return Ok(());
     }
+    let Some(entry) = record.shards.get_mut(shard.as_usize()) else { return Ok(()) };
     let Told { receipt, upstream, witness_us, witness_bytes, peak_rss_bytes } = told;
     check_own(prepared, run, shard, &receipt, upstream.as_ref())?;
     if receipt.provable_until < due {

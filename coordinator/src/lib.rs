@@ -13,8 +13,10 @@ mod audit;
 mod binding;
 mod bundling;
 mod cluster;
+mod delivery;
 mod dispute;
 mod drain;
+mod gc;
 mod inference;
 mod plan_args;
 mod proving;
@@ -39,8 +41,9 @@ use shardproof_common::hold::Hold;
 use shardproof_common::ids::{RunId, ShardIndex};
 use shardproof_common::process::{self, DataDir};
 use shardproof_common::receipt::{Identity, PublicKey};
-use shardproof_common::{keyfile, machine, telemetry};
+use shardproof_common::{clock, keyfile, machine, telemetry};
 use shardproof_proto::transport::{Party, Transport};
+use shardproof_storage::Artifacts;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
@@ -50,12 +53,15 @@ pub use access::{AccessArgs, LimitArgs};
 pub use args::{CoordinatorArgs, ServiceArgs};
 use cluster::Cluster;
 use dashmap::DashMap;
+use delivery::Deliveries;
 use dispute::Asked;
+pub use gc::{Removed, Retention, collect_offline};
 pub use plan_args::{Backends, PlanArgs, parse_dim};
 use runs::Runs;
 pub use setup::CALIBRATION_SAMPLES;
 use setup::{Planned, Prepared};
-use store::Store;
+use store::lease::{Candidate, LIFETIME};
+use store::{Database, Location, Store};
 use workers::Workers;
 
 /// Proofs verified at a time.
@@ -63,13 +69,16 @@ const VERIFICATIONS: usize = 2;
 /// A worker that has sent no heartbeat for so long is taken for dead.
 const SILENCE: Duration = Duration::from_secs(20);
 
+/// Pause before an object store that is away is tried again.
+const STORE_PAUSE: Duration = Duration::from_secs(1);
+
 /// What the parts of a coordinator share.
 struct Coordinator {
     settings: Settings,
     transport: Transport,
     planned: Planned,
     owner: Identity,
-    artifacts: ArtifactStore,
+    artifacts: Artifacts,
     /// Where jobs work; empty when the program starts.
     scratch: PathBuf,
     runs: Runs,
@@ -79,8 +88,11 @@ struct Coordinator {
     store: Store,
     workers: Workers,
     cluster: Cluster,
+    deliveries: Deliveries,
     verifiers: Vec<Box<dyn ProofVerifier>>,
     verifying: Semaphore,
+    /// Held while what nobody needs is removed.
+    collecting: tokio::sync::Mutex<()>,
     stage: watch::Sender<Stage>,
     hold: Hold,
     tasks: TaskTracker,
@@ -115,6 +127,7 @@ struct Settings {
     hop_deadline: Duration,
     drain_deadline: Duration,
     max_runs: usize,
+    retention: Retention,
     /// Largest boundary that the coordinator takes, bytes of its encoding.
     max_tensor_bytes: u64,
     /// Largest proof that it takes, bytes.
@@ -128,6 +141,7 @@ struct Settings {
 /// When the model cannot be split as asked, it cannot listen, or its data directory is in use.
 pub async fn run(args: CoordinatorArgs) -> anyhow::Result<()> {
     telemetry::init("info", args.service.log_format);
+    clock::set_offset_ms(args.service.clock_offset_ms);
     let stopping = process::stopping_on_signals()?;
     let shutdown = CancellationToken::new();
     if args.service.exit_with_parent {
@@ -138,6 +152,11 @@ pub async fn run(args: CoordinatorArgs) -> anyhow::Result<()> {
     let gate = access.gate()?;
     check_audit(&args)?;
     let data = DataDir::open(data_directory(&args)?)?;
+    let planning = args.clone();
+    let planned = tokio::task::spawn_blocking(move || setup::plan(&planning)).await??;
+    let opened = open_store(&args.service, &data, &stopping, &shutdown).await?;
+    let Some((store, owner)) = opened else { return Ok(()) };
+    // Whoever stands by does not listen: workers and clients find the one that serves at the service's address.
     let listener = TcpListener::bind((args.host.as_str(), args.port)).await.with_context(|| {
         format!("cannot listen on {}:{}: give another port, or 0 for a free one", args.host, args.port)
     })?;
@@ -146,11 +165,8 @@ pub async fn run(args: CoordinatorArgs) -> anyhow::Result<()> {
     access.listen.check_exposure(&listener, access.tokens.is_some())?;
     let loopback = listener.local_addr()?.ip().is_loopback();
 
-    let planning = args.clone();
-    let planned = tokio::task::spawn_blocking(move || setup::plan(&planning)).await??;
-    let store = Store::open(&data.join("state.sqlite")).await.context("state.sqlite in the data directory")?;
     let plan = planned.plan.digest();
-    let runs = Runs::new(store.clone());
+    let runs = Runs::new(store.clone(), shutdown.clone());
     runs.restore().await?;
     let listed = args.service.admit.as_deref().map(read_admitted).transpose()?;
     let workers = Workers::load(store.clone(), listed).await?;
@@ -160,17 +176,18 @@ pub async fn run(args: CoordinatorArgs) -> anyhow::Result<()> {
         transport,
         cluster: Cluster::new(planned.plan.shards.len(), advertised, store.holders(plan).await?),
         planned,
-        owner: keyfile::load_or_create(&data.join("owner.key"))
-            .context("the owner's key owner.key in the data directory")?,
-        artifacts: ArtifactStore::open(data.join("artifacts"))?,
+        owner,
+        artifacts: artifacts(&args.service, &data)?,
         scratch: data.scratch()?,
         runs,
         workers,
         asked: DashMap::new(),
         backends: setup::backends(&args.service),
-        store,
+        store: store.clone(),
+        deliveries: Deliveries::default(),
         verifiers: setup::verifiers(&args.service),
         verifying: Semaphore::new(VERIFICATIONS),
+        collecting: tokio::sync::Mutex::default(),
         stage: watch::Sender::new(Stage::Preparing("starting".into())),
         hold: Hold::arm(args.service.hold_at)?,
         tasks: TaskTracker::new(),
@@ -178,13 +195,62 @@ pub async fn run(args: CoordinatorArgs) -> anyhow::Result<()> {
         shutdown,
     });
     process::announce(&format!("{}:{port}", args.host))?;
-    tracing::info!(model = coordinator.planned.name, shards = args.shards, plan = plan.short(), "coordinator started");
+    let term = store.lease().term();
+    tracing::info!(
+        model = coordinator.planned.name,
+        shards = args.shards,
+        plan = plan.short(),
+        term,
+        "coordinator started"
+    );
     coordinator.tasks.spawn(coordinator.clone().prepare(args, data.join("setup")));
+    coordinator.tasks.spawn(coordinator.clone().collect_regularly());
     services::serve(coordinator.clone(), listener, &access.listen, gate).await?;
+    let replaced = store.lease().is_lost().is_cancelled();
+    store.close().await;
+    anyhow::ensure!(!replaced, "another coordinator has taken over: this one has stopped");
     match &*coordinator.stage.borrow() {
         Stage::Failed(reason) => anyhow::bail!("{reason}"),
         Stage::Preparing(_) | Stage::Serving(_) => Ok(()),
     }
+}
+
+/// Opens the state and waits until this process is the one that serves; nothing when it is told to stop before.
+async fn open_store(
+    args: &ServiceArgs,
+    data: &DataDir,
+    stopping: &CancellationToken,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<Option<(Store, Identity)>> {
+    let (location, name) = match &args.database {
+        Some(url) => (Location::Url(url.clone()), "the database given with --database"),
+        None => (Location::File(data.join("state.sqlite")), "state.sqlite in the data directory"),
+    };
+    let database = Database::open(&location).await.context(name)?;
+    let owner =
+        keyfile::load_or_create(&data.join("owner.key")).context("the owner's key owner.key in the data directory")?;
+    let holder = keyfile::load_or_create(&data.join("instance.key"))
+        .context("instance.key, which names this data directory, in it")?;
+    let candidate = Candidate { owner: owner.public(), holder: holder.public() };
+    let store = Store::lead(database, &candidate, LIFETIME, stopping).await.context(name)?;
+    if let Some(store) = &store {
+        tokio::spawn(store.clone().keep_lease());
+        let (lost, shutdown) = (store.lease().is_lost().clone(), shutdown.clone());
+        tokio::spawn(async move {
+            lost.cancelled().await;
+            tracing::error!("another coordinator has taken over: stopping");
+            shutdown.cancel();
+        });
+    }
+    Ok(store.map(|store| (store, owner)))
+}
+
+fn artifacts(args: &ServiceArgs, data: &DataDir) -> anyhow::Result<Artifacts> {
+    let local = ArtifactStore::open(data.join("artifacts"))?;
+    Ok(match &args.artifacts {
+        Some(url) => Artifacts::at(local, url).context("--artifacts")?,
+        None => Artifacts::in_directory(local),
+    })
 }
 
 fn settings(args: &CoordinatorArgs) -> anyhow::Result<Settings> {
@@ -201,6 +267,7 @@ fn settings(args: &CoordinatorArgs) -> anyhow::Result<Settings> {
         hop_deadline: Duration::from_secs(args.hop_deadline),
         drain_deadline: Duration::from_secs(args.drain_deadline),
         max_runs: limits.max_runs,
+        retention: Retention { keep_runs: args.keep_runs, keep_artifacts: args.keep_artifacts },
         max_tensor_bytes: limits.max_upload,
         max_proof_bytes: limits.max_proof,
         memory_bytes: args.memory_limit.or_else(machine::memory_bytes),

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use shardproof_common::artifacts::Artifact;
+use shardproof_common::artifacts::{Artifact, ArtifactError};
 use shardproof_common::backend::{Job, Limits, ProofVerifier};
 use shardproof_common::chain::{self, ShardCheck, ShardError};
 use shardproof_common::clock;
@@ -20,12 +20,12 @@ use shardproof_proto::v1::coordinator_message::Message;
 use shardproof_proto::v1::{CancelJob, ProofDone, ProveJob, ProveMember};
 use tonic::Status;
 
-use crate::Coordinator;
 use crate::record::{DisputeStage, ProofState, RunRecord, RunState};
 use crate::registry::SessionId;
 use crate::runs::now_ms;
 use crate::setup::Prepared;
 use crate::workers::Event;
+use crate::{Coordinator, STORE_PAUSE};
 
 impl Coordinator {
     /// Requests proofs of `shards`, of all when none is named, for each of `runs`: of all runs or, where one of them cannot be
@@ -246,6 +246,14 @@ impl Coordinator {
         };
         self.hold.reach(Stage::Verify).await;
         let Ok(_turn) = self.verifying.acquire().await else { return };
+        while let Err(error) = self.bring(&prepared, &receipt, artifact).await {
+            // Nobody is rejected because the object store is away.
+            tracing::warn!(%run, %shard, %error, "cannot bring what the check of a proof needs, trying again");
+            tokio::select! {
+                () = tokio::time::sleep(STORE_PAUSE) => {}
+                () = self.shutdown.cancelled() => return,
+            }
+        }
         let started = Instant::now();
         let worker = receipt.worker;
         let coordinator = self.clone();
@@ -271,6 +279,25 @@ impl Coordinator {
         }
     }
 
+    /// Brings what the check of a proof reads to the local directory; what is missing there is found missing by the check.
+    async fn bring(&self, prepared: &Prepared, receipt: &Receipt, proof: Artifact) -> Result<(), ArtifactError> {
+        let statement = &receipt.statement;
+        let key = prepared.shards.get(statement.shard.as_usize()).and_then(|shard| shard.verifying_key);
+        let public = [&statement.input, &statement.output].map(|boundary| match boundary.binding {
+            Binding::Public(digest) => Some(digest),
+            Binding::Committed(_) => None,
+        });
+        let needed = [Some(proof.digest), key.map(|key| key.digest)].into_iter().chain(public);
+        for digest in needed.flatten() {
+            match self.artifacts.find(digest).await {
+                Err(error @ ArtifactError::Remote { .. }) => return Err(error),
+                Err(error) => tracing::warn!(artifact = digest.short(), %error, "an artifact cannot be used"),
+                Ok(_) => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Blocking: the same check of one proof that the offline verifier makes.
     fn check_proof(
         &self,
@@ -282,12 +309,13 @@ impl Coordinator {
         let unable = |error: &dyn std::fmt::Display| Verdict::Unable(error.to_string());
         let proof = self
             .artifacts
+            .local()
             .read(artifact.digest, self.settings.max_proof_bytes)
             .map_err(|error| Verdict::Rejected(error.to_string()))?;
         let shard = receipt.statement.shard;
         let key = prepared.shards.get(shard.as_usize()).and_then(|shard| shard.verifying_key);
         let key = key
-            .map(|key| self.artifacts.read(key.digest, u64::MAX))
+            .map(|key| self.artifacts.local().read(key.digest, u64::MAX))
             .transpose()
             .map_err(|e| unable(&e))?
             .unwrap_or_default();
@@ -319,7 +347,7 @@ impl Coordinator {
     /// The encoding of a public boundary, which workers upload before they report its receipt or proof.
     fn public_encoding(&self, boundary: &Boundary) -> Result<Option<Vec<u8>>, Verdict> {
         match boundary.binding {
-            Binding::Public(digest) => match self.artifacts.read(digest, self.settings.max_tensor_bytes) {
+            Binding::Public(digest) => match self.artifacts.local().read(digest, self.settings.max_tensor_bytes) {
                 Ok(encoding) => Ok(Some(encoding)),
                 Err(error) => Err(Verdict::Rejected(format!("a public boundary was not handed over: {error}"))),
             },
@@ -360,7 +388,8 @@ impl Coordinator {
         self.note(worker, event).await;
     }
 
-    /// Takes up what an earlier process left: runs without an answer end, proofs are asked for again or verified.
+    /// Takes up what an earlier process left: runs without an answer are sent through again, proofs are asked for again or
+    /// verified.
     pub(crate) async fn resume(self: &Arc<Self>) {
         let Ok(prepared) = self.serving() else { return };
         for run in self.runs.under_way() {
@@ -371,15 +400,16 @@ impl Coordinator {
                     None => drop(self.runs.change(run.id, |record| record.dispute_at(DisputeStage::Settled)).await),
                 }
             }
-            let reason = match run.state {
-                RunState::Running => Some("the coordinator restarted before the answer came"),
-                _ if run.plan != prepared.plan => {
-                    Some("the coordinator serves another plan now, under which nothing is proven")
-                }
-                _ => None,
-            };
-            if let Some(reason) = reason {
-                self.runs.change(run.id, |record| record.fail(None, None, reason.to_owned())).await;
+            if run.state.is_terminal() {
+                continue;
+            }
+            if run.plan != prepared.plan {
+                let reason = "the coordinator serves another plan now, under which nothing is run or proven".to_owned();
+                self.runs.change(run.id, |record| record.fail(None, None, reason)).await;
+                continue;
+            }
+            if run.state == RunState::Running {
+                self.tasks.spawn(self.clone().see_through(run.id, prepared.clone(), None));
                 continue;
             }
             let coordinator = self.clone();

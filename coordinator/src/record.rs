@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use shardproof_common::artifacts::Artifact;
 use shardproof_common::ids::{Digest, RunId, ShardIndex, UnixMillis};
 use shardproof_common::receipt::{PublicKey, Receipt};
+use shardproof_common::statement::{Binding, Boundary};
 
 use crate::audit::{Audit, AuditStage};
 
@@ -62,8 +63,12 @@ pub(crate) struct RunRecord {
     pub(crate) answer: Option<Artifact>,
     pub(crate) shards: Vec<ShardRecord>,
     /// Counts how often the run, or a part of it, was sent through the shards, from 0.
-    #[serde(default)]
     pub(crate) attempt: u32,
+    /// The attempt in which it was last sent through all shards because one of them had another worker: what was said in an
+    /// earlier one is late.
+    pub(crate) first_attempt: u32,
+    /// The workers of its shards since then.
+    pub(crate) holders: Vec<PublicKey>,
     /// The receipt that came with the answer, until the worker's own message is compared with it.
     #[serde(default)]
     pub(crate) answer_receipt: Option<Receipt>,
@@ -112,9 +117,10 @@ pub(crate) enum PassedOn {
     ByAnother(PublicKey),
 }
 
-/// One shard of a run.
+/// One shard of a run. What is skipped here is stored in tables of its own.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct ShardRecord {
+    #[serde(skip)]
     pub(crate) receipt: Option<Receipt>,
     /// The receipt that came with the input, until that of the shard before is compared with it.
     #[serde(default)]
@@ -122,9 +128,12 @@ pub(crate) struct ShardRecord {
     #[serde(default)]
     pub(crate) witness_us: u64,
     pub(crate) witness_bytes: u64,
+    #[serde(skip)]
     pub(crate) proof: ProofState,
-    /// Counts the requests; a completion of an earlier one is late and ignored.
+    /// Counts the requests for its proof; a completion of an earlier one is late and ignored.
+    #[serde(skip)]
     pub(crate) attempt: u64,
+    #[serde(skip)]
     pub(crate) artifact: Option<Artifact>,
     #[serde(default)]
     pub(crate) prove_us: u64,
@@ -132,6 +141,17 @@ pub(crate) struct ShardRecord {
     pub(crate) verify_us: u64,
     pub(crate) peak_rss_bytes: u64,
     pub(crate) step: String,
+}
+
+/// What became of a receipt that came for an answered run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Replaced {
+    /// It counts from now on.
+    Taken,
+    /// It is late, or nothing waits for it.
+    Ignored,
+    /// It says something else than the one before, by whichever worker: one of the two lies.
+    Contradicted,
 }
 
 impl RunRecord {
@@ -148,6 +168,8 @@ impl RunRecord {
             answer: None,
             shards: vec![ShardRecord::default(); shards],
             attempt: 0,
+            first_attempt: 0,
+            holders: Vec::new(),
             answer_receipt: None,
             dispute: None,
             evidence: None,
@@ -155,6 +177,22 @@ impl RunRecord {
             prove_wall_ms: 0,
             audit: Audit::default(),
         }
+    }
+
+    /// The artifacts that the run refers to: as long as it is kept, so are they.
+    pub(crate) fn artifacts(&self) -> Vec<Digest> {
+        let public = |boundary: &Boundary| match boundary.binding {
+            Binding::Public(digest) => Some(digest),
+            Binding::Committed(_) => None,
+        };
+        let mut found = vec![self.input.digest];
+        found.extend([self.answer, self.evidence].into_iter().flatten().map(|artifact| artifact.digest));
+        for shard in &self.shards {
+            found.extend(shard.artifact.map(|proof| proof.digest));
+            let statement = shard.receipt.as_ref().map(|receipt| &receipt.statement);
+            found.extend(statement.into_iter().flat_map(|s| [public(&s.input), public(&s.output)]).flatten());
+        }
+        found
     }
 
     /// Whether anything is still to happen without another request.
@@ -185,9 +223,10 @@ impl RunRecord {
         }
     }
 
-    /// The receipt of a shard, once it is in.
+    /// The receipt of a shard, once it is in. While the run is under way, one of an attempt that is over is none.
     pub(crate) fn receipt(&self, shard: ShardIndex) -> Option<&Receipt> {
-        self.shards.get(shard.as_usize())?.receipt.as_ref()
+        let receipt = self.shards.get(shard.as_usize())?.receipt.as_ref()?;
+        (self.state != RunState::Running || self.counts(receipt.attempt.into())).then_some(receipt)
     }
 
     /// Ends a run in which a worker contradicts itself; it is under way until the evidence is made.
@@ -220,13 +259,12 @@ impl RunRecord {
         self.shards.iter().any(|shard| matches!(shard.proof, ProofState::Requested | ProofState::Verifying))
     }
 
-    /// Whether the run is still to pass through `shard`, or to be passed on from there.
+    /// Whether anything is still to come of `shard` before the answer: its receipt, or what tells that it passed the run on.
     pub(crate) fn awaits_passage(&self, shard: ShardIndex) -> bool {
-        let passed_on = match self.shards.get(shard.as_usize() + 1) {
-            Some(next) => next.receipt.is_some(),
-            None => self.answer.is_some(),
-        };
-        self.state == RunState::Running && !passed_on
+        let next = ShardIndex(shard.0 + 1);
+        let passed_on =
+            if next.as_usize() < self.shards.len() { self.has_receipt(next) } else { self.answer.is_some() };
+        self.state == RunState::Running && !(self.has_receipt(shard) && passed_on)
     }
 
     /// Whether the proof of `shard` is awaited.
@@ -268,12 +306,60 @@ impl RunRecord {
         }
     }
 
+    /// Whether what is said in this attempt is in time.
+    pub(crate) fn counts(&self, attempt: u64) -> bool {
+        (u64::from(self.first_attempt)..=u64::from(self.attempt)).contains(&attempt)
+    }
+
+    /// Whether the receipt of `shard` is in.
+    pub(crate) fn has_receipt(&self, shard: ShardIndex) -> bool {
+        self.receipt(shard).is_some()
+    }
+
+    /// Prepares the run to be sent through its shards, which `holders` hold now; says whether that changes anything. Where one
+    /// of them is another than before, a new attempt begins, in which every receipt is given again: in one attempt a shard has
+    /// one worker.
+    pub(crate) fn send_to(&mut self, holders: &[PublicKey]) -> bool {
+        if self.state != RunState::Running || self.holders == holders {
+            return false;
+        }
+        if !self.holders.is_empty() {
+            self.attempt += 1;
+            self.first_attempt = self.attempt;
+            (self.answer, self.answer_receipt) = (None, None);
+            self.shards.iter_mut().for_each(|shard| shard.upstream = None);
+        }
+        self.holders = holders.to_vec();
+        true
+    }
+
     /// Becomes answered once every receipt and the answer are in.
     pub(crate) fn settle_inference(&mut self) {
-        if self.state == RunState::Running && self.answer.is_some() && self.shards.iter().all(|s| s.receipt.is_some()) {
+        let complete = (0..self.shards.len() as u32).all(|shard| self.has_receipt(ShardIndex(shard)));
+        if self.state == RunState::Running && self.answer.is_some() && complete {
             self.state = RunState::Answered;
             self.open_audit();
         }
+    }
+
+    /// Takes a receipt of a run that was answered before and is sent through its shards again: in place of the one of an earlier
+    /// attempt, if it says the same. What is proven, or about to be, keeps its receipt. The answer is what happened.
+    pub(crate) fn replace_receipt(&mut self, shard: ShardIndex, receipt: &Receipt) -> Replaced {
+        let attempt = self.attempt;
+        let settled = matches!(self.state, RunState::Answered | RunState::Partial);
+        let Some(entry) = self.shards.get_mut(shard.as_usize()).filter(|_| settled) else { return Replaced::Ignored };
+        let Some(known) = &entry.receipt else { return Replaced::Ignored };
+        if receipt.attempt != attempt || known.attempt >= attempt {
+            return Replaced::Ignored;
+        }
+        if known.statement != receipt.statement {
+            return Replaced::Contradicted;
+        }
+        if !matches!(entry.proof, ProofState::NotRequested | ProofState::Requested) {
+            return Replaced::Ignored;
+        }
+        entry.receipt = Some(receipt.clone());
+        Replaced::Taken
     }
 
     /// Requests proofs of `shards` that are not there yet; returns which those are.
@@ -370,6 +456,24 @@ mod tests {
         assert!(!run.take_proof(ShardIndex(9), 1, artifact()));
         assert!(run.take_proof(ShardIndex(0), 1, artifact()));
         assert!(!run.take_proof(ShardIndex(0), 1, artifact()), "answered twice");
+    }
+
+    #[test]
+    fn another_worker_of_a_shard_begins_a_new_attempt_and_fences_the_one_before() {
+        let mut run = record();
+        run.state = RunState::Running;
+        let [one, two, spare] = [1, 2, 3].map(|n| PublicKey::from_bytes([n; 32]));
+        assert!(run.send_to(&[one, two]));
+        assert!(!run.send_to(&[one, two]), "sent again as before");
+        assert_eq!((run.attempt, run.counts(0), run.counts(1)), (0, true, false));
+        run.answer = Some(artifact());
+        assert!(run.send_to(&[one, spare]));
+        assert_eq!((run.attempt, run.counts(0), run.counts(1), run.answer), (1, false, true, None));
+        // A part that is sent again leaves what has come of the rest.
+        run.attempt += 1;
+        assert!(run.counts(1) && run.counts(2) && !run.counts(0));
+        run.state = RunState::Answered;
+        assert!(!run.send_to(&[one, two]));
     }
 
     #[test]

@@ -223,6 +223,12 @@ impl Registry {
         self.members.iter().find(|(_, member)| member.shard == Some(shard)).map(|(&id, member)| (id, member))
     }
 
+    /// Who holds the shards, in their order; shards without a worker are left out.
+    pub(crate) fn holders(&self) -> Vec<PublicKey> {
+        let all = (0..self.shards as u32).map(ShardIndex);
+        all.filter_map(|shard| self.holder(shard)).map(|(_, member)| member.key).collect()
+    }
+
     /// The worker with this key.
     pub(crate) fn by_key(&self, key: &PublicKey) -> Option<(SessionId, &Member)> {
         self.members.iter().find(|(_, member)| member.key == *key).map(|(&id, member)| (id, member))

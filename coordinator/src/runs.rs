@@ -1,14 +1,25 @@
 //! The runs: each change is saved before anyone sees it, and whoever watches sees every state.
+//!
+//! A run that can't be saved is not shown as if it were. A new one is refused; a change of one that was accepted is tried until
+//! the database takes it, because what it is about (a receipt, a proof, a verdict) has happened and must not be lost. While the
+//! database is away, accepted runs therefore stand still and new ones are refused, and afterwards all go on.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use backon::{BackoffBuilder, ExponentialBuilder};
 use dashmap::DashMap;
 use shardproof_common::clock;
 use shardproof_common::ids::RunId;
 use tokio::sync::{Mutex, watch};
+use tokio_util::sync::CancellationToken;
 
 use crate::record::RunRecord;
 use crate::store::{Store, StoreError};
+
+/// Longest pause between two tries to save a change.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// Milliseconds since 1970.
 pub(crate) fn now_ms() -> u64 {
@@ -18,7 +29,7 @@ pub(crate) fn now_ms() -> u64 {
 /// The runs in memory, backed by the store.
 pub(crate) struct Runs {
     live: DashMap<RunId, Arc<LiveRun>>,
-    store: Store,
+    keeper: Arc<Keeper>,
     /// Held while a run enters or leaves memory, so that there is never more than one copy of it.
     loading: Mutex<()>,
 }
@@ -26,17 +37,28 @@ pub(crate) struct Runs {
 struct LiveRun {
     record: watch::Sender<RunRecord>,
     /// Held over a change and its write, so that writes happen in the order of the changes.
-    writing: Mutex<()>,
+    writing: Arc<Mutex<()>>,
+}
+
+/// The store, tried until it answers.
+struct Keeper {
+    store: Store,
+    /// Whether the last write failed.
+    away: AtomicBool,
+    /// Ends what waits for the database.
+    stop: CancellationToken,
 }
 
 impl Runs {
-    pub(crate) fn new(store: Store) -> Self {
-        Self { live: DashMap::new(), store, loading: Mutex::new(()) }
+    /// Over `store`; what waits for the database ends with `stop`.
+    pub(crate) fn new(store: Store, stop: CancellationToken) -> Self {
+        let keeper = Arc::new(Keeper { store, away: AtomicBool::new(false), stop });
+        Self { live: DashMap::new(), keeper, loading: Mutex::new(()) }
     }
 
     /// Loads what was under way when the program ended.
     pub(crate) async fn restore(&self) -> Result<(), StoreError> {
-        for record in self.store.under_way().await? {
+        for record in self.keeper.store.under_way().await? {
             self.live.insert(record.id, live(record));
         }
         Ok(())
@@ -44,7 +66,9 @@ impl Runs {
 
     /// Adds a run, which is saved when this returns.
     pub(crate) async fn create(&self, record: RunRecord) -> Result<(), StoreError> {
-        self.store.save(&record).await?;
+        let saved = self.keeper.store.save(&record, None).await;
+        self.keeper.note(saved.as_ref().err());
+        saved?;
         self.live.insert(record.id, live(record));
         Ok(())
     }
@@ -55,11 +79,16 @@ impl Runs {
         under_way.map(|run| run.record.borrow().clone()).collect()
     }
 
+    /// How many those are.
+    pub(crate) fn count_under_way(&self) -> usize {
+        self.live.iter().filter(|run| run.record.borrow().under_way()).count()
+    }
+
     /// The run as it is now, if there is one.
     pub(crate) async fn get(&self, run: RunId) -> Result<Option<RunRecord>, StoreError> {
         match self.live.get(&run).map(|live| live.record.borrow().clone()) {
             Some(record) => Ok(Some(record)),
-            None => self.store.load(run).await,
+            None => self.keeper.store.load(run).await,
         }
     }
 
@@ -69,27 +98,26 @@ impl Runs {
     }
 
     pub(crate) async fn latest(&self, limit: u32) -> Result<Vec<RunRecord>, StoreError> {
-        self.store.latest(limit).await
+        self.keeper.store.latest(limit).await
     }
 
-    /// Changes a run; nothing when there is no such run. A write that fails is made up for by the next one.
+    /// Changes a run, which is saved when this returns; nothing when there is no such run, or the program stops before the
+    /// database has taken the change.
     pub(crate) async fn change<T>(&self, run: RunId, change: impl FnOnce(&mut RunRecord) -> T) -> Option<T> {
-        let live = match self.find(run).await {
-            Ok(live) => live?,
-            Err(error) => {
-                tracing::error!(%run, %error, "cannot read the run");
-                return None;
-            }
-        };
-        let writing = live.writing.lock().await;
-        let mut record = live.record.borrow().clone();
+        let live = self.keeper.until_stored(run, || self.find(run)).await??;
+        let writing = live.writing.clone().lock_owned().await;
+        let saved = live.record.borrow().clone();
+        let mut record = saved.clone();
         let result = change(&mut record);
-        if let Err(error) = self.store.save(&record).await {
-            tracing::error!(%run, %error, "cannot save the run");
-        }
-        live.record.send_replace(record);
-        drop(writing);
-        Some(result)
+        let keeper = self.keeper.clone();
+        // A task of its own: what has been written is shown even when whoever asked for it no longer waits.
+        let storing = tokio::spawn(async move {
+            keeper.until_stored(run, || keeper.store.save(&record, Some(&saved))).await?;
+            live.record.send_replace(record);
+            drop(writing);
+            Some(())
+        });
+        storing.await.ok().flatten().map(|()| result)
     }
 
     /// Shows a passing detail to whoever watches; it is not saved.
@@ -104,10 +132,18 @@ impl Runs {
     /// Lets finished runs that nobody is watching leave memory.
     pub(crate) async fn sweep(&self) {
         let _loading = self.loading.lock().await;
-        let idle = |live: &Arc<LiveRun>| {
-            Arc::strong_count(live) == 1 && live.record.receiver_count() == 0 && !live.record.borrow().under_way()
-        };
-        self.live.retain(|_, live| !idle(live));
+        self.live.retain(|_, live| !is_idle(live));
+    }
+
+    /// Removes finished runs that nobody is looking at; returns which.
+    pub(crate) async fn remove(&self, runs: Vec<RunId>) -> Result<Vec<RunId>, StoreError> {
+        // Held to the end: none of them may be loaded while it is removed.
+        let _loading = self.loading.lock().await;
+        let unused =
+            |run: &RunId| self.live.remove_if(run, |_, live| is_idle(live)).is_some() || !self.live.contains_key(run);
+        let runs: Vec<RunId> = runs.into_iter().filter(unused).collect();
+        self.keeper.store.remove(&runs).await?;
+        Ok(runs)
     }
 
     async fn find(&self, run: RunId) -> Result<Option<Arc<LiveRun>>, StoreError> {
@@ -118,31 +154,86 @@ impl Runs {
         if let Some(live) = self.live.get(&run) {
             return Ok(Some(live.clone()));
         }
-        let Some(record) = self.store.load(run).await? else { return Ok(None) };
+        let Some(record) = self.keeper.store.load(run).await? else { return Ok(None) };
         let found = live(record);
         self.live.insert(run, found.clone());
         Ok(Some(found))
     }
 }
 
+impl Keeper {
+    /// Tries until the database answers; nothing when the program stops before.
+    async fn until_stored<T, F: Future<Output = Result<T, StoreError>>>(
+        &self,
+        run: RunId,
+        attempt: impl Fn() -> F,
+    ) -> Option<T> {
+        let mut pauses = pauses();
+        loop {
+            let error = match attempt().await {
+                Ok(done) => {
+                    self.note(None);
+                    return Some(done);
+                }
+                Err(error) => error,
+            };
+            self.note(Some(&error));
+            if matches!(error, StoreError::Fenced | StoreError::Stopping) {
+                return None;
+            }
+            tracing::debug!(%run, %error, "the run waits for the database");
+            tokio::select! {
+                () = tokio::time::sleep(pauses.next().unwrap_or(LONGEST_PAUSE)) => {}
+                () = self.stop.cancelled() => {
+                    tracing::error!(%run, %error, "stopping without having stored a change of the run");
+                    return None;
+                }
+            }
+        }
+    }
+
+    /// Says once when the database goes away, and once when it is back.
+    fn note(&self, error: Option<&StoreError>) {
+        let was_away = self.away.swap(error.is_some(), Ordering::Relaxed);
+        match error {
+            Some(error) if !was_away => {
+                tracing::error!(%error, "state cannot be stored: new runs are refused, those under way wait");
+            }
+            None if was_away => tracing::info!("state is stored again"),
+            _ => {}
+        }
+    }
+}
+
+fn pauses() -> impl Iterator<Item = Duration> {
+    ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(20))
+        .with_max_delay(LONGEST_PAUSE)
+        .without_max_times()
+        .with_jitter()
+        .build()
+}
+
+/// Whether a run is finished and nobody holds or watches it.
+fn is_idle(live: &Arc<LiveRun>) -> bool {
+    Arc::strong_count(live) == 1 && live.record.receiver_count() == 0 && !live.record.borrow().under_way()
+}
+
 fn live(record: RunRecord) -> Arc<LiveRun> {
-    Arc::new(LiveRun { record: watch::Sender::new(record), writing: Mutex::new(()) })
+    Arc::new(LiveRun { record: watch::Sender::new(record), writing: Arc::default() })
 }
 
 #[cfg(test)]
 mod tests {
-    use shardproof_common::artifacts::Artifact;
-    use shardproof_common::ids::Digest;
-
     use super::*;
+    use crate::store::testing::{self, TestDatabase};
 
     #[tokio::test]
     async fn changes_are_seen_saved_and_found_again() {
         let directory = tempfile::tempdir().unwrap();
-        let store = Store::open(&directory.path().join("state.sqlite")).await.unwrap();
-        let runs = Runs::new(store.clone());
-        let input = Artifact { digest: Digest::of(b"x"), size: 1 };
-        let record = RunRecord::new(RunId::generate(), Digest::of(b"plan"), 1, input, now_ms());
+        let store = testing::in_file(&directory.path().join("state.sqlite")).await;
+        let runs = Runs::new(store, CancellationToken::new());
+        let record = testing::run(1);
         runs.create(record.clone()).await.unwrap();
         let mut watch = runs.watch(record.id).await.unwrap().unwrap();
         runs.change(record.id, |run| run.fail(None, None, "gone".into())).await.unwrap();
@@ -155,5 +246,40 @@ mod tests {
         assert!(runs.live.is_empty(), "a finished run that nobody watches leaves memory");
         assert_eq!(runs.get(record.id).await.unwrap().unwrap().reason, "gone");
         assert!(runs.change(RunId::generate(), |_| ()).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn nothing_is_shown_or_lost_while_the_database_is_away() {
+        let mut database = TestDatabase::server();
+        let stop = CancellationToken::new();
+        let runs = Arc::new(Runs::new(database.store(1).await, stop.clone()));
+        let (accepted, refused) = (testing::run(1), testing::run(1));
+        runs.create(accepted.clone()).await.unwrap();
+        let TestDatabase::Server(server) = &mut database else { panic!("expected a server") };
+        server.stop();
+        assert!(runs.create(refused.clone()).await.is_err());
+        let changing = {
+            let (runs, id) = (runs.clone(), accepted.id);
+            tokio::spawn(async move { runs.change(id, |run| run.fail(None, None, "gone".into())).await })
+        };
+        while !runs.keeper.away.load(Ordering::Relaxed)
+            || runs.live.get(&accepted.id).unwrap().writing.try_lock().is_ok()
+        {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(runs.get(accepted.id).await.unwrap().unwrap().reason, "", "shown before it was stored");
+        server.resume().unwrap();
+        changing.await.unwrap().unwrap();
+        assert_eq!(runs.get(accepted.id).await.unwrap().unwrap().reason, "gone");
+        assert_eq!(runs.keeper.store.load(accepted.id).await.unwrap().unwrap().reason, "gone");
+        assert!(runs.get(refused.id).await.unwrap().is_none());
+        runs.create(refused).await.unwrap();
+
+        // One that stops meanwhile shows nothing either.
+        let TestDatabase::Server(server) = &mut database else { panic!("expected a server") };
+        server.stop();
+        stop.cancel();
+        assert!(runs.change(accepted.id, |run| run.reason = "lost".into()).await.is_none());
+        assert_eq!(runs.get(accepted.id).await.unwrap().unwrap().reason, "gone");
     }
 }

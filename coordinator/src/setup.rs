@@ -11,10 +11,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
-use shardproof_common::artifacts::{Artifact, ArtifactStore};
+use shardproof_common::artifacts::Artifact;
 use shardproof_common::backend::{Backend, Job, Limits, ProofVerifier, SetupRequest, ShardSetup};
 use shardproof_common::card::{CardBody, ModelCard, ShardCard, ShardKeys};
-use shardproof_common::files;
 use shardproof_common::hold;
 use shardproof_common::ids::{Digest, PROTOCOL_VERSION, ShardIndex};
 use shardproof_common::plan::{BackendKind, BoundaryMode, BoundaryTensor, Plan};
@@ -70,6 +69,13 @@ pub(crate) struct PreparedShard {
     /// Whether this process found it done.
     #[serde(skip)]
     pub(crate) cached: bool,
+}
+
+impl PreparedShard {
+    /// The files that it takes to serve the shard.
+    pub(crate) fn artifacts(&self) -> impl Iterator<Item = Artifact> {
+        self.files.values().chain(&self.verifying_key).chain([&self.model]).copied()
+    }
 }
 
 impl Prepared {
@@ -286,8 +292,11 @@ impl Coordinator {
             (input, output, &work.input),
             (samples, work.min_logrows),
         );
-        let kept = directory.join(format!("{}.json", Digest::derive("shardproof 2 setup", &depends_on)));
-        if let Some(shard) = read_kept(&kept, &self.artifacts) {
+        let kept = Digest::derive("shardproof 2 setup", &depends_on);
+        let runtime = tokio::runtime::Handle::current();
+        if let Some(setup) = runtime.block_on(self.store.setup(kept))?
+            && let Some(shard) = runtime.block_on(self.usable(&setup))
+        {
             tracing::info!(shard = index, "setup found");
             return Ok(shard);
         }
@@ -318,23 +327,40 @@ impl Coordinator {
             predicted_bytes: self.planned.predicted_bytes[index],
         };
         let job = Job { directory: job_directory.path(), limits, cancel: &self.shutdown, progress: &progress };
-        tokio::runtime::Handle::current().block_on(self.hold.reach(hold::Stage::Setup));
+        runtime.block_on(self.hold.reach(hold::Stage::Setup));
         let started = Instant::now();
         let setup = backend.setup(&request, &job)?;
-        let prepared = self.keep(setup, &model, started.elapsed())?;
-        files::write_whole(&kept, &serde_json::to_vec_pretty(&prepared)?)
-            .with_context(|| kept.display().to_string())?;
+        let prepared = runtime.block_on(self.keep(setup, &model, started.elapsed()))?;
+        runtime.block_on(self.store.keep_setup(kept, serde_json::to_string(&prepared)?))?;
         tracing::info!(shard = index, us = prepared.setup_us, "shard set up");
         Ok(prepared)
     }
 
+    /// A kept setup, if its files are all still there.
+    async fn usable(&self, setup: &str) -> Option<PreparedShard> {
+        let shard: PreparedShard = serde_json::from_str(setup).ok()?;
+        for artifact in shard.artifacts() {
+            if self.artifacts.find(artifact.digest).await.ok()? != Some(artifact) {
+                return None;
+            }
+        }
+        Some(PreparedShard { cached: true, ..shard })
+    }
+
     /// Moves what a setup made into the artifact store.
-    fn keep(&self, setup: ShardSetup, model: &Path, elapsed: Duration) -> anyhow::Result<PreparedShard> {
-        let stored = setup.worker_files.iter().map(|(name, path)| Ok((name.clone(), self.artifacts.put_file(path)?)));
+    async fn keep(&self, setup: ShardSetup, model: &Path, elapsed: Duration) -> anyhow::Result<PreparedShard> {
+        let mut files = BTreeMap::new();
+        for (name, path) in &setup.worker_files {
+            files.insert(name.clone(), self.artifacts.put_file(path).await?);
+        }
+        let verifying_key = match &setup.verifying_key {
+            Some(path) => Some(self.artifacts.put_file(path).await?),
+            None => None,
+        };
         Ok(PreparedShard {
-            files: stored.collect::<anyhow::Result<_>>()?,
-            model: self.artifacts.put_file(model)?,
-            verifying_key: setup.verifying_key.as_deref().map(|path| self.artifacts.put_file(path)).transpose()?,
+            files,
+            model: self.artifacts.put_file(model).await?,
+            verifying_key,
             setup_us: elapsed.as_micros() as u64,
             proving_key_bytes: setup.proving_key_bytes,
             peak_rss_bytes: setup.peak_rss_bytes,
@@ -351,15 +377,6 @@ struct ShardWork<'a> {
     /// The previous shard's outputs.
     input: Option<Vec<TensorSpec>>,
     min_logrows: Option<u32>,
-}
-
-/// A kept setup whose files are all still there.
-fn read_kept(path: &Path, artifacts: &ArtifactStore) -> Option<PreparedShard> {
-    let shard: PreparedShard = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
-    let mut needed = shard.files.values().chain(&shard.verifying_key).chain([&shard.model]);
-    let whole = needed.all(|artifact| artifacts.find(artifact.digest) == Some(*artifact));
-    drop(needed);
-    whole.then_some(PreparedShard { cached: true, ..shard })
 }
 
 fn digest_of_sample(sample: &[FloatTensor]) -> Digest {

@@ -64,6 +64,9 @@ pub struct WorkerArgs {
     /// Wait before every proof, to see proofs of different shards overlap
     #[arg(long, value_name = "MS", hide = true)]
     pub prove_delay_ms: Option<u64>,
+    /// Shift what this process takes for the wall clock, to see what a clock that jumps does
+    #[arg(long, value_name = "MS", hide = true, default_value_t = 0, allow_hyphen_values = true)]
+    pub clock_offset_ms: i64,
     /// Hold at a stage (STAGE, or STAGE:N for the N-th time) until SIGUSR1, for tests of faults
     #[arg(long, value_name = "STAGE", hide = true)]
     pub hold_at: Option<HoldAt>,

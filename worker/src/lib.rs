@@ -14,6 +14,7 @@ mod shard;
 mod showing;
 mod spool;
 mod timings;
+mod upkeep;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -28,7 +29,7 @@ use shardproof_common::ids::Role;
 use shardproof_common::plan::BackendKind;
 use shardproof_common::process::{self, DataDir};
 use shardproof_common::receipt::{Identity, PublicKey};
-use shardproof_common::{keyfile, machine, telemetry};
+use shardproof_common::{clock, keyfile, machine, telemetry};
 use shardproof_ezkl::{EzklBackend, EzklConfig, KeepWarm, RunnerKind};
 use shardproof_gkr_service::GkrBackend;
 use shardproof_models::FloatBackend;
@@ -43,6 +44,7 @@ pub use args::WorkerArgs;
 use shard::HeldShard;
 use spool::Spool;
 pub use timings::TIMINGS_HEADER;
+pub use upkeep::{Cleared, collect_offline};
 
 /// Messages that wait while the coordinator is away.
 const OUTBOX_MESSAGES: usize = 4096;
@@ -56,6 +58,7 @@ struct Worker {
     coordinator: Channel,
     artifacts: ArtifactStore,
     spool: Spool,
+    passages: pipeline::Passages,
     backends: HashMap<BackendKind, Arc<dyn Backend>>,
     shard: watch::Sender<Option<Arc<HeldShard>>>,
     neighbours: watch::Sender<Neighbours>,
@@ -108,6 +111,7 @@ impl Worker {
 /// When it cannot listen, its data directory is in use, or the coordinator refuses it.
 pub async fn run(args: WorkerArgs) -> anyhow::Result<()> {
     telemetry::init("info", args.log_format);
+    clock::set_offset_ms(args.clock_offset_ms);
     let stopping = process::stopping_on_signals()?;
     let shutdown = CancellationToken::new();
     if args.exit_with_parent {
@@ -135,6 +139,7 @@ pub async fn run(args: WorkerArgs) -> anyhow::Result<()> {
         coordinator: channel,
         artifacts: ArtifactStore::open(data.join("artifacts"))?,
         spool: Spool::open(data.join("spool"), &data.scratch()?)?,
+        passages: pipeline::Passages::new(),
         backends: backends(&args),
         shard: watch::Sender::new(None),
         neighbours: watch::Sender::new(Neighbours::default()),
@@ -154,6 +159,7 @@ pub async fn run(args: WorkerArgs) -> anyhow::Result<()> {
     });
     tokio::spawn(give_up_after(worker.clone(), Duration::from_secs(args.drain_deadline)));
     proving::start(worker.clone(), jobs, args.prove_delay_ms)?;
+    worker.tasks.spawn(upkeep::regularly(worker.clone()));
     process::announce(&format!("{}:{port}", args.host))?;
     tracing::info!(role = %worker.role, key = %worker.identity.public().short(), "worker ready for the coordinator");
     serve(worker, listener, &args.listen, pending, coordinator).await

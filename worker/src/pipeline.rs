@@ -1,6 +1,7 @@
 //! Activations: in from the previous shard, through this one, out to the next.
 //!
-//! A boundary is acknowledged once it is spooled, so the previous worker may forget it. While the queue is full the
+//! A boundary is acknowledged once it is spooled, so the previous worker may forget it. One that comes again is answered once
+//! more, with the same receipt and the same output, whatever was lost on the way before. While the queue is full the
 //! acknowledgement waits, which holds the previous worker back in turn. Only the worker that holds the shard before is
 //! listened to, and the owner's side, which sends boundary 0 and what two workers are at odds about. What arrives is compared
 //! with the receipt that comes with it before this worker signs its own; where they differ, that receipt is shown to the
@@ -15,6 +16,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
 use prost::bytes::Bytes;
 use shardproof_common::backend::{BackendError, Inference, Job};
 use shardproof_common::hold::Stage;
@@ -35,7 +38,7 @@ use tonic::{Code, Request, Response, Status, Streaming};
 
 use crate::Worker;
 use crate::shard::HeldShard;
-use crate::spool::{Arrival, Entry, SpoolError};
+use crate::spool::{self, Arrival, SpoolError};
 
 /// A sender that does not say within this time what it sends is turned away.
 const HEADER_DEADLINE: Duration = Duration::from_secs(30);
@@ -43,7 +46,7 @@ const HEADER_DEADLINE: Duration = Duration::from_secs(30);
 const LONGEST_RUN: Duration = Duration::from_secs(24 * 3600);
 /// How far a run's id may be from this machine's clock, in either direction. What was signed for a run is remembered for as
 /// long as its id is taken.
-const OLDEST_RUN: Duration = Duration::from_secs(7 * 24 * 3600);
+pub(crate) const OLDEST_RUN: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// The activation service as the health service names it.
 pub(crate) type Server = ActivationsServer<Pipeline>;
@@ -57,11 +60,14 @@ pub(crate) fn server(worker: Arc<Worker>) -> Server {
     ActivationsServer::new(Pipeline { worker })
 }
 
+/// The runs that are on their way through this worker, each with what came again meanwhile.
+pub(crate) type Passages = DashMap<RunId, Option<Passage>>;
+
 /// One run on its way through this worker.
-struct Passage {
+pub(crate) struct Passage {
     run: RunId,
     shard: Arc<HeldShard>,
-    entry: Entry,
+    entry: spool::Entry,
     arrival: Arrival,
     input: Vec<Tensor>,
     deadline: Instant,
@@ -89,10 +95,16 @@ impl Activations for Pipeline {
             return Err(Status::unavailable("the worker is stopping"));
         }
         let run = sender.run;
-        if let Some((entry, arrival, input)) = self.accept(&shard, &header, sender, &encoding).await? {
-            self.worker.hold.reach(Stage::Spooled).await;
-            let passage = Passage { run, shard, entry, arrival, input, deadline, _place_in_queue: place };
-            self.worker.tasks.spawn(pass(self.worker.clone(), passage));
+        let (entry, arrival, input) = self.accept(&shard, &header, sender, &encoding).await?;
+        self.worker.hold.reach(Stage::Spooled).await;
+        let passage = Passage { run, shard, entry, arrival, input, deadline, _place_in_queue: place };
+        match self.worker.passages.entry(run) {
+            // It follows when the one before is through: what that one sends may be lost.
+            Entry::Occupied(mut under_way) => drop(under_way.insert(Some(passage))),
+            Entry::Vacant(free) => {
+                free.insert(None);
+                self.worker.tasks.spawn(pass_all(self.worker.clone(), passage));
+            }
         }
         Ok(Response::new(Delivered {}))
     }
@@ -142,14 +154,14 @@ impl Pipeline {
         Ok(Sender { run, receipt: Some(receipt) })
     }
 
-    /// Checks a boundary against the shard and its sender's receipt and spools it; nothing to do when it was delivered before.
+    /// Checks a boundary against the shard and its sender's receipt and spools it, unless it was delivered before.
     async fn accept(
         &self,
         shard: &HeldShard,
         header: &ActivationHeader,
         sender: Sender,
         encoding: &[u8],
-    ) -> Result<Option<(Entry, Arrival, Vec<Tensor>)>, Status> {
+    ) -> Result<(spool::Entry, Arrival, Vec<Tensor>), Status> {
         let input = tensor::decode_boundary(encoding).map_err(|error| Status::invalid_argument(error.to_string()))?;
         let found = Boundary::public(&input);
         let differs = |what: String| format!("boundary {}: {what}", header.boundary);
@@ -177,7 +189,7 @@ impl Pipeline {
                 }
                 Ordering::Equal if earlier.input == arrival.input => {
                     tracing::debug!(%run, "boundary delivered again");
-                    return Ok(None);
+                    return Ok((entry, earlier, input));
                 }
                 Ordering::Equal => {
                     return Err(Status::already_exists("another boundary of this attempt was delivered before"));
@@ -186,7 +198,7 @@ impl Pipeline {
             }
         }
         entry.write_input(encoding, &arrival).map_err(|error| Status::resource_exhausted(error.to_string()))?;
-        Ok(Some((entry, arrival, input)))
+        Ok((entry, arrival, input))
     }
 
     /// Shows the coordinator the receipt that what arrived does not fit.
@@ -216,12 +228,31 @@ fn check_age(run: RunId) -> Result<(), Status> {
     )))
 }
 
+/// Takes a run through, and once more where it came again meanwhile.
+async fn pass_all(worker: Arc<Worker>, first: Passage) {
+    let run = first.run;
+    let mut next = Some(first);
+    while let Some(passage) = next {
+        pass(&worker, passage).await;
+        next = match worker.passages.entry(run) {
+            Entry::Occupied(mut under_way) => {
+                let again = under_way.get_mut().take();
+                if again.is_none() {
+                    under_way.remove();
+                }
+                again
+            }
+            Entry::Vacant(_) => None,
+        };
+    }
+}
+
 /// Takes a run through the shard and on to the next; tells the coordinator of success and of failure.
-async fn pass(worker: Arc<Worker>, passage: Passage) {
+async fn pass(worker: &Arc<Worker>, passage: Passage) {
     let (run, shard, attempt) = (passage.run, passage.shard.index(), passage.arrival.attempt);
     let upstream = passage.arrival.upstream.clone();
     let outcome = tokio::select! {
-        outcome = run_and_forward(&worker, passage) => outcome,
+        outcome = run_and_forward(worker, passage) => outcome,
         () = worker.shutdown.cancelled() => Err(PassError::Stopping),
     };
     if let Err(error) = outcome {
@@ -294,8 +325,14 @@ fn sign(worker: &Worker, passage: &Passage, statement: Statement) -> Result<Rece
     if passage.entry.arrival().is_none_or(|latest| latest.attempt != attempt) {
         return Err(PassError::Superseded { attempt });
     }
-    if let Some(receipt) = passage.entry.receipt_of(attempt) {
-        return Ok(receipt);
+    if let Ok(given) = passage.entry.read_receipt() {
+        // Two outputs for one input, signed by one key, would be evidence against it.
+        if given.statement.input == statement.input && given.statement != statement {
+            return Err(PassError::OtherStatement);
+        }
+        if given.attempt == attempt {
+            return Ok(given);
+        }
     }
     let receipt = Receipt::sign(statement, attempt, clock::now().after(worker.keep_spool), &worker.identity);
     passage.entry.write_receipt(&receipt)?;
@@ -353,6 +390,8 @@ enum PassError {
     Link { worker: PublicKey },
     #[error(transparent)]
     Spool(#[from] SpoolError),
+    #[error("run again, the shard gave another output than this worker has signed for: its installation has changed")]
+    OtherStatement,
     #[error("attempt {attempt} was given up: a later one of the run has arrived")]
     Superseded { attempt: u32 },
     #[error("the run's deadline passed while it waited for its turn")]
@@ -374,7 +413,10 @@ impl PassError {
         match self {
             // Whoever finds fault with what it is sent says so with this code.
             Self::Delivery { status, .. } if status.code() == Code::InvalidArgument => FailureStage::Refused,
-            Self::NoRoute | Self::Delivery { .. } | Self::Upload(_) => FailureStage::Delivery,
+            Self::NoRoute | Self::Stopping | Self::Backend(BackendError::Cancelled) => FailureStage::Away,
+            Self::Delivery { status, .. } if activations::may_pass(status.code()) => FailureStage::Away,
+            Self::Upload(TransferError::Remote(status)) if activations::may_pass(status.code()) => FailureStage::Away,
+            Self::Delivery { .. } | Self::Upload(_) => FailureStage::Delivery,
             Self::Link { .. } => FailureStage::Link,
             _ => FailureStage::Inference,
         }

@@ -6,10 +6,14 @@
 //! A proof takes all cores, so two at a time would only make both late. What is proven is what the worker signed: the
 //! statement comes from the spooled receipt, and a proof that was made before is answered from the spool.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
+use prost::bytes::Bytes;
+use shardproof_common::artifacts::Artifact;
 use shardproof_common::backend::{BackendError, BatchMember, Job, Proof};
 use shardproof_common::hold::Stage;
 use shardproof_common::ids::{RunId, ShardIndex};
@@ -23,19 +27,34 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use crate::shard::HeldShard;
-use crate::spool::{Entry, SpoolError};
+use crate::spool::{self, SpoolError};
 use crate::{Worker, timings};
+
+/// Pause before a proof is handed over once more; twice as long each time.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// Where proof jobs wait for the proving thread.
 pub(crate) struct Queue {
     sender: mpsc::Sender<Ticket>,
-    under_way: Arc<DashMap<RunId, CancellationToken>>,
+    under_way: Arc<UnderWay>,
 }
 
 /// The proving thread's end of the queue.
 pub(crate) struct Jobs {
     receiver: mpsc::Receiver<Ticket>,
-    under_way: Arc<DashMap<RunId, CancellationToken>>,
+    under_way: Arc<UnderWay>,
+}
+
+/// The runs whose proofs are wanted.
+type UnderWay = DashMap<RunId, Wanted>;
+
+/// What the coordinator said last about a proof that is under way.
+#[derive(Clone)]
+struct Wanted {
+    /// The attempt that the proof is reported for.
+    attempt: Arc<AtomicU64>,
+    cancel: CancellationToken,
 }
 
 /// Runs of one request, which may be proven together.
@@ -47,8 +66,7 @@ struct Ticket {
 /// One run of a ticket.
 struct Member {
     run: RunId,
-    attempt: u64,
-    cancel: CancellationToken,
+    wanted: Wanted,
 }
 
 pub(crate) fn queue() -> (Queue, Jobs) {
@@ -58,7 +76,7 @@ pub(crate) fn queue() -> (Queue, Jobs) {
 }
 
 impl Queue {
-    /// Queues a job. A run that is under way already is replaced: the coordinator asks again only when it gave the first up.
+    /// Queues a job. The proof of a run that is under way already is not begun again: it answers the later request.
     pub(crate) fn submit(&self, job: &ProveJob) {
         let runs = job.members.iter().map(|member| Ok((convert::run_id(&member.run)?, member.attempt)));
         let runs: Vec<(RunId, u64)> = match runs.collect::<Result<Vec<_>, Status>>() {
@@ -68,14 +86,23 @@ impl Queue {
                 return;
             }
         };
-        let members = runs.into_iter().map(|(run, attempt)| {
-            let cancel = CancellationToken::new();
-            if let Some(earlier) = self.under_way.insert(run, cancel.clone()) {
-                earlier.cancel();
+        let new = runs.into_iter().filter_map(|(run, attempt)| match self.under_way.entry(run) {
+            Entry::Occupied(known) => {
+                tracing::info!(%run, attempt, "the proof that is under way is asked for again");
+                known.get().attempt.store(attempt, Ordering::Relaxed);
+                None
             }
-            Member { run, attempt, cancel }
+            Entry::Vacant(free) => {
+                let wanted = Wanted { attempt: Arc::new(attempt.into()), cancel: CancellationToken::new() };
+                free.insert(wanted.clone());
+                Some(Member { run, wanted })
+            }
         });
-        if self.sender.send(Ticket { shard: ShardIndex(job.shard), members: members.collect() }).is_err() {
+        let members: Vec<Member> = new.collect();
+        if members.is_empty() {
+            return;
+        }
+        if self.sender.send(Ticket { shard: ShardIndex(job.shard), members }).is_err() {
             tracing::error!(shard = job.shard, "the proving thread is gone");
         }
     }
@@ -83,9 +110,9 @@ impl Queue {
     /// Stops the job for a run. Runs that are proven with it go on, and their proof is not reported for this one.
     pub(crate) fn cancel(&self, job: &CancelJob) {
         let under_way = convert::run_id(&job.run).ok().and_then(|run| self.under_way.remove(&run));
-        if let Some((run, cancel)) = under_way {
+        if let Some((run, wanted)) = under_way {
             tracing::info!(%run, "proof cancelled");
-            cancel.cancel();
+            wanted.cancel.cancel();
         }
     }
 }
@@ -107,7 +134,7 @@ pub(crate) fn start(worker: Arc<Worker>, jobs: Jobs, delay_ms: Option<u64>) -> s
 /// What the proving thread has.
 struct Prover {
     worker: Arc<Worker>,
-    under_way: Arc<DashMap<RunId, CancellationToken>>,
+    under_way: Arc<UnderWay>,
     delay: Option<Duration>,
     runtime: tokio::runtime::Handle,
 }
@@ -115,7 +142,7 @@ struct Prover {
 /// A run with what it takes to prove it.
 struct Prepared {
     member: Member,
-    entry: Entry,
+    entry: spool::Entry,
     input: Vec<Tensor>,
     statement: Statement,
 }
@@ -151,7 +178,7 @@ impl Prover {
     fn prepare(&self, shard: &HeldShard, member: Member) -> Option<Prepared> {
         let entry = self.worker.spool.entry(member.run, shard.index());
         let read = || {
-            if member.cancel.is_cancelled() {
+            if member.wanted.cancel.is_cancelled() {
                 return Err(BackendError::Cancelled.into());
             }
             let receipt = entry.read_receipt()?;
@@ -237,7 +264,7 @@ impl Prover {
 
     /// Ends the work on runs with one outcome, which is reported for each that is still wanted.
     fn settle(&self, shard: ShardIndex, members: Vec<Member>, outcome: Result<Made, ProveError>) {
-        for member in members.iter().filter(|member| !member.cancel.is_cancelled()) {
+        for member in members.iter().filter(|member| !member.wanted.cancel.is_cancelled()) {
             self.under_way.remove(&member.run);
         }
         self.worker.tasks.spawn_on(report(self.worker.clone(), shard, members, outcome), &self.runtime);
@@ -254,7 +281,7 @@ impl StopWhenUnwanted {
     fn start(prover: &Prover, batch: &[Prepared]) -> Self {
         let token = CancellationToken::new();
         let (stop, stopping) = (token.clone(), prover.worker.shutdown.clone());
-        let wanted: Vec<CancellationToken> = batch.iter().map(|run| run.member.cancel.clone()).collect();
+        let wanted: Vec<CancellationToken> = batch.iter().map(|run| run.member.wanted.cancel.clone()).collect();
         let watching = prover.runtime.spawn(async move {
             let all_cancelled = async {
                 for run in &wanted {
@@ -280,7 +307,7 @@ impl Drop for StopWhenUnwanted {
 /// Hands the proof over once, then reports it, or why there is none, for each run. A run that was cancelled is nobody's any
 /// more and is not reported.
 async fn report(worker: Arc<Worker>, shard: ShardIndex, members: Vec<Member>, outcome: Result<Made, ProveError>) {
-    let wanted: Vec<Member> = members.into_iter().filter(|member| !member.cancel.is_cancelled()).collect();
+    let wanted: Vec<Member> = members.into_iter().filter(|member| !member.wanted.cancel.is_cancelled()).collect();
     if wanted.is_empty() {
         return;
     }
@@ -290,16 +317,13 @@ async fn report(worker: Arc<Worker>, shard: ShardIndex, members: Vec<Member>, ou
     let made = match outcome {
         Err(ProveError::Backend(BackendError::Cancelled)) => return,
         Err(error) => Err(error.to_string()),
-        Ok(made) => match transport::artifacts::store(worker.coordinator.clone(), made.proof.bytes.into()).await {
-            Ok(artifact) => Ok((convert::artifact_ref(artifact), made.share, made.proof.peak_rss_bytes)),
-            Err(error) => {
-                // The proof stays in the spool; the coordinator asks again once it is back.
-                tracing::warn!(%shard, %error, "the coordinator did not take the proof");
-                return;
-            }
-        },
+        Ok(made) => {
+            let Some(artifact) = hand_over(&worker, &wanted, made.proof.bytes.into()).await else { return };
+            Ok((convert::artifact_ref(artifact), made.share, made.proof.peak_rss_bytes))
+        }
     };
-    for Member { run, attempt, .. } in wanted {
+    for Member { run, wanted } in wanted {
+        let attempt = wanted.attempt.load(Ordering::Relaxed);
         let (id, shard) = (convert::run_bytes(run), shard.0);
         let message = match &made {
             Ok((artifact, share, peak_rss_bytes)) => {
@@ -315,6 +339,25 @@ async fn report(worker: Arc<Worker>, shard: ShardIndex, members: Vec<Member>, ou
             }
         };
         worker.tell(message).await;
+    }
+}
+
+/// Stores a proof at the coordinator, however long that is away; none once nobody wants it any more.
+async fn hand_over(worker: &Worker, wanted: &[Member], proof: Bytes) -> Option<Artifact> {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        match transport::artifacts::store(worker.coordinator.clone(), proof.clone()).await {
+            Ok(artifact) => return Some(artifact),
+            Err(error) => tracing::warn!(%error, "the coordinator did not take a proof, trying again"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause) => pause = (2 * pause).min(LONGEST_PAUSE),
+            // The proof stays in the spool.
+            () = worker.shutdown.cancelled() => return None,
+        }
+        if wanted.iter().all(|member| member.wanted.cancel.is_cancelled()) {
+            return None;
+        }
     }
 }
 

@@ -21,9 +21,9 @@ use shardproof_common::tensor::{self, Tensor, TensorError};
 use shardproof_proto::convert;
 use thiserror::Error;
 
-const ARRIVAL: &str = "arrival";
+pub(crate) const ARRIVAL: &str = "arrival";
 const INPUT: &str = "input";
-const RECEIPT: &str = "receipt";
+pub(crate) const RECEIPT: &str = "receipt";
 const PROOF: &str = "proof";
 
 /// Runs whose numbers end alike take turns; more of them would only cost memory.
@@ -68,6 +68,11 @@ impl Spool {
         self.turns[number].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The directory with one directory for each run.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// The entry of a run, which may not exist yet.
     pub(crate) fn entry(&self, run: RunId, shard: ShardIndex) -> Entry {
         let directory = self.root.join(run.to_string()).join(shard.to_string());
@@ -95,11 +100,6 @@ impl Entry {
         }
         self.write(INPUT, encoding)?;
         self.write(ARRIVAL, &convert::pack(arrival))
-    }
-
-    /// The worker's receipt of this attempt, if it has given one.
-    pub(crate) fn receipt_of(&self, attempt: u32) -> Option<Receipt> {
-        self.read_receipt().ok().filter(|receipt| receipt.attempt == attempt)
     }
 
     pub(crate) fn read_input(&self) -> Result<Vec<Tensor>, SpoolError> {

@@ -17,6 +17,8 @@ mod limits;
 mod proving;
 mod recovery;
 mod refusals;
+mod resumption;
 #[path = "../harness/rogue.rs"]
 mod rogue;
+mod state;
 mod workers;

@@ -1,17 +1,20 @@
 //! The owner's side: who may work, and what the workers' records say. Whoever calls it is an admin: the gate has seen to that.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use prost::bytes::Bytes;
 use shardproof_proto::convert;
 use shardproof_proto::v1::admin_server::Admin;
 use shardproof_proto::v1::{
-    self, AdmitWorkerRequest, ListWorkersRequest, ListWorkersResponse, RevokeWorkerRequest, WorkerStanding,
+    self, AdmitWorkerRequest, CollectRequest, CollectResponse, ListWorkersRequest, ListWorkersResponse,
+    RevokeWorkerRequest, WorkerStanding,
 };
 use tonic::{Request, Response, Status};
 
 use super::client::show_member;
 use crate::Coordinator;
+use crate::gc::Retention;
 use crate::store::StoreError;
 use crate::workers::{AdmitError, Standing, WorkerRecord};
 
@@ -90,5 +93,27 @@ impl Admin for AdminService {
         self.coordinator.expel(key, "was revoked").await;
         let record = revoked.map_err(|error| not_stored(&error))?;
         Ok(Response::new(self.show(&record)))
+    }
+
+    async fn collect_garbage(&self, request: Request<CollectRequest>) -> Result<Response<CollectResponse>, Status> {
+        let request = request.into_inner();
+        let own = self.coordinator.settings.retention;
+        let retention = Retention {
+            keep_runs: request.keep_runs_ms.map(Duration::from_millis).or(own.keep_runs),
+            keep_artifacts: request.keep_artifacts_ms.map_or(own.keep_artifacts, Duration::from_millis),
+        };
+        // A task of its own: it goes on when whoever asked hangs up.
+        let coordinator = self.coordinator.clone();
+        let collecting =
+            tokio::spawn(async move { coordinator.collect_garbage(Some(retention), request.dry_run).await });
+        let removed = collecting.await.map_err(|error| Status::internal(error.to_string()))?;
+        let removed = removed.map_err(|error| Status::unavailable(error.to_string()))?;
+        Ok(Response::new(CollectResponse {
+            runs: removed.runs,
+            artifacts: removed.artifacts,
+            artifact_bytes: removed.artifact_bytes,
+            transfers: removed.transfers,
+            transfer_bytes: removed.transfer_bytes,
+        }))
     }
 }

@@ -38,7 +38,10 @@ impl Activations for AnswerService {
         }
         let run = convert::run_id(&header.run)?;
         let receipt: Receipt = convert::unpack("receipt", &header.receipt)?;
-        coordinator.check_answerer(&prepared, run, &receipt).await?;
+        let answer = convert::digest("digest", &header.digest)?;
+        if !coordinator.check_answerer(&prepared, run, &receipt, answer).await? {
+            return Ok(Response::new(Delivered {}));
+        }
         let encoding = activations::receive_encoding(&mut stream, &header);
         let encoding = tokio::time::timeout(deadline, encoding).await.map_err(late)??;
         coordinator.take_answer(run, encoding, receipt).await?;

@@ -40,8 +40,8 @@ impl ClientService {
     }
 
     /// The run for a client, with its answer.
-    fn show(&self, record: &RunRecord) -> Run {
-        show(&self.coordinator, record)
+    async fn show(&self, record: &RunRecord) -> Run {
+        show(&self.coordinator, record).await
     }
 }
 
@@ -56,8 +56,11 @@ impl Runs for ClientService {
             [] => None,
             bytes => Some(NonceCommitment::from_bytes(*convert::digest("nonce commitment", bytes)?.as_bytes())),
         };
-        let record = self.coordinator.submit(input, commitment).await?;
-        Ok(Response::new(self.show(&record)))
+        // A task of its own: a client that hangs up leaves no run that is accepted and goes nowhere.
+        let coordinator = self.coordinator.clone();
+        let submitted = tokio::spawn(async move { coordinator.submit(input, commitment).await });
+        let record = submitted.await.map_err(|error| Status::internal(error.to_string()))??;
+        Ok(Response::new(self.show(&record).await))
     }
 
     async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
@@ -72,20 +75,22 @@ impl Runs for ClientService {
         let request = request.into_inner();
         let shards = request.shards.into_iter().map(ShardIndex).collect();
         let runs = requested_runs(&request.run, &request.runs)?;
-        let record = self.coordinator.prove(&runs, shards).await?;
-        Ok(Response::new(self.show(&record)))
+        let coordinator = self.coordinator.clone();
+        let requested = tokio::spawn(async move { coordinator.prove(&runs, shards).await });
+        let record = requested.await.map_err(|error| Status::internal(error.to_string()))??;
+        Ok(Response::new(self.show(&record).await))
     }
 
     async fn reveal(&self, request: Request<RevealRequest>) -> Result<Response<Run>, Status> {
         let request = request.into_inner();
         let nonce = Nonce::from_bytes(*convert::digest("nonce", &request.nonce)?.as_bytes());
         let record = self.coordinator.reveal(convert::run_id(&request.run)?, nonce).await?;
-        Ok(Response::new(self.show(&record)))
+        Ok(Response::new(self.show(&record).await))
     }
 
     async fn get(&self, request: Request<GetRequest>) -> Result<Response<Run>, Status> {
         let record = self.coordinator.find_run(convert::run_id(&request.into_inner().run)?).await?;
-        Ok(Response::new(self.show(&record)))
+        Ok(Response::new(self.show(&record).await))
     }
 
     async fn list(&self, request: Request<ListRequest>) -> Result<Response<ListResponse>, Status> {
@@ -94,7 +99,11 @@ impl Runs for ClientService {
             limit => limit.min(MAX_LISTED),
         };
         let runs = self.coordinator.runs.latest(limit).await.map_err(|error| Status::unavailable(error.to_string()))?;
-        Ok(Response::new(ListResponse { runs: runs.iter().map(|record| self.show(record)).collect() }))
+        let mut shown = Vec::with_capacity(runs.len());
+        for record in &runs {
+            shown.push(self.show(record).await);
+        }
+        Ok(Response::new(ListResponse { runs: shown }))
     }
 
     async fn bundle(&self, request: Request<BundleRequest>) -> Result<Response<ArtifactRef>, Status> {
@@ -168,13 +177,17 @@ impl WatchState {
         self.started = true;
         let record = self.watch.borrow_and_update().clone();
         self.ended = !record.under_way();
-        Some((Ok(show(&self.coordinator, &record)), self))
+        let run = show(&self.coordinator, &record).await;
+        Some((Ok(run), self))
     }
 }
 
-fn show(coordinator: &Coordinator, record: &RunRecord) -> Run {
+async fn show(coordinator: &Coordinator, record: &RunRecord) -> Run {
     let limit = coordinator.settings.max_tensor_bytes;
-    let answer = record.answer.and_then(|answer| coordinator.artifacts.read(answer.digest, limit).ok());
+    let answer = match record.answer {
+        Some(answer) => coordinator.artifacts.read(answer.digest, limit).await.ok(),
+        None => None,
+    };
     Run {
         run: convert::run_bytes(record.id),
         state: run_state(record.state).into(),

@@ -21,6 +21,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::Coordinator;
 use crate::cluster::Stream;
+use crate::delivery::Interruption;
 use crate::dispute::Complaint;
 use crate::inference::Told;
 use crate::record::RunState;
@@ -164,6 +165,8 @@ async fn handle(coordinator: &Arc<Coordinator>, session: SessionId, key: PublicK
         FromWorker::Ready(ready) => {
             let shard = ShardIndex(ready.shard);
             tracing::info!(worker = key.short(), %shard, "worker ready");
+            // What it had sent when its last connection broke may be lost.
+            coordinator.interrupt_runs_of(shard, key);
             coordinator.cluster.ready(session, shard);
             coordinator.ask_again(shard, key).await;
             Ok(())
@@ -253,13 +256,18 @@ async fn take_failure(
             let blamed = (stage != FailureStage::Delivery).then_some(key);
             let ended = coordinator.runs.change(run, |record| {
                 let given_up = stage == FailureStage::Delivery && record.in_dispute();
+                let late = !record.counts(failure.attempt);
                 match stage {
-                    _ if record.state != RunState::Running || given_up => {}
+                    _ if record.state != RunState::Running || given_up || late => {}
                     FailureStage::Refused => record.reject(shard, blamed, reason),
                     _ => record.fail(Some(shard), blamed, reason),
                 }
             });
             ended.await;
+        }
+        FailureStage::Away => {
+            let run = convert::run_id(&failure.run)?;
+            coordinator.interrupt(run, Interruption::Away(shard, reason));
         }
         FailureStage::Proving => {
             let run = convert::run_id(&failure.run)?;
@@ -300,7 +308,7 @@ async fn leave(coordinator: &Arc<Coordinator>, session: SessionId, key: PublicKe
     coordinator.workers.seen(key, member.shard.is_some()).await;
     if let Some(shard) = member.shard {
         coordinator.worker_left(shard, key);
-        coordinator.fail_runs_of(shard, key).await;
+        coordinator.interrupt_runs_of(shard, key);
     }
     coordinator.give_out(given).await;
 }

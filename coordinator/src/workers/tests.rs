@@ -5,7 +5,7 @@ fn key(n: u8) -> PublicKey {
 }
 
 async fn store(directory: &tempfile::TempDir) -> Store {
-    Store::open(&directory.path().join("state.sqlite")).await.unwrap()
+    crate::store::testing::in_file(&directory.path().join("state.sqlite")).await
 }
 
 async fn workers(listed: Option<&[u8]>) -> (Workers, tempfile::TempDir) {

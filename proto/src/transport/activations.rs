@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use prost::bytes::Bytes;
 use shardproof_common::ids::Digest;
-use tonic::{Request, Status, Streaming};
+use tonic::{Code, Request, Status, Streaming};
 
 use super::Channel;
 use super::artifacts::chunks_of;
@@ -32,6 +32,16 @@ pub async fn deliver(
     request.set_timeout(deadline);
     ActivationsClient::new(channel).deliver(request).await?;
     Ok(())
+}
+
+/// Whether what was refused with `code` may be taken later: nobody was there, the connection broke, or the one who was there
+/// did not know its shard or its neighbours yet.
+pub fn may_pass(code: Code) -> bool {
+    match code {
+        Code::Unavailable | Code::Cancelled | Code::Unknown | Code::Internal | Code::Aborted => true,
+        Code::PermissionDenied | Code::FailedPrecondition => true,
+        _ => false,
+    }
 }
 
 /// Receives the header of a boundary.

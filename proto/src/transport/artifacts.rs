@@ -3,12 +3,13 @@
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable};
 use futures::Stream;
 use prost::bytes::Bytes;
-use shardproof_common::artifacts::{Artifact, ArtifactError, ArtifactStore};
+use shardproof_common::artifacts::{Artifact, ArtifactError, ArtifactStore, Backing};
 use shardproof_common::ids::Digest;
 use thiserror::Error;
 use tokio::task::spawn_blocking;
@@ -84,17 +85,24 @@ fn client(channel: Channel) -> ArtifactsClient<Channel> {
     ArtifactsClient::new(channel).max_decoding_message_size(super::MAX_MESSAGE_BYTES)
 }
 
-/// The artifact service over one store.
-#[derive(Clone, Debug)]
+/// The artifact service over one directory and what is behind it.
+#[derive(Clone)]
 pub struct ArtifactService {
     store: ArtifactStore,
+    backing: Arc<dyn Backing>,
     max_upload_bytes: u64,
 }
 
 impl ArtifactService {
     /// Serves `store`, which takes uploads of at most `max_upload_bytes`.
     pub fn new(store: ArtifactStore, max_upload_bytes: u64) -> Self {
-        Self { store, max_upload_bytes }
+        Self { backing: Arc::new(store.clone()), store, max_upload_bytes }
+    }
+
+    /// Fetches what is not in the directory from `backing`, and acknowledges uploads once they are there.
+    #[must_use]
+    pub fn backed_by(self, backing: Arc<dyn Backing>) -> Self {
+        Self { backing, ..self }
     }
 }
 
@@ -105,8 +113,8 @@ impl Artifacts for ArtifactService {
     async fn fetch(&self, request: Request<FetchRequest>) -> Result<Response<Self::FetchStream>, Status> {
         let request = request.into_inner();
         let digest = convert::digest("digest", &request.digest)?;
-        let artifact =
-            self.store.find(digest).ok_or_else(|| Status::not_found(format!("artifact {digest} is not here")))?;
+        let found = self.backing.bring(digest).await.map_err(|error| store_status(&error))?;
+        let artifact = found.ok_or_else(|| Status::not_found(format!("artifact {digest} is not here")))?;
         if request.offset > artifact.size {
             return Err(Status::out_of_range(format!("offset {} of {} bytes", request.offset, artifact.size)));
         }
@@ -121,24 +129,19 @@ impl Artifacts for ArtifactService {
 
     async fn store(&self, request: Request<Streaming<Chunk>>) -> Result<Response<Stored>, Status> {
         let mut stream = request.into_inner();
-        let mut file = self.store.temporary().map_err(|error| store_status(&error))?;
-        let mut hasher = blake3::Hasher::new();
-        let mut size = 0u64;
+        let mut incoming = self.store.receive().map_err(|error| store_status(&error))?;
         while let Some(chunk) = stream.message().await? {
-            size += chunk.data.len() as u64;
-            if size > self.max_upload_bytes {
+            if incoming.size() + chunk.data.len() as u64 > self.max_upload_bytes {
                 return Err(Status::resource_exhausted(format!(
                     "an upload may have {} bytes (--max-upload)",
                     self.max_upload_bytes
                 )));
             }
-            hasher.update(&chunk.data);
-            file.write_all(&chunk.data)
-                .map_err(|error| Status::resource_exhausted(format!("storing an upload: {error}")))?;
+            incoming.write(&chunk.data).map_err(|error| store_status(&error))?;
         }
-        let digest = Digest::from_bytes(*hasher.finalize().as_bytes());
-        self.store.publish(file, digest).map_err(|error| store_status(&error))?;
-        Ok(Response::new(Stored { digest: convert::digest_bytes(digest), size }))
+        let artifact = self.store.publish(incoming).map_err(|error| store_status(&error))?;
+        self.backing.keep(artifact).await.map_err(|error| store_status(&error))?;
+        Ok(Response::new(Stored { digest: convert::digest_bytes(artifact.digest), size: artifact.size }))
     }
 }
 
@@ -157,6 +160,7 @@ fn store_status(error: &ArtifactError) -> Status {
     match error {
         ArtifactError::Missing { .. } => Status::not_found(error.to_string()),
         ArtifactError::TooLarge { .. } | ArtifactError::Io { .. } => Status::resource_exhausted(error.to_string()),
+        ArtifactError::Remote { .. } => Status::unavailable(error.to_string()),
         ArtifactError::Damaged { .. } => Status::data_loss(error.to_string()),
     }
 }

@@ -1,0 +1,198 @@
+//! What a worker no longer has to keep goes from its spool.
+//!
+//! Input, witness and proof of a run are kept until the time that the worker's receipt promises, after which nobody can demand a
+//! proof. The receipt itself and what arrived stay for as long as the run's id is taken: a worker that forgot what it signed
+//! could be made to sign something else for the same run.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use shardproof_common::clock;
+use shardproof_common::ids::{RunId, ShardIndex, UnixMillis};
+use shardproof_common::process::DataDir;
+
+use crate::Worker;
+use crate::pipeline::OLDEST_RUN;
+use crate::spool::{ARRIVAL, Entry, RECEIPT, Spool};
+
+/// How often a worker looks for what it no longer has to keep.
+const PAUSE: Duration = Duration::from_secs(3600);
+
+/// What was removed, or would be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Cleared {
+    /// Entries, one for each run and shard, of which something went.
+    pub entries: u64,
+    /// Bytes of their files.
+    pub bytes: u64,
+}
+
+/// Looks through the spool from time to time, until the worker stops.
+pub(crate) async fn regularly(worker: Arc<Worker>) {
+    loop {
+        let at_work = worker.clone();
+        let cleared = tokio::task::spawn_blocking(move || {
+            let unused = |run| !at_work.passages.contains_key(&run);
+            clear(&at_work.spool, clock::now(), unused, false)
+        });
+        match cleared.await {
+            Ok(Ok(Cleared { entries: 0, .. })) => {}
+            Ok(Ok(Cleared { entries, bytes })) => tracing::info!(entries, bytes, "removed spooled runs that are past"),
+            Ok(Err(error)) => tracing::warn!(%error, "cannot look through the spool"),
+            Err(error) => tracing::warn!(%error, "looking through the spool ended early"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(PAUSE) => {}
+            () = worker.shutdown.cancelled() => return,
+        }
+    }
+}
+
+/// Removes from the data directory of a worker that is not running what it no longer has to keep; with `dry_run` only counts it.
+///
+/// # Errors
+/// When there is no worker's spool in `directory`, or a process is using it.
+pub fn collect_offline(directory: &Path, dry_run: bool) -> anyhow::Result<Cleared> {
+    let root = directory.join("spool");
+    anyhow::ensure!(root.is_dir(), "{}: no worker has kept a spool here", directory.display());
+    let data = DataDir::open(directory)?;
+    let spool = Spool::open(root, &data.scratch()?)?;
+    Ok(clear(&spool, clock::now(), |_| true, dry_run)?)
+}
+
+/// Clears the entries of runs that are `unused`.
+fn clear(spool: &Spool, now: UnixMillis, unused: impl Fn(RunId) -> bool, dry_run: bool) -> io::Result<Cleared> {
+    let mut cleared = Cleared::default();
+    for run in fs::read_dir(spool.root())? {
+        let run = run?.path();
+        let Some(id) = run.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse::<RunId>().ok())
+        else {
+            continue;
+        };
+        let _turn = spool.turn(id);
+        if !unused(id) {
+            continue;
+        }
+        for shard in fs::read_dir(&run)? {
+            let shard = shard?.path();
+            let index = shard.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
+            let Some(index) = index else { continue };
+            let bytes = clear_entry(&spool.entry(id, ShardIndex(index)), id, now, dry_run)?;
+            cleared.entries += u64::from(bytes > 0);
+            cleared.bytes += bytes;
+        }
+        if !dry_run {
+            // One that has entries left stays.
+            let _in_use = fs::remove_dir(&run);
+        }
+    }
+    Ok(cleared)
+}
+
+/// Bytes that one entry lost.
+fn clear_entry(entry: &Entry, run: RunId, now: UnixMillis, dry_run: bool) -> io::Result<u64> {
+    let refused = run.created().is_none_or(|created| created.after(OLDEST_RUN) < now);
+    let promised = entry.read_receipt().ok().map(|receipt| receipt.provable_until);
+    let needed = match promised {
+        Some(until) => until >= now,
+        None => !refused,
+    };
+    if needed {
+        return Ok(0);
+    }
+    let mut bytes = 0;
+    for file in fs::read_dir(entry.directory())? {
+        let file = file?;
+        let remembered = file.file_name() == RECEIPT || file.file_name() == ARRIVAL;
+        if remembered && !refused {
+            continue;
+        }
+        let metadata = file.metadata()?;
+        bytes += metadata.len();
+        match (dry_run, metadata.is_dir()) {
+            (true, _) => {}
+            (false, true) => fs::remove_dir_all(file.path())?,
+            (false, false) => fs::remove_file(file.path())?,
+        }
+    }
+    if refused && !dry_run {
+        fs::remove_dir(entry.directory())?;
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use shardproof_common::ids::{Digest, PROTOCOL_VERSION};
+    use shardproof_common::plan::BackendKind;
+    use shardproof_common::receipt::{Identity, Receipt};
+    use shardproof_common::statement::{BackendId, Boundary, Statement};
+
+    use super::*;
+    use crate::spool::Arrival;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn receipt(run: RunId, provable_until: UnixMillis) -> Receipt {
+        let statement = Statement {
+            protocol: PROTOCOL_VERSION,
+            backend: BackendId { kind: BackendKind::Float, version: "1".into() },
+            model: Digest::of(b"model"),
+            architecture: Digest::of(b"architecture"),
+            plan: Digest::of(b"plan"),
+            shard: ShardIndex(0),
+            shards: 1,
+            run,
+            input: Boundary::public(&[]),
+            output: Boundary::public(&[]),
+            keys: Digest::of(b"keys"),
+        };
+        Receipt::sign(statement, 0, provable_until, &Identity::generate())
+    }
+
+    #[test]
+    fn what_is_promised_stays_then_what_was_signed_then_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let spool = Spool::open(directory.path().join("spool"), directory.path()).unwrap();
+        let (run, now) = (RunId::generate(), clock::now());
+        let entry = spool.entry(run, ShardIndex(0));
+        let arrival = Arrival { attempt: 0, input: Digest::of(b"input"), upstream: None };
+        entry.write_input(b"input", &arrival).unwrap();
+        entry.write_receipt(&receipt(run, now.after(HOUR))).unwrap();
+        entry.write_proof(b"proof").unwrap();
+        let clear_at = |time: UnixMillis, dry_run| clear(&spool, time, |_| true, dry_run).unwrap();
+
+        assert_eq!(clear_at(now, false), Cleared::default());
+        let later = now.after(2 * HOUR);
+        let expected = Cleared { entries: 1, bytes: 10 };
+        assert_eq!(
+            clear(&spool, later, |_| false, false).unwrap(),
+            Cleared::default(),
+            "on its way through the worker"
+        );
+        assert_eq!(clear_at(later, true), expected);
+        assert_eq!(entry.read_proof().as_deref(), Some(&b"proof"[..]), "a dry run removes nothing");
+        assert_eq!(clear_at(later, false), expected);
+        assert!(entry.read_input().is_err() && entry.read_proof().is_none());
+        assert!(entry.read_receipt().is_ok() && entry.arrival() == Some(arrival));
+        assert_eq!(clear_at(later, false), Cleared::default());
+
+        assert_eq!(clear_at(now.after(OLDEST_RUN + HOUR), false).entries, 1);
+        assert_eq!(fs::read_dir(spool.root()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn an_input_without_a_receipt_stays_for_as_long_as_its_run_may_come_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let spool = Spool::open(directory.path().join("spool"), directory.path()).unwrap();
+        let (run, now) = (RunId::generate(), clock::now());
+        let arrival = Arrival { attempt: 0, input: Digest::of(b"input"), upstream: None };
+        spool.entry(run, ShardIndex(0)).write_input(b"input", &arrival).unwrap();
+        assert_eq!(clear(&spool, now.after(HOUR), |_| true, false).unwrap(), Cleared::default());
+        assert_eq!(clear(&spool, now.after(OLDEST_RUN + HOUR), |_| true, false).unwrap().entries, 1);
+    }
+}
