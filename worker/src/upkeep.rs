@@ -37,7 +37,9 @@ pub(crate) async fn regularly(worker: Arc<Worker>) {
         let at_work = worker.clone();
         let cleared = tokio::task::spawn_blocking(move || {
             let unused = |run| !at_work.passages.contains_key(&run);
-            clear(&at_work.spool, clock::now(), unused, false)
+            let cleared = clear(&at_work.spool, clock::now(), unused, false)?;
+            at_work.spool.recount()?;
+            io::Result::Ok(cleared)
         });
         match cleared.await {
             Ok(Ok(Cleared { entries: 0, .. })) => {}
@@ -60,7 +62,7 @@ pub fn collect_offline(directory: &Path, dry_run: bool) -> anyhow::Result<Cleare
     let root = directory.join("spool");
     anyhow::ensure!(root.is_dir(), "{}: no worker has kept a spool here", directory.display());
     let data = DataDir::open(directory)?;
-    let spool = Spool::open(root, &data.scratch()?)?;
+    let spool = Spool::open(root, &data.scratch()?, u64::MAX)?;
     Ok(clear(&spool, clock::now(), |_| true, dry_run)?)
 }
 
