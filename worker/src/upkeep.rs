@@ -159,7 +159,7 @@ mod tests {
     #[test]
     fn what_is_promised_stays_then_what_was_signed_then_nothing() {
         let directory = tempfile::tempdir().unwrap();
-        let spool = Spool::open(directory.path().join("spool"), directory.path()).unwrap();
+        let spool = Spool::open(directory.path().join("spool"), directory.path(), u64::MAX).unwrap();
         let (run, now) = (RunId::generate(), clock::now());
         let entry = spool.entry(run, ShardIndex(0));
         let arrival = Arrival { attempt: 0, input: Digest::of(b"input"), upstream: None };
@@ -190,7 +190,7 @@ mod tests {
     #[test]
     fn an_input_without_a_receipt_stays_for_as_long_as_its_run_may_come_again() {
         let directory = tempfile::tempdir().unwrap();
-        let spool = Spool::open(directory.path().join("spool"), directory.path()).unwrap();
+        let spool = Spool::open(directory.path().join("spool"), directory.path(), u64::MAX).unwrap();
         let (run, now) = (RunId::generate(), clock::now());
         let arrival = Arrival { attempt: 0, input: Digest::of(b"input"), upstream: None };
         spool.entry(run, ShardIndex(0)).write_input(b"input", &arrival).unwrap();
