@@ -162,8 +162,11 @@ impl Client {
 
     /// Fetches the evidence that a run left, as [`Client::fetch_bundle`] fetches the bundle.
     pub(crate) async fn fetch_evidence(&self, run: RunId, with_shard: bool, path: &Path) -> Result<u64> {
-        let request = EvidenceRequest { run: convert::run_bytes(run), with_shard };
-        let response = self.runs().evidence(request).await;
+        let request = EvidenceRequest { run: convert::run_bytes(run) };
+        let response = match with_shard {
+            true => self.admin().evidence_with_shard(request).await,
+            false => self.runs().evidence(request).await,
+        };
         let reference = response.map_err(|status| self.explain(&status))?.into_inner();
         self.fetch_file(&reference, &format!("the evidence of run {run}"), path).await
     }

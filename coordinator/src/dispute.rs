@@ -117,13 +117,14 @@ impl Coordinator {
             }
             Ruling::Against { shard: at, worker, reason, refused } => {
                 tracing::warn!(%run, shard = %at, worker = worker.short(), reason, "dispute settled");
+                // On its record before anyone sees the verdict.
+                self.note(worker, if refused { Event::Refused } else { Event::Failed }).await;
                 self.runs
                     .change(run, |record| {
                         record.reject(at, Some(worker), reason);
                         record.dispute_at(if refused { DisputeStage::Settled } else { DisputeStage::Accusing });
                     })
                     .await;
-                self.note(worker, if refused { Event::Refused } else { Event::Failed }).await;
                 if !refused {
                     self.reexecute(run, at).await;
                 }
@@ -318,3 +319,6 @@ impl Coordinator {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -203,7 +203,7 @@ pub async fn run(args: CoordinatorArgs) -> anyhow::Result<()> {
         term,
         "coordinator started"
     );
-    coordinator.tasks.spawn(coordinator.clone().prepare(args, data.join("setup")));
+    coordinator.tasks.spawn(coordinator.clone().prepare(args));
     coordinator.tasks.spawn(coordinator.clone().collect_regularly());
     services::serve(coordinator.clone(), listener, &access.listen, gate).await?;
     let replaced = store.lease().is_lost().is_cancelled();

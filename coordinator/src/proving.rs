@@ -99,7 +99,8 @@ impl Coordinator {
         for &shard in wanted.iter().filter(to_be_asked) {
             if record.promise_is_past(shard, clock::now()) {
                 return Err(Status::failed_precondition(format!(
-                    "the time until which shard {shard} of run {run} can be proven is past: its worker promised to keep what that                      takes for a while only (worker --keep-spool); run it again, and ask in time"
+                    "the time until which shard {shard} of run {run} can be proven is past: its worker promised to keep what \
+                     that takes for a while only (worker --keep-spool); run it again, and ask in time"
                 )));
             }
             self.prover_of(record, shard).map_err(Status::failed_precondition)?;

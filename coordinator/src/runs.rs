@@ -113,6 +113,7 @@ impl Runs {
         // A task of its own: what has been written is shown even when whoever asked for it no longer waits.
         let storing = tokio::spawn(async move {
             keeper.until_stored(run, || keeper.store.save(&record, Some(&saved))).await?;
+            keeper.note(None);
             live.record.send_replace(record);
             drop(writing);
             Some(())
@@ -171,10 +172,7 @@ impl Keeper {
         let mut pauses = pauses();
         loop {
             let error = match attempt().await {
-                Ok(done) => {
-                    self.note(None);
-                    return Some(done);
-                }
+                Ok(done) => return Some(done),
                 Err(error) => error,
             };
             self.note(Some(&error));

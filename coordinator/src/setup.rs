@@ -5,7 +5,7 @@
 //! or a second plan with the same shard costs nothing.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -150,9 +150,9 @@ fn ezkl_config(args: &ServiceArgs) -> EzklConfig {
 
 impl Coordinator {
     /// Sets the shards up, then serves; when that fails the program ends with the reason.
-    pub(crate) async fn prepare(self: Arc<Self>, args: CoordinatorArgs, directory: PathBuf) {
+    pub(crate) async fn prepare(self: Arc<Self>, args: CoordinatorArgs) {
         let coordinator = self.clone();
-        let prepared = tokio::task::spawn_blocking(move || coordinator.prepare_shards(&args, &directory)).await;
+        let prepared = tokio::task::spawn_blocking(move || coordinator.prepare_shards(&args)).await;
         let prepared = prepared.map_err(anyhow::Error::from).and_then(|result| result);
         match prepared {
             Ok(prepared) => {
@@ -202,12 +202,11 @@ impl Coordinator {
     }
 
     /// Blocking: settings and keys of all shards, then the card.
-    fn prepare_shards(&self, args: &CoordinatorArgs, directory: &Path) -> anyhow::Result<Prepared> {
-        std::fs::create_dir_all(directory).with_context(|| directory.display().to_string())?;
+    fn prepare_shards(&self, args: &CoordinatorArgs) -> anyhow::Result<Prepared> {
         let plan = &self.planned.plan;
         self.check_memory()?;
         let calibration = self.calibration_inputs()?;
-        let mut shards = self.set_up_all(args, directory, &calibration, None)?;
+        let mut shards = self.set_up_all(args, &calibration, None)?;
         let commits_to_polynomials = plan.boundaries.iter().any(|boundary| boundary.mode == BoundaryMode::Polycommit);
         let logrows = |shard: &PreparedShard| match &shard.card.keys {
             ShardKeys::Ezkl(keys) => Some(keys.srs.logrows),
@@ -217,7 +216,7 @@ impl Coordinator {
         if commits_to_polynomials && shards.iter().filter_map(logrows).any(|logrows| logrows != largest) {
             // Commitments of neighbours can only be compared under one SRS and one k.
             tracing::info!(logrows = largest, "setting up again with the k that the largest shard needs");
-            shards = self.set_up_all(args, directory, &calibration, Some(largest))?;
+            shards = self.set_up_all(args, &calibration, Some(largest))?;
         }
         let body = CardBody {
             protocol: PROTOCOL_VERSION,
@@ -266,7 +265,6 @@ impl Coordinator {
     fn set_up_all(
         &self,
         args: &CoordinatorArgs,
-        directory: &Path,
         calibration: &[Vec<Vec<FloatTensor>>],
         min_logrows: Option<u32>,
     ) -> anyhow::Result<Vec<PreparedShard>> {
@@ -274,13 +272,13 @@ impl Coordinator {
         for (index, samples) in calibration.iter().enumerate() {
             let input = shards.last().map(|previous| previous.card.output.clone());
             let work = ShardWork { index, samples, input, min_logrows };
-            shards.push(self.set_up(args, directory, &work).with_context(|| format!("setting up shard {index}"))?);
+            shards.push(self.set_up(args, &work).with_context(|| format!("setting up shard {index}"))?);
         }
         Ok(shards)
     }
 
     /// One shard, from an earlier setup where one is kept.
-    fn set_up(&self, args: &CoordinatorArgs, directory: &Path, work: &ShardWork<'_>) -> anyhow::Result<PreparedShard> {
+    fn set_up(&self, args: &CoordinatorArgs, work: &ShardWork<'_>) -> anyhow::Result<PreparedShard> {
         let plan = &self.planned.plan;
         let index = work.index;
         let (shard, input, output) = (&plan.shards[index], &plan.boundaries[index], &plan.boundaries[index + 1]);

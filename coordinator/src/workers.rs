@@ -298,7 +298,7 @@ impl Coordinator {
         tracing::warn!(worker = worker.short(), "the worker was taken out");
         if let Some(shard) = shard {
             self.worker_left(shard, worker);
-            self.fail_runs_of(shard, worker).await;
+            self.interrupt_runs_of(shard, worker);
         }
         self.give_out(given).await;
     }

@@ -57,6 +57,7 @@ async fn a_worker_that_signed_for_a_wrong_output_is_convicted_by_running_its_sha
     let words = "signed another output than the registered shard gives";
     scene.assert_convicted(&run, words, &[]);
     scene.assert_convicted(&run, words, &["--with-shard"]);
+    assert_eq!(scene.record(), (1, 0, 1));
 }
 
 #[tokio::test]
@@ -73,6 +74,7 @@ async fn a_worker_that_does_not_show_what_it_signed_for_is_named_and_not_convict
     scene.rogue.say(ToCoordinator::Shown(Shown { run: asked, shard, output: None, refusal })).await;
     let run = scene.rejected(&run, "does not show the output that it signed for: it says: the spool has expired").await;
     assert!(!run.evidence);
+    assert_eq!(scene.record(), (0, 1, 0));
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ mod full_disk;
 mod held;
 mod inference;
 mod limits;
+mod lying_draws;
 mod proving;
 mod recovery;
 mod refusals;

@@ -9,7 +9,7 @@ use object_store::aws::AmazonS3Builder;
 use object_store::buffered::BufWriter;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
-use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, RetryConfig};
 use shardproof_common::artifacts::{Artifact, ArtifactError, ArtifactStore};
 use shardproof_common::clock;
 use shardproof_common::ids::Digest;
@@ -23,6 +23,9 @@ const PART_BYTES: usize = 8 << 20;
 
 /// An artifact that was stored less long ago is not removed before whoever stores it again refers to it.
 const YOUNG: Duration = Duration::from_secs(600);
+
+/// Longest that one request is tried again.
+const RETRY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where the artifacts are.
 #[derive(Clone, Debug)]
@@ -41,7 +44,7 @@ impl Remote {
                 // One that is installed already is this one.
                 let _installed = rustls::crypto::ring::default_provider().install_default();
                 let bucket = parsed.host_str().filter(|bucket| !bucket.is_empty()).ok_or_else(refuse)?;
-                let mut builder = AmazonS3Builder::new().with_bucket_name(bucket);
+                let mut builder = AmazonS3Builder::new().with_bucket_name(bucket).with_retry(retries());
                 for (name, value) in settings {
                     // Others than those that a client knows are for other programs.
                     if let Ok(key) = name.to_ascii_lowercase().parse() {
@@ -131,6 +134,11 @@ impl Remote {
             Err(error) => Err(failed(&place, error)),
         }
     }
+}
+
+/// A store that is away is soon said to be: whoever can wait tries again.
+fn retries() -> RetryConfig {
+    RetryConfig { max_retries: 3, retry_timeout: RETRY_TIMEOUT, ..RetryConfig::default() }
 }
 
 fn written_ms(object: &ObjectMeta) -> u64 {

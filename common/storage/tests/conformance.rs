@@ -141,17 +141,18 @@ async fn what_is_stored_is_listed_and_removed(place: Place) {
 
 #[tokio::test]
 async fn nothing_counts_as_stored_that_the_store_does_not_have() {
-    let server = S3::start().await.unwrap();
-    let place = Place::new(Kind::S3(server));
+    let mut place = Place::new(Kind::S3(S3::start().await.unwrap()));
     let here = place.seen_from("here");
-    fs::remove_dir_all(place.stored(Digest::of(b"content")).ancestors().nth(4).unwrap()).unwrap();
-    // The bucket is gone: the bytes are in the cache now, and are not stored.
+    let Kind::S3(server) = &mut place.kind else { panic!("expected S3") };
+    server.stop().await;
+    // The bytes are in the cache now, and are not stored.
     assert!(matches!(here.put(b"content").await, Err(ArtifactError::Remote { .. })));
-    fs::create_dir_all(place.root.path()).unwrap();
-    let Kind::S3(server) = &place.kind else { panic!("expected S3") };
-    fs::create_dir(server.bucket()).unwrap();
+    let Kind::S3(server) = &mut place.kind else { panic!("expected S3") };
+    server.resume().await.unwrap();
+    let there = place.seen_from("there");
+    assert_eq!(there.find(Digest::of(b"content")).await.unwrap(), None);
     let artifact = here.put(b"content").await.unwrap();
-    assert_eq!(place.seen_from("there").read(artifact.digest, 100).await.unwrap(), b"content");
+    assert_eq!(there.read(artifact.digest, 100).await.unwrap(), b"content");
 }
 
 #[test]

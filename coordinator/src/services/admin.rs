@@ -7,8 +7,8 @@ use prost::bytes::Bytes;
 use shardproof_proto::convert;
 use shardproof_proto::v1::admin_server::Admin;
 use shardproof_proto::v1::{
-    self, AdmitWorkerRequest, CollectRequest, CollectResponse, ListWorkersRequest, ListWorkersResponse,
-    RevokeWorkerRequest, WorkerStanding,
+    self, AdmitWorkerRequest, ArtifactRef, CollectRequest, CollectResponse, EvidenceRequest, ListWorkersRequest,
+    ListWorkersResponse, RevokeWorkerRequest, WorkerStanding,
 };
 use tonic::{Request, Response, Status};
 
@@ -115,5 +115,10 @@ impl Admin for AdminService {
             transfers: removed.transfers,
             transfer_bytes: removed.transfer_bytes,
         }))
+    }
+
+    async fn evidence_with_shard(&self, request: Request<EvidenceRequest>) -> Result<Response<ArtifactRef>, Status> {
+        let run = convert::run_id(&request.into_inner().run)?;
+        Ok(Response::new(convert::artifact_ref(self.coordinator.evidence(run, true).await?)))
     }
 }

@@ -140,6 +140,17 @@ impl Scene {
         shardproof(&[args, &["--coordinator", &self.service.coordinator.address]].concat())
     }
 
+    /// How often the rogue has failed a check, refused what it owed, and been convicted.
+    pub(super) fn record(&self) -> (u64, u64, u64) {
+        let (code, said) = self.shardproof(&["--json", "workers"]);
+        assert_eq!(code, Some(0), "{said}");
+        let all: serde_json::Value = serde_json::from_str(&said).unwrap();
+        let workers = all["workers"].as_array().unwrap();
+        let own = workers.iter().find(|worker| worker["key"] == self.key().to_string()).unwrap();
+        let count = |what: &str| own[what].as_u64().unwrap();
+        (count("failed"), count("refused"), count("convicted"))
+    }
+
     pub(super) fn file(&self, name: &str) -> String {
         self.service.directory.path().join(name).display().to_string()
     }
