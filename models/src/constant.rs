@@ -21,7 +21,7 @@ pub(crate) struct Constant {
 }
 
 impl Constant {
-    /// Reads an initializer and checks its type, its length and that its values are finite.
+    /// Reads an initializer and checks its type, its length and that its values are numbers.
     pub(crate) fn read(proto: &TensorProto, trained: bool) -> Result<Self, ModelError> {
         let name = || proto.name.clone();
         let bad = |reason: String| ModelError::BadConstant { tensor: name(), reason };
@@ -44,7 +44,8 @@ impl Constant {
             )));
         }
         let constant = Self { data_type, shape, raw, trained: trained && is_float(data_type) };
-        match constant.first_non_finite() {
+        // Whether `-inf` is a mask shows only where it is used.
+        match constant.first_non_finite(true) {
             Some((index, value)) => Err(ModelError::NonFinite { tensor: name(), index, value }),
             None => Ok(constant),
         }
@@ -86,15 +87,17 @@ impl Constant {
         }
     }
 
-    fn first_non_finite(&self) -> Option<(usize, f64)> {
-        fn find<const N: usize>(raw: &[u8], read: impl Fn([u8; N]) -> f64) -> Option<(usize, f64)> {
+    /// Place and value of the first element that is no finite number, nor `-inf` if it `may_mask`.
+    pub(crate) fn first_non_finite(&self, may_mask: bool) -> Option<(usize, f64)> {
+        fn find<const N: usize>(raw: &[u8], mask: f64, read: impl Fn([u8; N]) -> f64) -> Option<(usize, f64)> {
             let values = raw.chunks_exact(N).map(|chunk| read(chunk.try_into().expect("chunks of this length")));
-            values.enumerate().find(|(_, value)| !value.is_finite())
+            values.enumerate().find(|&(_, value)| !value.is_finite() && value != mask)
         }
+        let mask = if may_mask { f64::NEG_INFINITY } else { f64::NAN };
         match self.data_type {
-            DataType::Float => find(&self.raw, |b| f64::from(f32::from_le_bytes(b))),
-            DataType::Double => find(&self.raw, f64::from_le_bytes),
-            DataType::Float16 => find(&self.raw, |b| half(u16::from_le_bytes(b))),
+            DataType::Float => find(&self.raw, mask, |b| f64::from(f32::from_le_bytes(b))),
+            DataType::Double => find(&self.raw, mask, f64::from_le_bytes),
+            DataType::Float16 => find(&self.raw, mask, |b| half(u16::from_le_bytes(b))),
             _ => None,
         }
     }

@@ -10,6 +10,7 @@ use shardproof_common::tensor::{MAX_ELEMENTS, MAX_TENSORS};
 
 use crate::graph::Graph;
 use crate::import::crossing_allowed;
+use crate::masks;
 use crate::proto::DataType;
 
 /// Index of a tensor in [`Cuts::tensors`].
@@ -51,14 +52,16 @@ pub(crate) struct Cuts {
     pub(crate) legal: Vec<Cut>,
 }
 
-/// Finds the legal cuts: those where only f32 tensors cross, not too many and not too large.
+/// Finds the legal cuts: those where only f32 tensors cross, not too many and not too large, and none that is masked.
 pub(crate) fn find(graph: &Graph, layers: &[usize]) -> Cuts {
     let tensors = lives(graph);
     let mut crossing: Vec<Vec<TensorId>> = vec![Vec::new(); graph.nodes.len() + 1];
     for (id, life) in tensors.iter().enumerate() {
         (life.born..=life.last_use).for_each(|position| crossing[position].push(id));
     }
-    let may_cross: Vec<bool> = tensors.iter().map(|life| may_cross(graph, &life.name)).collect();
+    let masked = masks::masked(graph);
+    let may_cross: Vec<bool> =
+        tensors.iter().map(|life| may_cross(graph, &life.name) && !masked.contains(life.name.as_str())).collect();
     let mut legal = Vec::new();
     for position in 1..graph.nodes.len() {
         let ids = std::mem::take(&mut crossing[position]);
@@ -83,6 +86,10 @@ pub(crate) fn objection(graph: &Graph, cuts: &Cuts, position: usize) -> String {
             "tensor `{}` ({:?}, {:?}) would cross, and only f32 tensors of 1 to {MAX_ELEMENTS} elements may",
             life.name, fact.data_type, fact.shape
         );
+    }
+    let masked = masks::masked(graph);
+    if let Some(life) = crossing.iter().find(|life| masked.contains(life.name.as_str())) {
+        return format!("tensor `{}`, which a mask was added to, would cross; its softmax must be in the same shard", life.name);
     }
     match crossing.len() {
         0 => "no tensor would cross".to_owned(),

@@ -8,6 +8,7 @@ use shardproof_common::tensor::{MAX_ELEMENTS, MAX_RANK, MAX_TENSORS};
 use crate::constant::Constant;
 use crate::error::ModelError;
 use crate::graph::{Fact, Graph};
+use crate::masks;
 use crate::normalise;
 use crate::proto::{self, AttributeType, DataType, GraphProto, NodeProto, ValueInfoProto, dimension, type_proto};
 
@@ -58,6 +59,7 @@ pub(crate) fn import(bytes: &[u8], dims: &[(String, u64)]) -> Result<Graph, Mode
     graph.prune();
     graph.nodes.iter().try_for_each(check_node)?;
     normalise::normalise(&mut graph)?;
+    masks::check(&graph)?;
     check_outputs(&graph)?;
     normalise::check_runnable(&graph)?;
     Ok(graph)

@@ -36,6 +36,7 @@ mod graph;
 mod import;
 pub mod input;
 mod layers;
+mod masks;
 mod model;
 mod modes;
 mod normalise;

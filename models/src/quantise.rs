@@ -14,6 +14,7 @@
 //! Biases, and all constants of more than one element, are weights; a single number that a tensor is multiplied by, raised
 //! by or clipped at is part of the architecture.
 
+mod calibration;
 mod chain;
 mod emit;
 mod error;
@@ -22,6 +23,7 @@ mod exact;
 mod fold;
 mod functions;
 mod lower;
+mod patterns;
 mod real;
 mod report;
 
@@ -34,10 +36,9 @@ pub use emit::HEADROOM_BITS;
 pub use error::QuantiseError;
 pub use report::{ClassAgreement, OutputError, QuantisationReport, class};
 
-use crate::input;
+use calibration::calibrate;
 use emit::Precision;
-use real::RealGraph;
-use shardproof_common::plan::BoundaryTensor;
+use real::{RealGraph, RealOp};
 
 /// How a shard is quantised.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -134,8 +135,10 @@ fn calibrated(
     let precision = options.precision()?;
     let graph = crate::import::import(onnx, &[])?;
     let mut real = lower::lower(&graph)?;
+    patterns::recognise(&mut real);
     fold::fold(&mut real);
-    let Calibration { magnitudes, outputs } = calibrate(&real, samples)?;
+    check_masks(&real)?;
+    let calibration = calibrate(&real, samples)?;
     let input_scales = match &options.input_scales {
         Some(scales) if scales.len() != real.inputs.len() => {
             return Err(QuantiseError::InputScales { inputs: real.inputs.len(), scales: scales.len() });
@@ -146,13 +149,29 @@ fn calibrated(
         }
         // Inputs are not requantised, so they may have all the bits of activations and their headroom on top.
         None => {
-            magnitudes[..real.inputs.len()].iter().map(|&m| emit::scale_for(m, precision.activation_bits)).collect()
+            let magnitudes = (0..real.inputs.len()).map(|input| calibration.magnitude(input));
+            magnitudes.map(|magnitude| emit::scale_for(magnitude, precision.activation_bits)).collect()
         }
     };
-    let (graph, weights) = emit::emit(&real, &magnitudes, &input_scales, precision)?;
+    let (graph, weights) = emit::emit(&real, &calibration, &input_scales, precision)?;
     let graph = graph.check()?;
     weights.check(&graph)?;
-    Ok((Quantised { graph, weights }, outputs))
+    Ok((Quantised { graph, weights }, calibration.outputs))
+}
+
+/// Infinite constants mask scores, and lowering gives them to the softmax that follows; anywhere else they have no integers.
+fn check_masks(real: &RealGraph) -> Result<(), QuantiseError> {
+    let uses = real.uses();
+    for (index, node) in real.nodes.iter().enumerate() {
+        let RealOp::AddWeight { weight, .. } = &node.op else { continue };
+        let infinite = weight.values.iter().any(|value| value.abs() >= f64::from(f32::MAX));
+        if infinite && uses[real.inputs.len() + index] > 0 {
+            let (node, operator) = (node.name.clone(), node.operator.clone());
+            let reason = "it adds an infinite constant to what does not enter a softmax as it is".to_owned();
+            return Err(QuantiseError::Unsupported { node, operator, reason });
+        }
+    }
+    Ok(())
 }
 
 fn check_scale(scale: i32) -> Result<(), QuantiseError> {
@@ -162,49 +181,4 @@ fn check_scale(scale: i32) -> Result<(), QuantiseError> {
         return Ok(());
     }
     Err(QuantiseError::Bits { option: "input scale", found, least: -MOST, most: MOST })
-}
-
-struct Calibration {
-    /// The largest magnitude of every tensor over all samples.
-    magnitudes: Vec<f64>,
-    /// The outputs, for each sample.
-    outputs: Vec<Vec<FloatTensor>>,
-}
-
-fn calibrate(real: &RealGraph, samples: &[Vec<FloatTensor>]) -> Result<Calibration, QuantiseError> {
-    if samples.is_empty() {
-        return Err(QuantiseError::NoSamples);
-    }
-    let extents = |shape: &[usize]| shape.iter().map(|&extent| extent as u64).collect();
-    let specs =
-        real.inputs.iter().map(|input| BoundaryTensor { name: input.name.clone(), shape: extents(&input.shape) });
-    let specs: Vec<BoundaryTensor> = specs.collect();
-    let mut magnitudes = vec![0.0_f64; real.inputs.len() + real.nodes.len()];
-    let mut outputs = Vec::with_capacity(samples.len());
-    for (sample, tensors) in samples.iter().enumerate() {
-        let fitted = input::fit(tensors.clone(), &specs).map_err(|source| QuantiseError::Sample { sample, source })?;
-        let inputs = fitted.iter().map(|tensor| tensor.values.iter().map(|&x| f64::from(x)).collect()).collect();
-        let tensors = evaluate::evaluate(real, inputs);
-        for (tensor, values) in tensors.iter().enumerate() {
-            if let Some(&value) = values.iter().find(|value| !value.is_finite()) {
-                let (node, operator) = described(real, tensor);
-                return Err(QuantiseError::NonFinite { node, operator, sample, value });
-            }
-            magnitudes[tensor] = values.iter().fold(magnitudes[tensor], |most, value| most.max(value.abs()));
-        }
-        let output = |&tensor: &real::Tensor| FloatTensor {
-            shape: extents(real.shape(tensor)),
-            values: tensors[tensor].iter().map(|&x| x as f32).collect(),
-        };
-        outputs.push(real.outputs.iter().map(output).collect());
-    }
-    Ok(Calibration { magnitudes, outputs })
-}
-
-/// Name and operator of what makes a tensor.
-fn described(real: &RealGraph, tensor: real::Tensor) -> (String, String) {
-    match real.producer(tensor) {
-        Some(node) => (real.nodes[node].name.clone(), real.nodes[node].operator.clone()),
-        None => (real.inputs[tensor].name.clone(), "input".to_owned()),
-    }
 }

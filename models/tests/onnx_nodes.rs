@@ -28,7 +28,7 @@ use support::python::{finished, packages};
 /// calibrated range leave.
 const TOLERANCE: f64 = 2e-3;
 /// Every operator that can be quantised and that the tests cover; each must have at least one test that runs.
-const OPERATORS: [&str; 54] = [
+const OPERATORS: [&str; 61] = [
     "Abs",
     "Add",
     "Asinh",
@@ -45,7 +45,9 @@ const OPERATORS: [&str; 54] = [
     "Elu",
     "Erf",
     "Exp",
+    "Expand",
     "Flatten",
+    "Gather",
     "Gelu",
     "Gemm",
     "GlobalAveragePool",
@@ -53,6 +55,7 @@ const OPERATORS: [&str; 54] = [
     "HardSigmoid",
     "HardSwish",
     "Identity",
+    "LayerNormalization",
     "LeakyRelu",
     "MatMul",
     "Max",
@@ -65,6 +68,7 @@ const OPERATORS: [&str; 54] = [
     "PRelu",
     "Pad",
     "Pow",
+    "Reciprocal",
     "ReduceMean",
     "ReduceSum",
     "Relu",
@@ -74,15 +78,18 @@ const OPERATORS: [&str; 54] = [
     "Sin",
     "Sinh",
     "Slice",
+    "Softmax",
     "Softplus",
     "Softsign",
     "Split",
+    "Sqrt",
     "Squeeze",
     "Sub",
     "Sum",
     "Tanh",
     "Transpose",
     "Unsqueeze",
+    "Where",
 ];
 
 #[derive(Deserialize)]

@@ -50,6 +50,19 @@ fn whole_models_keep_to_the_accuracy_of_their_target() {
     }
 }
 
+/// Half of the samples calibrate, the other half is measured: whole and in shards.
+#[test]
+fn attention_keeps_to_half_a_percent_of_its_range() {
+    let (model, samples) = load("attention");
+    for (target, limit) in [(CalibrationTarget::Resources, 5e-3), (CalibrationTarget::Accuracy, 5e-4)] {
+        let quantised = quantise(&model.to_onnx(), &QuantiseOptions::new(target), &samples[..1]).unwrap();
+        let error = QuantisationReport::measure(&model.to_onnx(), &quantised, &samples[1..]).unwrap();
+        let output = &error.outputs[0];
+        println!("attention {target:?}: rmse/range {:.2e}, max {:.2e}", output.relative(), output.max);
+        assert!(output.relative() <= limit, "{target:?}: {output:?}");
+    }
+}
+
 #[test]
 fn benchmark_models_are_quantised() {
     for name in ["mlp784", "cnn264k", "mlp:4,64"] {

@@ -7,6 +7,10 @@
 
 mod interval;
 mod linear;
+mod normalise;
+mod products;
+mod quotients;
+mod softmax;
 mod table;
 
 use std::collections::HashMap;
@@ -15,6 +19,7 @@ use shardproof_integer::{
     BOUNDARY_BITS, Graph, Input, MAX_REQUANT_BITS, MAX_SHIFT, Node, Op, TensorId, Weight, WeightId, Weights,
 };
 
+use super::calibration::Calibration;
 use super::error::QuantiseError;
 use super::exact::{bits_of, power_of_two};
 use super::real::{Fill, RealGraph, RealNode, RealOp, RealTensor, Tensor};
@@ -61,17 +66,17 @@ impl Value {
     }
 }
 
-/// Builds the integer graph; `magnitudes` are the calibrated ones of every tensor, `input_scales` those of the inputs.
+/// Builds the integer graph; `input_scales` are those of the inputs.
 pub(super) fn emit(
     real: &RealGraph,
-    magnitudes: &[f64],
+    calibration: &Calibration,
     input_scales: &[i32],
     precision: Precision,
 ) -> Result<(Graph, Weights), QuantiseError> {
     let graph = Graph { inputs: vec![], weights: vec![], tables: vec![], nodes: vec![], outputs: vec![] };
     let mut emitter = Emitter {
         real,
-        magnitudes,
+        calibration,
         precision,
         graph,
         weights: Vec::new(),
@@ -101,7 +106,7 @@ pub(super) fn emit(
 
 struct Emitter<'a> {
     real: &'a RealGraph,
-    magnitudes: &'a [f64],
+    calibration: &'a Calibration,
     precision: Precision,
     graph: Graph,
     weights: Vec<Vec<i32>>,
@@ -142,8 +147,39 @@ impl<'a> Emitter<'a> {
             RealOp::Relu { input } => self.relu(*input),
             RealOp::Larger { inputs } => self.larger(*inputs),
             RealOp::Narrow { input } => self.narrow(*input, COMPARED_BITS),
-            RealOp::Function { input, function } => self.function(*input, *function, result),
+            RealOp::Function { input, function } => self.function(*input, function, result),
+            RealOp::MatMulTensors { left, right, factor } => self.matmul_tensors(*left, *right, *factor, result),
+            RealOp::MulTensors { inputs } => self.mul_tensors(*inputs),
+            RealOp::ReduceSum { input, axes } => self.reduce_sum(*input, axes),
+            RealOp::Expand { input } => {
+                let shape = node.shape.clone();
+                Ok(self.moved(*input, |input| Op::Expand { input, shape }))
+            }
+            RealOp::Gather { input, axis, indices } => {
+                let (axis, indices) = (*axis, indices.iter().map(|&index| index as u32).collect());
+                Ok(self.moved(*input, |input| Op::Gather { input, axis, indices }))
+            }
+            RealOp::Softmax { input, factor, keep } => self.softmax(*input, *factor, keep.as_ref()),
+            RealOp::Normalise { input, epsilon, centred } => {
+                self.normalise(*input, *epsilon, *centred, self.calibration.inner[index])
+            }
+            RealOp::Sqrt { input } => self.sqrt(*input, result),
+            RealOp::Reciprocal { input } => self.reciprocal(*input, result),
+            RealOp::Divide { numerator, denominator } => self.divide(*numerator, *denominator, result),
         }
+    }
+
+    /// The sum of tensors times factors, and a constant, at a scale that the caller knows to be that of the result.
+    fn combined_at(&mut self, terms: &[(Value, i64)], constant: i128, scale: i32) -> Value {
+        let op = Op::Combine {
+            terms: terms.iter().map(|&(value, factor)| (value.id, factor)).collect(),
+            constant: constant as i64,
+        };
+        let start = Interval { low: constant, high: constant };
+        let sum = |of: fn(Value) -> Interval| {
+            terms.iter().fold(start, |sum, &(value, factor)| sum.plus(of(value).times(factor.into())))
+        };
+        self.push(op, scale, sum)
     }
 
     fn value(&self, tensor: Tensor) -> Value {
@@ -174,7 +210,7 @@ impl<'a> Emitter<'a> {
 
     /// The finest scale at which the calibrated values of `tensor` have the bits of activations, headroom left free.
     fn target_scale(&self, tensor: Tensor) -> i32 {
-        scale_for(self.magnitudes[tensor], self.precision.activation_bits - HEADROOM_BITS)
+        scale_for(self.calibration.magnitude(tensor), self.precision.activation_bits - HEADROOM_BITS)
     }
 
     /// The tensor with a magnitude of at most 2^`bits` by interval analysis, requantised if need be.
@@ -186,7 +222,7 @@ impl<'a> Emitter<'a> {
         if let Some(&narrowed) = self.narrowed.get(&(tensor, bits)) {
             return Ok(narrowed);
         }
-        let narrowed = self.rescaled(value, self.magnitudes[tensor], self.target_scale(tensor), bits, false)?;
+        let narrowed = self.rescaled(value, self.calibration.magnitude(tensor), self.target_scale(tensor), bits, false)?;
         self.narrowed.insert((tensor, bits), narrowed);
         Ok(narrowed)
     }
@@ -240,7 +276,7 @@ impl<'a> Emitter<'a> {
         if value.tight.low >= 0 {
             return Ok(value);
         }
-        self.rescaled(value, self.magnitudes[input], self.target_scale(input), MAX_REQUANT_BITS, true)
+        self.rescaled(value, self.calibration.magnitude(input), self.target_scale(input), MAX_REQUANT_BITS, true)
     }
 
     /// `y + relu(x - y)`, exactly.
@@ -286,7 +322,7 @@ impl<'a> Emitter<'a> {
             let wanted = self.target_scale(result);
             for (part, &input) in parts.iter_mut().zip(inputs) {
                 if !part.within_bits(BOUNDARY_BITS) {
-                    *part = self.rescaled(*part, self.magnitudes[input], wanted, MAX_REQUANT_BITS, false)?;
+                    *part = self.rescaled(*part, self.calibration.magnitude(input), wanted, MAX_REQUANT_BITS, false)?;
                 }
             }
             let finest = parts.iter().map(|part| part.scale).max().unwrap_or(0);

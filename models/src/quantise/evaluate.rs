@@ -65,7 +65,95 @@ fn apply(graph: &RealGraph, op: &RealOp, shape: &[usize], tensors: &[Vec<f64>]) 
         RealOp::Larger { inputs: [x, y] } => tensors[*x].iter().zip(&tensors[*y]).map(|(x, y)| x.max(*y)).collect(),
         RealOp::Relu { input } => tensors[*input].iter().map(|x| x.max(0.0)).collect(),
         RealOp::Function { input, function } => tensors[*input].iter().map(|&x| function.apply(x)).collect(),
+        RealOp::MatMulTensors { left, right, factor } => matmul_tensors(of(*left), of(*right), *factor),
+        RealOp::MulTensors { inputs: [x, y] } => tensors[*x].iter().zip(&tensors[*y]).map(|(x, y)| x * y).collect(),
+        RealOp::Divide { numerator, denominator } => {
+            tensors[*numerator].iter().zip(&tensors[*denominator]).map(|(x, y)| x / y).collect()
+        }
+        RealOp::ReduceSum { input, .. } => {
+            let (values, from) = of(*input);
+            let mut sums = vec![0.0; shape.iter().product()];
+            // The places of the result, seen as a tensor of the input's shape whose summed axes do not move.
+            let places = offsets(from, &broadcast_strides(shape), 0);
+            places.into_iter().zip(values).for_each(|(place, value)| sums[place] += value);
+            sums
+        }
+        RealOp::Expand { input } => {
+            let (values, from) = of(*input);
+            gather(values, &offsets(shape, &broadcast_strides(from), 0))
+        }
+        RealOp::Gather { input, axis, indices } => {
+            let (values, from) = of(*input);
+            let inner: usize = from[axis + 1..].iter().product();
+            let rows = values.chunks_exact(from[*axis] * inner);
+            rows.flat_map(|row| indices.iter().flat_map(move |&index| &row[index * inner..][..inner])).copied().collect()
+        }
+        RealOp::Softmax { input, factor, keep } => {
+            let (values, from) = of(*input);
+            let kept = keep.as_ref().map(|keep| gather(&keep.values, &offsets(from, &broadcast_strides(&keep.shape), 0)));
+            softmax(values, kept.as_deref(), *factor, shape[shape.len() - 1])
+        }
+        RealOp::Normalise { input, epsilon, centred } => {
+            let depth = shape[shape.len() - 1];
+            let spread = spread(&tensors[*input], depth, *centred);
+            let normalised = spread.chunks_exact(depth).flat_map(|row| {
+                let mean = row.iter().map(|x| x * x).sum::<f64>() / depth as f64;
+                let deviation = (mean + epsilon).sqrt();
+                row.iter().map(move |x| x / deviation)
+            });
+            normalised.collect()
+        }
+        RealOp::Sqrt { input } => tensors[*input].iter().map(|x| x.sqrt()).collect(),
+        RealOp::Reciprocal { input } => tensors[*input].iter().map(|x| 1.0 / x).collect(),
     }
+}
+
+/// The largest magnitude of what an operator computes on its way to its result and what a requantisation must hold; 0 for
+/// those without such a tensor.
+pub(super) fn inner_magnitude(graph: &RealGraph, op: &RealOp, tensors: &[Vec<f64>]) -> f64 {
+    match op {
+        RealOp::Normalise { input, centred, .. } => {
+            let depth = graph.shape(*input).last().copied().unwrap_or(1);
+            spread(&tensors[*input], depth, *centred).iter().fold(0.0, |most, x| most.max(x.abs()))
+        }
+        _ => 0.0,
+    }
+}
+
+/// Rows of `depth` values less their mean if `centred`.
+fn spread(values: &[f64], depth: usize, centred: bool) -> Vec<f64> {
+    let rows = values.chunks_exact(depth);
+    let spread = rows.flat_map(|row| {
+        let mean = if centred { row.iter().sum::<f64>() / depth as f64 } else { 0.0 };
+        row.iter().map(move |x| x - mean)
+    });
+    spread.collect()
+}
+
+fn softmax(values: &[f64], kept: Option<&[f64]>, factor: f64, depth: usize) -> Vec<f64> {
+    let mut shares = Vec::with_capacity(values.len());
+    for (row, start) in values.chunks_exact(depth).zip((0..).step_by(depth)) {
+        let counts = |index: usize| kept.is_none_or(|kept| kept[start + index] != 0.0);
+        let scaled = |(index, x): (usize, &f64)| if counts(index) { factor * x } else { f64::NEG_INFINITY };
+        let largest = row.iter().enumerate().map(scaled).fold(f64::NEG_INFINITY, f64::max);
+        let powers: Vec<f64> = row.iter().enumerate().map(|place| libm::exp(scaled(place) - largest)).collect();
+        let sum: f64 = powers.iter().sum();
+        shares.extend(powers.iter().map(|power| power / sum));
+    }
+    shares
+}
+
+fn matmul_tensors((left, rows): (&[f64], &[usize]), (right, columns): (&[f64], &[usize]), factor: f64) -> Vec<f64> {
+    let (rank, depth) = (rows.len(), rows[rows.len() - 1]);
+    let matrices = left.chunks_exact(rows[rank - 2] * depth).zip(right.chunks_exact(columns[rank - 2] * depth));
+    let product = |x: &[f64], y: &[f64]| factor * x.iter().zip(y).map(|(x, y)| x * y).sum::<f64>();
+    let mut result = Vec::new();
+    for (left, right) in matrices {
+        for row in left.chunks_exact(depth) {
+            result.extend(right.chunks_exact(depth).map(|column| product(row, column)));
+        }
+    }
+    result
 }
 
 fn gather(values: &[f64], offsets: &[usize]) -> Vec<f64> {

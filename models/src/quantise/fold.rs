@@ -9,6 +9,10 @@ pub(super) fn fold(graph: &mut RealGraph) {
     for index in 0..graph.nodes.len() {
         let result = graph.inputs.len() + index;
         let uses = graph.uses();
+        // What nothing reads must not change what others read.
+        if uses[result] == 0 {
+            continue;
+        }
         let foldable = factor_of(graph, index).filter(|(input, factor)| absorbs(graph, &uses, *input, factor));
         if let Some((input, factor)) = foldable {
             absorb(graph, input, &factor);

@@ -8,8 +8,8 @@ use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_PI};
 
 use libm::{asinh, atan, cos, cosh, erf, exp, expm1, log1p, sin, sinh, tanh};
 
-/// A function that ONNX defines, with its attributes.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// A function that ONNX defines, with its attributes, or one that is composed of them.
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum Function {
     Sigmoid,
     Tanh,
@@ -42,15 +42,57 @@ pub(super) enum Function {
     },
     /// `x sigmoid(x)`.
     Silu,
+    /// What several operators make of one tensor, element by element.
+    Composed(Box<Expression>),
+}
+
+/// A function of one variable, as operators compose it.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Expression {
+    /// The variable.
+    Argument,
+    /// `constant + sum_t factor_t term_t`.
+    Sum {
+        terms: Vec<(Expression, f64)>,
+        constant: f64,
+    },
+    Product(Box<Expression>, Box<Expression>),
+    Applied(Function, Box<Expression>),
+}
+
+impl Expression {
+    fn apply(&self, x: f64) -> f64 {
+        match self {
+            Self::Argument => x,
+            Self::Sum { terms, constant } => {
+                terms.iter().fold(*constant, |sum, (term, factor)| sum + factor * term.apply(x))
+            }
+            Self::Product(left, right) => left.apply(x) * right.apply(x),
+            Self::Applied(function, inner) => function.apply(inner.apply(x)),
+        }
+    }
+
+    /// Whether it is more than a polynomial, which sums and products compute exactly.
+    pub(super) fn is_transcendental(&self) -> bool {
+        match self {
+            Self::Argument => false,
+            Self::Sum { terms, .. } => terms.iter().any(|(term, _)| term.is_transcendental()),
+            Self::Product(left, right) => left.is_transcendental() || right.is_transcendental(),
+            Self::Applied(..) => true,
+        }
+    }
 }
 
 impl Function {
     /// For people.
-    pub(super) fn name(self) -> String {
-        format!("{self:?}")
+    pub(super) fn name(&self) -> String {
+        match self {
+            Self::Composed(_) => "several operators".to_owned(),
+            one => format!("{one:?}"),
+        }
     }
 
-    pub(super) fn apply(self, x: f64) -> f64 {
+    pub(super) fn apply(&self, x: f64) -> f64 {
         let sigmoid = |x: f64| {
             let small = exp(-x.abs());
             if x >= 0.0 { 1.0 / (1.0 + small) } else { small / (1.0 + small) }
@@ -72,18 +114,19 @@ impl Function {
             Self::Asinh => asinh(x),
             Self::Sinh => sinh(x),
             Self::Cosh => cosh(x),
-            Self::Elu { alpha } => elu(x, alpha),
-            Self::Selu { alpha, gamma } => gamma * elu(x, alpha),
+            Self::Elu { alpha } => elu(x, *alpha),
+            Self::Selu { alpha, gamma } => gamma * elu(x, *alpha),
             Self::Gelu => 0.5 * x * (1.0 + erf(x * FRAC_1_SQRT_2)),
             Self::GeluTanh => 0.5 * x * (1.0 + tanh(FRAC_2_PI.sqrt() * (x + 0.044_715 * x * x * x))),
-            Self::Power { exponent } => (0..exponent).fold(1.0, |power, _| power * x),
+            Self::Power { exponent } => (0..*exponent).fold(1.0, |power, _| power * x),
             Self::Silu => x * sigmoid(x),
+            Self::Composed(expression) => expression.apply(x),
         }
     }
 
     /// The least power of two beyond which, on both sides, the function stays within `tolerance` of a constant; nothing
     /// for one that does not level out.
-    pub(super) fn saturation(self, tolerance: f64) -> Option<f64> {
+    pub(super) fn saturation(&self, tolerance: f64) -> Option<f64> {
         const FAR: f64 = 1e6;
         if !matches!(self, Self::Sigmoid | Self::Tanh | Self::Erf) {
             return None;

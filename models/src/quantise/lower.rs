@@ -1,8 +1,11 @@
 //! From a normalised ONNX graph to the operators of the integer graph, in reals.
 
 mod activation;
+mod arithmetic;
+mod attention;
 mod linear;
 mod pool;
+mod select;
 mod shape;
 
 use std::collections::HashMap;
@@ -66,6 +69,14 @@ impl<'a> Lowered<'_, 'a> {
             "Conv" => self.conv(),
             "Add" | "Sub" | "Sum" | "Mean" => self.sum(),
             "Mul" | "Div" => self.product(),
+            "Pow" => self.power(),
+            "Sqrt" => self.root(),
+            "Reciprocal" => self.reciprocal(),
+            "Softmax" => self.softmax(),
+            "LayerNormalization" => self.layer_normalization(),
+            "Gather" => self.gather(),
+            "Expand" => self.expand(),
+            "Where" => self.selection(),
             "Max" | "Min" => self.extremum(),
             "BatchNormalization" => self.batch_normalization(),
             "MaxPool" | "GlobalMaxPool" => self.max_pool(),
@@ -232,9 +243,14 @@ impl<'a> Lowered<'_, 'a> {
         self.push(RealOp::Combine { terms, constant }, shape)
     }
 
+    /// Two transpositions after each other are one.
     fn transposed(&mut self, input: Tensor, axes: Vec<usize>) -> Tensor {
         if axes.iter().copied().eq(0..axes.len()) {
             return input;
+        }
+        if let Some(RealOp::Transpose { input, axes: before }) = self.lowering.real.op(input) {
+            let (input, axes) = (*input, axes.iter().map(|&axis| before[axis]).collect());
+            return self.transposed(input, axes);
         }
         let own = self.shape_of(input);
         let shape = axes.iter().map(|&axis| own[axis]).collect();
@@ -294,27 +310,30 @@ impl<'a> Lowered<'_, 'a> {
         }
     }
 
-    /// Multiplies by a trained tensor that can be broadcast to the input's shape.
+    /// Multiplies by a trained tensor, both broadcast to the shape of the result.
     fn scaled_by_weight(&mut self, input: Tensor, weight: RealTensor) -> Lowers<Tensor> {
-        let (weight, shape) = self.broadcastable(input, weight)?;
+        let (input, weight) = self.broadcast(input, weight)?;
+        let shape = self.shape_of(input);
         Ok(self.push(RealOp::MulWeight { input, weight }, shape))
     }
 
-    /// Adds a trained tensor that can be broadcast to the input's shape: biases, however few.
+    /// Adds a trained tensor, both broadcast to the shape of the result: biases, however few.
     fn shifted_by_weight(&mut self, input: Tensor, weight: RealTensor) -> Lowers<Tensor> {
-        let (weight, shape) = self.broadcastable(input, weight)?;
+        let (input, weight) = self.broadcast(input, weight)?;
+        let shape = self.shape_of(input);
         Ok(self.push(RealOp::AddWeight { input, weight }, shape))
     }
 
-    fn broadcastable(&self, input: Tensor, weight: RealTensor) -> Lowers<(RealTensor, Vec<usize>)> {
-        let shape = self.shape_of(input);
-        let weight = weight.with_rank(shape.len());
-        let fits = weight.shape.len() == shape.len() && weight.shape.iter().zip(&shape).all(|(w, x)| w == x || *w == 1);
-        if fits {
-            return Ok((weight, shape));
+    /// A tensor that has the shape of the result, and a constant of its rank.
+    fn broadcast(&mut self, input: Tensor, weight: RealTensor) -> Lowers<(Tensor, RealTensor)> {
+        let shape = linear::joint(&[&self.shape_of(input), &weight.shape]);
+        let fits = weight.shape.iter().rev().zip(shape.iter().rev()).all(|(&own, &joint)| own == joint || own == 1);
+        if !fits || shape.iter().product::<usize>() > MAX_ELEMENTS {
+            let (found, own) = (&weight.shape, self.shape_of(input));
+            return Err(self.unsupported(format!("a constant of shape {found:?} for a tensor of shape {own:?}")));
         }
-        let found = &weight.shape;
-        Err(self.unsupported(format!("a constant of shape {found:?} would enlarge a tensor of shape {shape:?}")))
+        let weight = weight.with_rank(shape.len());
+        Ok((self.repeated(input, &shape)?, weight))
     }
 }
 
@@ -332,6 +351,7 @@ fn reals(constant: &Constant) -> Option<Vec<f64>> {
         DataType::Int32 | DataType::Int64 => integers(constant)?.into_iter().map(|value| value as f64).collect(),
         DataType::Float => numbers(&constant.raw, |bytes| f64::from(f32::from_le_bytes(bytes))),
         DataType::Double => numbers(&constant.raw, f64::from_le_bytes),
+        DataType::Bool => constant.raw.iter().map(|&byte| f64::from(u8::from(byte != 0))).collect(),
         _ => return None,
     })
 }

@@ -3,19 +3,16 @@
 //! Lowering builds it, folding simplifies it, calibration evaluates it, and emission gives each tensor its scale. Shapes
 //! are known for every tensor; what an operator needs of them is checked here, once, when a node is pushed.
 
+mod tensor;
+
 use shardproof_integer::Window;
 
 use super::functions::Function;
 
+pub(super) use tensor::{RealTensor, broadcast_strides, offsets, strides};
+
 /// A tensor: the graph's inputs come first, then one for each node.
 pub(super) type Tensor = usize;
-
-/// A constant, row-major.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct RealTensor {
-    pub(super) shape: Vec<usize>,
-    pub(super) values: Vec<f64>,
-}
 
 /// What lowering makes of an ONNX graph.
 #[derive(Clone, Debug, Default)]
@@ -107,6 +104,55 @@ pub(super) enum RealOp {
         input: Tensor,
         function: Function,
     },
+    /// `factor sum_k left[.., m, k] right[.., n, k]`, of equal axes but the last two.
+    MatMulTensors {
+        left: Tensor,
+        right: Tensor,
+        factor: f64,
+    },
+    /// Element by element, of equal shapes.
+    MulTensors {
+        inputs: [Tensor; 2],
+    },
+    /// Sums over axes, which keep an extent of 1.
+    ReduceSum {
+        input: Tensor,
+        axes: Vec<usize>,
+    },
+    /// Axes of extent 1 repeated up to those of the result.
+    Expand {
+        input: Tensor,
+    },
+    /// Elements `indices` of one axis.
+    Gather {
+        input: Tensor,
+        axis: usize,
+        indices: Vec<usize>,
+    },
+    /// Softmax of `factor x` over the last axis; where `keep` is zero, the result is exactly zero and the element has no
+    /// part in the sum. Each row keeps one element at least.
+    Softmax {
+        input: Tensor,
+        factor: f64,
+        keep: Option<RealTensor>,
+    },
+    /// `c / sqrt(mean(c^2) + epsilon)` over the last axis, where `c` is `x - mean(x)` if `centred`, else `x`.
+    Normalise {
+        input: Tensor,
+        epsilon: f64,
+        centred: bool,
+    },
+    Sqrt {
+        input: Tensor,
+    },
+    Reciprocal {
+        input: Tensor,
+    },
+    /// Element by element, of equal shapes.
+    Divide {
+        numerator: Tensor,
+        denominator: Tensor,
+    },
 }
 
 /// What padding consists of.
@@ -115,56 +161,6 @@ pub(super) enum Fill {
     Value(f64),
     /// Something that is at most every value of the tensor, so that no maximum picks it over one of them.
     Lowest,
-}
-
-impl RealTensor {
-    pub(super) fn scalar(value: f64) -> Self {
-        Self { shape: Vec::new(), values: vec![value] }
-    }
-
-    pub(super) fn map(mut self, function: impl Fn(f64) -> f64) -> Self {
-        self.values.iter_mut().for_each(|value| *value = function(*value));
-        self
-    }
-
-    /// The one value that all elements have, if they do.
-    pub(super) fn uniform(&self) -> Option<f64> {
-        let first = *self.values.first()?;
-        self.values.iter().all(|&value| value == first).then_some(first)
-    }
-
-    /// The same elements with axes of extent 1 put first up to `rank`.
-    pub(super) fn with_rank(mut self, rank: usize) -> Self {
-        let missing = rank.saturating_sub(self.shape.len());
-        self.shape.splice(0..0, std::iter::repeat_n(1, missing));
-        self
-    }
-
-    /// Axis `a` of the result is axis `axes[a]` of this tensor.
-    pub(super) fn transposed(self, axes: &[usize]) -> Self {
-        if axes.iter().copied().eq(0..axes.len()) {
-            return self;
-        }
-        let own = strides(&self.shape);
-        let shape: Vec<usize> = axes.iter().map(|&axis| self.shape[axis]).collect();
-        let turned: Vec<usize> = axes.iter().map(|&axis| own[axis]).collect();
-        let values = offsets(&shape, &turned, 0).into_iter().map(|offset| self.values[offset]).collect();
-        Self { shape, values }
-    }
-
-    /// Element by element, axes of extent 1 standing for every index; both have the same rank.
-    pub(super) fn zip(&self, other: &Self, function: impl Fn(f64, f64) -> f64) -> Self {
-        let shape: Vec<usize> = self.shape.iter().zip(&other.shape).map(|(&a, &b)| a.max(b)).collect();
-        let mine = offsets(&shape, &broadcast_strides(&self.shape), 0);
-        let others = offsets(&shape, &broadcast_strides(&other.shape), 0);
-        let values = mine.iter().zip(&others).map(|(&a, &b)| function(self.values[a], other.values[b])).collect();
-        Self { shape, values }
-    }
-
-    /// Largest magnitude.
-    pub(super) fn magnitude(&self) -> f64 {
-        self.values.iter().fold(0.0, |most, value| most.max(value.abs()))
-    }
 }
 
 impl RealGraph {
@@ -191,6 +187,11 @@ impl RealGraph {
         }
         uses
     }
+
+    /// What makes `tensor`; nothing for an input.
+    pub(super) fn op(&self, tensor: Tensor) -> Option<&RealOp> {
+        self.producer(tensor).map(|node| &self.nodes[node].op)
+    }
 }
 
 impl RealOp {
@@ -199,7 +200,9 @@ impl RealOp {
         match self {
             Self::Combine { terms, .. } => terms.iter().map(|&(tensor, _)| tensor).collect(),
             Self::Concat { inputs, .. } => inputs.clone(),
-            Self::Larger { inputs } => inputs.to_vec(),
+            Self::Larger { inputs } | Self::MulTensors { inputs } => inputs.to_vec(),
+            Self::MatMulTensors { left, right, .. } => vec![*left, *right],
+            Self::Divide { numerator, denominator } => vec![*numerator, *denominator],
             Self::MatMul { input, .. }
             | Self::Conv { input, .. }
             | Self::MulWeight { input, .. }
@@ -211,18 +214,25 @@ impl RealOp {
             | Self::Pad { input, .. }
             | Self::Relu { input }
             | Self::Narrow { input }
-            | Self::Function { input, .. } => vec![*input],
+            | Self::Function { input, .. }
+            | Self::ReduceSum { input, .. }
+            | Self::Expand { input }
+            | Self::Gather { input, .. }
+            | Self::Softmax { input, .. }
+            | Self::Normalise { input, .. }
+            | Self::Sqrt { input }
+            | Self::Reciprocal { input } => vec![*input],
         }
     }
-}
 
-impl RealOp {
     /// The tensors that it reads, to be replaced.
     pub(super) fn inputs_mut(&mut self) -> Vec<&mut Tensor> {
         match self {
             Self::Combine { terms, .. } => terms.iter_mut().map(|(tensor, _)| tensor).collect(),
             Self::Concat { inputs, .. } => inputs.iter_mut().collect(),
-            Self::Larger { inputs } => inputs.iter_mut().collect(),
+            Self::Larger { inputs } | Self::MulTensors { inputs } => inputs.iter_mut().collect(),
+            Self::MatMulTensors { left, right, .. } => vec![left, right],
+            Self::Divide { numerator, denominator } => vec![numerator, denominator],
             Self::MatMul { input, .. }
             | Self::Conv { input, .. }
             | Self::MulWeight { input, .. }
@@ -234,28 +244,15 @@ impl RealOp {
             | Self::Pad { input, .. }
             | Self::Relu { input }
             | Self::Narrow { input }
-            | Self::Function { input, .. } => vec![input],
+            | Self::Function { input, .. }
+            | Self::ReduceSum { input, .. }
+            | Self::Expand { input }
+            | Self::Gather { input, .. }
+            | Self::Softmax { input, .. }
+            | Self::Normalise { input, .. }
+            | Self::Sqrt { input }
+            | Self::Reciprocal { input } => vec![input],
         }
     }
 }
 
-/// Row-major strides.
-pub(super) fn strides(shape: &[usize]) -> Vec<usize> {
-    let mut strides = vec![1; shape.len()];
-    for axis in (1..shape.len()).rev() {
-        strides[axis - 1] = strides[axis] * shape[axis];
-    }
-    strides
-}
-
-/// Row-major strides that stay in place along axes of extent 1.
-pub(super) fn broadcast_strides(shape: &[usize]) -> Vec<usize> {
-    strides(shape).into_iter().zip(shape).map(|(stride, &extent)| if extent == 1 { 0 } else { stride }).collect()
-}
-
-/// `start + sum_a index_a strides_a` for every index of `shape`, in row-major order.
-pub(super) fn offsets(shape: &[usize], strides: &[usize], start: usize) -> Vec<usize> {
-    shape.iter().zip(strides).fold(vec![start], |outer, (&extent, &stride)| {
-        outer.iter().flat_map(|&offset| (0..extent).map(move |index| offset + index * stride)).collect()
-    })
-}

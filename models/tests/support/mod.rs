@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test uses its part of the builder")]
 #![allow(clippy::unwrap_used, reason = "for tests only")]
 
+pub(crate) mod calibrated;
 pub(crate) mod python;
 
 use prost::Message;
@@ -16,6 +17,7 @@ use tract_onnx::pb::{
 /// ONNX type numbers.
 pub(crate) const FLOAT: i32 = 1;
 pub(crate) const INT64: i32 = 7;
+pub(crate) const BOOL: i32 = 9;
 
 /// A dimension: fixed, named, or unknown.
 pub(crate) enum Dim {
@@ -74,6 +76,14 @@ impl Builder {
         let (dims, int64_data) = (vec![values.len() as i64], values.to_vec());
         let tensor =
             TensorProto { name: name.to_owned(), dims, data_type: INT64, int64_data, ..TensorProto::default() };
+        self.graph().initializer.push(tensor);
+        self
+    }
+
+    /// A constant of truth values.
+    pub(crate) fn flags(mut self, name: &str, shape: &[i64], values: &[bool]) -> Self {
+        let (dims, int32_data) = (shape.to_vec(), values.iter().map(|&value| i32::from(value)).collect());
+        let tensor = TensorProto { name: name.to_owned(), dims, data_type: BOOL, int32_data, ..TensorProto::default() };
         self.graph().initializer.push(tensor);
         self
     }
@@ -155,4 +165,8 @@ pub(crate) fn attributes_of(onnx: &[u8], node: &str) -> Vec<AttributeProto> {
 pub(crate) fn nodes_of(onnx: &[u8]) -> Vec<(String, String)> {
     let graph = ModelProto::decode(onnx).unwrap().graph.unwrap();
     graph.node.into_iter().map(|node| (node.name, node.op_type)).collect()
+}
+
+pub(crate) fn float(name: &str, value: f32) -> AttributeProto {
+    AttributeProto { name: name.to_owned(), r#type: AttributeType::Float as i32, f: value, ..AttributeProto::default() }
 }

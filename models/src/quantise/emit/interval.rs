@@ -27,6 +27,23 @@ impl Interval {
         Self { low: low.min(high), high: low.max(high) }
     }
 
+    /// Of the product of two values.
+    pub(super) fn product(self, other: Self) -> Self {
+        let (one, two) = (self.times(other.low), self.times(other.high));
+        one.joined(two)
+    }
+
+    /// Of the square of a value, as the checker knows it.
+    pub(super) fn square(self) -> Self {
+        let product = self.product(self);
+        Self { low: product.low.max(0), ..product }
+    }
+
+    /// Of the square root, rounded down, of what of it is not negative.
+    pub(super) fn root(self) -> Self {
+        Self { low: self.low.max(0).isqrt(), high: self.high.max(0).isqrt() }
+    }
+
     pub(super) fn joined(self, other: Self) -> Self {
         Self { low: self.low.min(other.low), high: self.high.max(other.high) }
     }

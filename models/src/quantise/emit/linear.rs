@@ -3,7 +3,7 @@
 use shardproof_integer::{BOUNDARY_BITS, Conv, Op, TensorId, WeightId, Window};
 
 use super::interval::Interval;
-use super::{Emitter, LINEAR_BITS, Value};
+use super::{Emitter, HEADROOM_BITS, LINEAR_BITS, Value};
 use crate::quantise::error::QuantiseError;
 use crate::quantise::exact::power_of_two;
 use crate::quantise::real::{RealTensor, Tensor};
@@ -16,7 +16,8 @@ const COEFFICIENT_BITS: u32 = 3;
 impl Emitter<'_> {
     pub(super) fn matmul(&mut self, input: Tensor, weight: &RealTensor) -> Result<Value, QuantiseError> {
         let depth = weight.shape[1];
-        self.product(input, weight, depth, |input, weight| Op::MatMul { input, weight })
+        let value = self.narrow(input, BOUNDARY_BITS)?;
+        self.product(value, weight, depth, |input, weight| Op::MatMul { input, weight })
     }
 
     pub(super) fn conv(
@@ -28,22 +29,25 @@ impl Emitter<'_> {
     ) -> Result<Value, QuantiseError> {
         let depth = weight.shape[1..].iter().product();
         let op = |input, weight| Op::Conv(Conv { input, weight, groups, window: window.clone() });
-        self.product(input, weight, depth, op)
+        let value = self.narrow(input, BOUNDARY_BITS)?;
+        self.product(value, weight, depth, op)
     }
 
     pub(super) fn mul_weight(&mut self, input: Tensor, weight: &RealTensor) -> Result<Value, QuantiseError> {
-        self.product(input, weight, 1, |input, weight| Op::MulWeight { input, weight })
+        let value = self.value(input);
+        let wide = (value.magnitude() << self.precision.weight_bits) <= 1 << LINEAR_BITS;
+        let value = if wide { value } else { self.narrow(input, BOUNDARY_BITS)? };
+        self.product(value, weight, 1, |input, weight| Op::MulWeight { input, weight })
     }
 
-    /// Sums of `depth` products of a tensor of few bits and a weight.
+    /// Sums of `depth` products of a value and a weight.
     fn product(
         &mut self,
-        input: Tensor,
+        value: Value,
         weight: &RealTensor,
         depth: usize,
         op: impl FnOnce(TensorId, WeightId) -> Op,
     ) -> Result<Value, QuantiseError> {
-        let value = self.narrow(input, BOUNDARY_BITS)?;
         let (id, scale, bits) = self.weight(weight, self.precision.weight_bits, i32::MAX);
         let largest = (value.magnitude() << bits) * depth as i128;
         if largest > 1 << LINEAR_BITS {
@@ -112,6 +116,18 @@ impl Emitter<'_> {
         }
         let sum = self.combined(&narrow, constant, result);
         sum.ok_or_else(|| self.range(format!("a weighted sum exceeds {LINEAR_BITS} bits")))
+    }
+
+    /// `factor x` for a value that is not a tensor of the real graph; `result` is the tensor that it makes.
+    pub(super) fn multiplied(&mut self, value: Value, factor: f64, result: Tensor) -> Result<Value, QuantiseError> {
+        if let Some(scaled) = self.combined(&[(value, factor)], 0.0, result) {
+            return Ok(scaled);
+        }
+        let magnitude = self.calibration.magnitude(result) / factor.abs();
+        let wanted = super::scale_for(magnitude, self.precision.activation_bits - HEADROOM_BITS);
+        let narrow = self.rescaled(value, magnitude, wanted, BOUNDARY_BITS, false)?;
+        let scaled = self.combined(&[(narrow, factor)], 0.0, result);
+        scaled.ok_or_else(|| self.range(format!("a product with {factor} exceeds {LINEAR_BITS} bits")))
     }
 
     fn combined(&mut self, terms: &[(Value, f64)], constant: f64, result: Tensor) -> Option<Value> {

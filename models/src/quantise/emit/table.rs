@@ -27,17 +27,17 @@ impl Emitter<'_> {
     pub(super) fn function(
         &mut self,
         input: Tensor,
-        function: Function,
+        function: &Function,
         result: Tensor,
     ) -> Result<Value, QuantiseError> {
         let value = self.value(input);
-        let domain = self.domain(value, [self.magnitudes[input], self.magnitudes[result]], function);
+        let domain = self.domain(value, [self.calibration.magnitude(input), self.calibration.magnitude(result)], function);
         let entering = if domain.clamped {
-            self.clamped(value, self.magnitudes[input], domain)?
+            self.clamped(value, self.calibration.magnitude(input), domain)?
         } else {
             self.within_domain(value, domain)?
         };
-        let (table, scale) = self.table(function, domain, self.magnitudes[result])?;
+        let (table, scale) = self.table(function, domain, self.calibration.magnitude(result))?;
         let values = &self.graph.tables[table.0 as usize].values;
         let (low, high) = values.iter().fold((i32::MAX, i32::MIN), |(low, high), &v| (low.min(v), high.max(v)));
         let interval = Interval { low: low.into(), high: high.into() };
@@ -47,7 +47,7 @@ impl Emitter<'_> {
     /// The domain covers the calibrated range with its headroom, or what is left of it where the function is not level.
     ///
     /// A function that grows steeply gets less headroom where its values could not have the bits of activations otherwise.
-    fn domain(&self, value: Value, [input, result]: [f64; 2], function: Function) -> Domain {
+    fn domain(&self, value: Value, [input, result]: [f64; 2], function: &Function) -> Domain {
         let bits = self.precision.table_bits;
         let possible = value.tight.magnitude() as f64 * power_of_two(-value.scale);
         let wanted = scale_for(result, self.precision.activation_bits);
@@ -106,7 +106,7 @@ impl Emitter<'_> {
     }
 
     /// The table of `function` and the scale of its values; the same one for the same values.
-    fn table(&mut self, function: Function, domain: Domain, magnitude: f64) -> Result<(TableId, i32), QuantiseError> {
+    fn table(&mut self, function: &Function, domain: Domain, magnitude: f64) -> Result<(TableId, i32), QuantiseError> {
         let half = 1_i32 << (domain.bits - 1);
         let unit = power_of_two(-domain.scale);
         let reals: Vec<f64> = (-half..half).map(|q| function.apply(f64::from(q) * unit)).collect();
@@ -118,12 +118,18 @@ impl Emitter<'_> {
         let scale = scale_for(magnitude, self.precision.activation_bits).min(fitting);
         let factor = power_of_two(scale);
         let values: Vec<i32> = reals.iter().map(|value| (value * factor).round() as i32).collect();
-        let known = self.graph.tables.iter().position(|table| table.bits == domain.bits && table.values == values);
+        let name = format!("{}, scales {} to {scale}", function.name(), domain.scale);
+        let table = self.table_of(Table { name, bits: domain.bits, values });
+        Ok((table, scale))
+    }
+
+    /// A table of the graph; the same one for the same values.
+    pub(super) fn table_of(&mut self, table: Table) -> TableId {
+        let known = self.graph.tables.iter().position(|other| other.bits == table.bits && other.values == table.values);
         let index = known.unwrap_or_else(|| {
-            let name = format!("{}, scales {} to {scale}", function.name(), domain.scale);
-            self.graph.tables.push(Table { name, bits: domain.bits, values });
+            self.graph.tables.push(table);
             self.graph.tables.len() - 1
         });
-        Ok((TableId(index as u32), scale))
+        TableId(index as u32)
     }
 }

@@ -4,9 +4,6 @@ use super::{Lowered, Lowers};
 use crate::quantise::functions::Function;
 use crate::quantise::real::{RealOp, RealTensor, Tensor};
 
-/// Largest exponent of a power.
-const MAX_EXPONENT: f64 = 8.0;
-
 impl Lowered<'_, '_> {
     pub(super) fn relu(&mut self, input: Tensor) -> Tensor {
         let shape = self.shape_of(input);
@@ -73,16 +70,6 @@ impl Lowered<'_, '_> {
                 None | Some("none") => Function::Gelu,
                 Some("tanh") => Function::GeluTanh,
                 Some(other) => return Err(self.unsupported(format!("approximation `{other}`"))),
-            },
-            "Pow" => match self.constant(1)?.and_then(|exponent| exponent.uniform()) {
-                Some(exponent) if (2.0..=MAX_EXPONENT).contains(&exponent) && exponent.fract() == 0.0 => {
-                    Function::Power { exponent: exponent as u32 }
-                }
-                _ => {
-                    return Err(
-                        self.unsupported(format!("its exponent is not one whole number from 2 to {MAX_EXPONENT}"))
-                    );
-                }
             },
             _ => return Err(self.unsupported("the operator has no counterpart in integers")),
         })

@@ -5,8 +5,6 @@ use shardproof_integer::{MAX_ELEMENTS, Window};
 use super::{Lowered, Lowers, Operand};
 use crate::quantise::real::{RealOp, RealTensor, Tensor};
 
-/// Most copies of a tensor that a broadcast makes.
-const MAX_COPIES: usize = 256;
 /// Most constant matrices of one product.
 const MAX_MATRICES: usize = 256;
 
@@ -35,7 +33,11 @@ impl Lowered<'_, '_> {
                 let product = self.times(b, a.transposed(&turned(turn_a)).map(|value| alpha * value))?;
                 self.transposed(product, vec![1, 0])
             }
-            _ => return Err(self.unsupported("a product of two computed tensors is no linear operator")),
+            (Operand::Tensor(a), Operand::Tensor(b)) => {
+                let (a, b) = (self.transposed(a, turned(turn_a)), self.transposed(b, turned(turn_b)));
+                self.times_computed(a, b, alpha)?
+            }
+            (Operand::Constant(_), Operand::Constant(_)) => return Err(self.unsupported("both factors are constants")),
         };
         let beta = self.float_or("beta", 1.0);
         match self.operand(2)? {
@@ -79,7 +81,8 @@ impl Lowered<'_, '_> {
                 let product = self.times_matrices(turned, a.with_rank(2))?;
                 Ok(self.transposed(product, swapped(self.shape_of(product).len())))
             }
-            _ => Err(self.unsupported("a product of two computed tensors is no linear operator")),
+            (Operand::Tensor(a), Operand::Tensor(b)) => self.times_computed(a, b, 1.0),
+            (Operand::Constant(_), Operand::Constant(_)) => Err(self.unsupported("both factors are constants")),
         }
     }
 
@@ -182,13 +185,8 @@ impl Lowered<'_, '_> {
 
     /// A weighted sum of tensors, each broadcast to the shape of the result.
     pub(super) fn sum_of(&mut self, terms: Vec<(Tensor, f64)>) -> Lowers<Tensor> {
-        let shapes: Vec<Vec<usize>> = terms.iter().map(|&(tensor, _)| self.shape_of(tensor)).collect();
-        let rank = shapes.iter().map(Vec::len).max().unwrap_or(0);
-        let mut joint = vec![1; rank];
-        for shape in &shapes {
-            let extents = shape.iter().rev().zip(joint.iter_mut().rev());
-            extents.for_each(|(&own, joint)| *joint = own.max(*joint));
-        }
+        let tensors: Vec<Tensor> = terms.iter().map(|&(tensor, _)| tensor).collect();
+        let joint = self.joint_shape(&tensors);
         let mut aligned = Vec::with_capacity(terms.len());
         for (tensor, factor) in terms {
             aligned.push((self.repeated(tensor, &joint)?, factor));
@@ -199,36 +197,24 @@ impl Lowered<'_, '_> {
         }
     }
 
-    /// The tensor with axes of extent 1 repeated up to `shape`.
-    fn repeated(&mut self, tensor: Tensor, shape: &[usize]) -> Lowers<Tensor> {
-        let own = self.shape_of(tensor);
-        let raised = [vec![1; shape.len() - own.len()], own.clone()].concat();
-        let mut result = self.reshaped(tensor, raised.clone())?;
-        for (axis, (&from, &to)) in raised.iter().zip(shape).enumerate() {
-            if from != to && (from != 1 || to > MAX_COPIES) {
-                let reason = format!("a computed tensor of shape {own:?} would have to be broadcast to {shape:?}");
-                return Err(self.unsupported(reason));
-            }
-            if from != to {
-                result = self.joined(vec![result; to], axis);
-            }
-        }
-        Ok(result)
+    /// The shape to which all `tensors` are broadcast together.
+    pub(super) fn joint_shape(&self, tensors: &[Tensor]) -> Vec<usize> {
+        let shapes: Vec<&[usize]> = tensors.iter().map(|&tensor| self.lowering.real.shape(tensor)).collect();
+        joint(&shapes)
     }
 
-    /// Mul and Div by a constant.
-    pub(super) fn product(&mut self) -> Lowers<Tensor> {
-        let divides = self.node.op_type == "Div";
-        match (self.needed(0)?, self.needed(1)?) {
-            (Operand::Tensor(input), Operand::Constant(weight)) => {
-                if divides && weight.values.contains(&0.0) {
-                    return Err(self.unsupported("a division by zero"));
-                }
-                self.scaled(input, if divides { weight.map(|value| 1.0 / value) } else { weight })
-            }
-            (Operand::Constant(weight), Operand::Tensor(input)) if !divides => self.scaled(input, weight),
-            _ => Err(self.unsupported("products and quotients of computed tensors are no linear operators")),
+    /// The tensor with axes of extent 1 repeated up to `shape`.
+    pub(super) fn repeated(&mut self, tensor: Tensor, shape: &[usize]) -> Lowers<Tensor> {
+        let own = self.shape_of(tensor);
+        let fits = own.len() <= shape.len()
+            && own.iter().rev().zip(shape.iter().rev()).all(|(&from, &to)| from == to || from == 1);
+        if !fits {
+            let reason = format!("a computed tensor of shape {own:?} cannot be broadcast to {shape:?}");
+            return Err(self.unsupported(reason));
         }
+        let raised = [vec![1; shape.len() - own.len()], own].concat();
+        let input = self.reshaped(tensor, raised.clone())?;
+        Ok(if raised == shape { input } else { self.push(RealOp::Expand { input }, shape.to_vec()) })
     }
 
     /// Max and Min: `max(x, y) = y + relu(x - y)`, `min(x, y) = y - relu(y - x)`.
@@ -289,8 +275,19 @@ impl Lowered<'_, '_> {
     }
 }
 
+/// The extents to which all `shapes` are broadcast together.
+pub(super) fn joint(shapes: &[&[usize]]) -> Vec<usize> {
+    let rank = shapes.iter().map(|shape| shape.len()).max().unwrap_or(0);
+    let mut joint = vec![1; rank];
+    for shape in shapes {
+        let extents = shape.iter().rev().zip(joint.iter_mut().rev());
+        extents.for_each(|(&own, joint)| *joint = own.max(*joint));
+    }
+    joint
+}
+
 /// The axes of a tensor with the last two swapped.
-fn swapped(rank: usize) -> Vec<usize> {
+pub(super) fn swapped(rank: usize) -> Vec<usize> {
     let mut axes: Vec<usize> = (0..rank).collect();
     axes.swap(rank - 2, rank - 1);
     axes

@@ -199,22 +199,17 @@ impl Lowered<'_, '_> {
         }
     }
 
-    /// GlobalAveragePool, ReduceMean, ReduceSum: sums over whole axes, moved behind the others.
+    /// GlobalAveragePool, ReduceMean, ReduceSum: sums over whole axes.
     pub(super) fn reduce(&mut self) -> Lowers<Tensor> {
         let input = self.tensor(0)?;
-        let shape = self.shape_of(input);
-        let rank = shape.len();
-        let reduced = self.reduced_axes(rank)?;
-        if reduced.is_empty() {
+        let mut shape = self.shape_of(input);
+        let axes = self.reduced_axes(shape.len())?;
+        if axes.is_empty() {
             return Ok(input);
         }
-        let kept: Vec<usize> = (0..rank).filter(|axis| !reduced.contains(axis)).collect();
-        let outer: Vec<usize> = kept.iter().map(|&axis| shape[axis]).collect();
-        let count: usize = reduced.iter().map(|&axis| shape[axis]).product();
-        let turned = self.transposed(input, kept.into_iter().chain(reduced).collect());
-        let flat = self.reshaped(turned, vec![outer.iter().product(), 1, count])?;
-        let whole = Axis { extent: count, kernel: count, stride: 1, dilation: 1, before: 0, after: 0, windows: 1 };
-        let sums = self.window_sums(flat, window(None, Some(whole)))?;
+        let count: usize = axes.iter().map(|&axis| shape[axis]).product();
+        axes.iter().for_each(|&axis| shape[axis] = 1);
+        let sums = self.push(RealOp::ReduceSum { input, axes }, shape);
         if self.node.op_type == "ReduceSum" {
             return Ok(sums);
         }
