@@ -4,8 +4,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
-use shardproof_common::bundle::read_capped;
 use shardproof_common::files;
+use shardproof_common::format::read_capped;
 
 /// Largest answer file that is read, bytes.
 const MAX_BYTES: u64 = 1 << 30;

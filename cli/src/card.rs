@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use serde::Serialize;
-use shardproof_common::bundle::{BundleError, read_capped};
 use shardproof_common::card::{MAX_CARD_BYTES, ModelCard, ShardKeys};
 use shardproof_common::files;
+use shardproof_common::format::{FormatError, read_capped};
 use shardproof_common::ids::{Role, ShardIndex};
 use shardproof_common::plan::{BackendOptions, BoundaryPlan};
 
@@ -83,7 +83,7 @@ pub(crate) async fn run(command: CardCommand, output: Output) -> Result<Outcome>
 pub(crate) fn read(path: &Path) -> Result<Result<ModelCard, String>> {
     match read_capped(path, MAX_CARD_BYTES) {
         Ok(bytes) => Ok(ModelCard::parse(&bytes).map_err(|error| format!("{}: {error}", path.display()))),
-        Err(BundleError::TooLarge { bytes, cap }) => Ok(Err(format!(
+        Err(FormatError::TooLarge { bytes, cap }) => Ok(Err(format!(
             "{}: not a model card: it has {bytes} bytes, more than the {cap} that a card may have",
             path.display()
         ))),

@@ -8,11 +8,12 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow, ensure};
 use clap::Args;
 use serde::Serialize;
-use shardproof_common::backend::{Backend, BackendError, Job, Registered, SetupRequest, ShardFiles};
+use shardproof_common::backend::{Backend, BackendError, Job, Registered, SetupRequest, ShardFiles, ShardSetup};
 use shardproof_common::card::{EzklKeys, GkrKeys, ModelCard, ShardCard, ShardKeys, Srs};
+use shardproof_common::evidence::Executable;
 use shardproof_common::ids::ShardIndex;
 use shardproof_common::plan::{
     BackendOptions, BoundaryMode, BoundaryPlan, EzklOptions, ParameterVisibility, Plan, ShardPlan,
@@ -20,7 +21,7 @@ use shardproof_common::plan::{
 use shardproof_common::tensor::{FloatTensor, Tensor, TensorSpec};
 use shardproof_coordinator::{CALIBRATION_SAMPLES, parse_dim};
 use shardproof_ezkl::{EzklBackend, EzklConfig, RecomputeRequest, Recomputed, RecomputedKeys, SampleRun, Settings};
-use shardproof_gkr_service::GkrBackend;
+use shardproof_gkr_service::{GRAPH, GkrBackend, WEIGHTS};
 use shardproof_models::{FloatShard, LoadOptions};
 
 use crate::backends::EzklChoice;
@@ -30,6 +31,8 @@ use crate::{card, job};
 
 /// How many samples every ezkl circuit is run on; integer graphs are run on all on which the owner calibrates.
 const CIRCUIT_SAMPLES: usize = 4;
+/// Name of a shard's ONNX file in the directory of its setup.
+const SHARD_FILE: &str = "shard.onnx";
 /// Largest error of a circuit's outputs on the samples, relative to the range of the shard's outputs in floats. Calibrated
 /// circuits of the zoo stay below a thousandth; weights of three binary places or fewer in the first half of `mlp` give a
 /// sixth and more.
@@ -228,34 +231,14 @@ fn check_shard(
 /// it in integers.
 fn check_gkr(index: usize, tried: Tried<'_>, card: &ModelCard, job: &Job<'_>) -> Result<Vec<Line>> {
     let (shard, plan) = (&card.body.shards[index], &card.body.plan);
-    let (input, output) = (&plan.boundaries[index], &plan.boundaries[index + 1]);
-    let directory = job.directory.join(format!("shard-{index}"));
-    std::fs::create_dir_all(&directory).with_context(|| format!("{}: cannot be made", directory.display()))?;
-    let model = directory.join("shard.onnx");
-    std::fs::write(&model, tried.onnx).with_context(|| format!("{}: cannot write the shard", model.display()))?;
-    let names = |boundary: &BoundaryPlan| -> Vec<(String, Vec<u64>)> {
-        boundary.tensors.iter().map(|tensor| (tensor.name.clone(), tensor.shape.clone())).collect()
-    };
     let shard_index = ShardIndex(index as u32);
-    let request = SetupRequest {
-        shard: shard_index,
-        model: &model,
-        samples: tried.samples,
-        input: index.checked_sub(1).map(|before| card.body.shards[before].output.as_slice()),
-        input_names: &names(input),
-        output_names: &names(output),
-        input_mode: input.mode,
-        output_mode: output.mode,
-        options: &plan.shards[index].backend,
-        min_logrows: None,
-    };
+    let directory = job.directory.join(format!("shard-{index}"));
     let job = Job { directory: &directory, ..*job };
     let line = |what: &str, finding: Finding| Line::of(index, what, finding);
     let backend = GkrBackend::new();
-    let made = match backend.setup(&request, &job) {
+    let made = match set_up_gkr(&backend, index, tried.onnx, tried.samples, card, &job)? {
         Ok(made) => made,
-        Err(BackendError::Input(reason)) => return Ok(vec![line("verifying key", Finding::Differs(reason))]),
-        Err(error) => return Err(error.into()),
+        Err(reason) => return Ok(vec![line("verifying key", Finding::Differs(reason))]),
     };
     let scales_of = |specs: &[TensorSpec]| specs.iter().map(|spec| spec.scale).collect::<Vec<_>>();
     let scales =
@@ -288,13 +271,86 @@ fn check_gkr(index: usize, tried: Tried<'_>, card: &ModelCard, job: &Job<'_>) ->
             options: plan.shards[index].backend.clone(),
             input_mode: BoundaryMode::Public,
             output_mode: BoundaryMode::Public,
-            model,
+            model: directory.join(SHARD_FILE),
             files: made.worker_files,
         };
         let run = run_integers(&backend, &files, tried.samples, &job);
         lines.push(line("accuracy", check_accuracy(&run, tried.answers)));
     }
     Ok(lines)
+}
+
+/// Makes the settings and keys of a gkr shard anew, in the job's directory, which is made.
+///
+/// # Errors
+/// The outer one when that fails, the inner one when the shard cannot be one that the owner set up.
+fn set_up_gkr(
+    backend: &GkrBackend,
+    index: usize,
+    onnx: &[u8],
+    samples: &[Vec<FloatTensor>],
+    card: &ModelCard,
+    job: &Job<'_>,
+) -> Result<Result<ShardSetup, String>> {
+    let plan = &card.body.plan;
+    let (input, output) = (&plan.boundaries[index], &plan.boundaries[index + 1]);
+    let directory = job.directory;
+    std::fs::create_dir_all(directory).with_context(|| format!("{}: cannot be made", directory.display()))?;
+    let model = directory.join(SHARD_FILE);
+    std::fs::write(&model, onnx).with_context(|| format!("{}: cannot write the shard", model.display()))?;
+    let names = |boundary: &BoundaryPlan| -> Vec<(String, Vec<u64>)> {
+        boundary.tensors.iter().map(|tensor| (tensor.name.clone(), tensor.shape.clone())).collect()
+    };
+    let request = SetupRequest {
+        shard: ShardIndex(index as u32),
+        model: &model,
+        samples,
+        input: index.checked_sub(1).map(|before| card.body.shards[before].output.as_slice()),
+        input_names: &names(input),
+        output_names: &names(output),
+        input_mode: input.mode,
+        output_mode: output.mode,
+        options: &plan.shards[index].backend,
+        min_logrows: None,
+    };
+    match backend.setup(&request, job) {
+        Ok(made) => Ok(Ok(made)),
+        Err(BackendError::Input(reason)) => Ok(Err(reason)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A shard of the card in integers, made from the model. Whether it is the registered one shows when it is used.
+///
+/// # Errors
+/// When the model is not the card's, or the shard is not one of gkr.
+pub(crate) fn executable(
+    chosen: &ChosenModel,
+    mut samples: Vec<Vec<FloatTensor>>,
+    card: &ModelCard,
+    shard: ShardIndex,
+    job: &Job<'_>,
+) -> Result<Executable> {
+    let index = shard.as_usize();
+    let (plan, shards) = chosen.model.split_as(&card.body.plan).context("the card's plan is not one of this model")?;
+    ensure!(plan == card.body.plan, "the card's plan is not one of this model: {}", difference(&card.body.plan, &plan));
+    let onnx = &shards.get(index).with_context(|| format!("the plan has no shard {shard}"))?.onnx;
+    ensure!(
+        matches!(card.body.shards[index].keys, ShardKeys::Gkr(_)),
+        "shard {shard} is of {}, which is not run again",
+        card.body.shards[index].backend.kind
+    );
+    for before in &shards[..index] {
+        let float = FloatShard::load(&before.onnx)?;
+        samples = samples.iter().map(|sample| float.run(sample)).collect::<Result<_, _>>()?;
+    }
+    let made = set_up_gkr(&GkrBackend::new(), index, onnx, &samples, card, job)?;
+    let made = made.map_err(|reason| anyhow!("shard {shard} cannot be set up again: {reason}"))?;
+    let file = |name: &str| -> Result<Vec<u8>> {
+        let path = made.worker_files.get(name).with_context(|| format!("the setup made no file {name}"))?;
+        std::fs::read(path).with_context(|| format!("{}: cannot be read", path.display()))
+    };
+    Ok(Executable { graph: file(GRAPH)?.into(), weights: file(WEIGHTS)?.into() })
 }
 
 /// The outputs of the integer graph on samples, quantised at the card's scales.

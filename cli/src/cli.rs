@@ -10,7 +10,7 @@ use shardproof_coordinator::CoordinatorArgs;
 use shardproof_worker::WorkerArgs;
 
 use crate::output::{Outcome, Output};
-use crate::{card, demo, doctor, ezkl, plan, runs, services, status, verify};
+use crate::{card, cert, demo, doctor, evidence, ezkl, plan, runs, services, status, token, verify, workers};
 
 /// Verifiable inference of ONNX models in shards.
 #[derive(Debug, Parser)]
@@ -38,12 +38,20 @@ enum Command {
     Infer(runs::InferArgs),
     Prove(runs::ProveArgs),
     Verify(verify::VerifyArgs),
+    Evidence(evidence::EvidenceArgs),
     Watch(runs::WatchArgs),
     Runs(runs::RunsArgs),
     Status(status::StatusArgs),
+    Workers(workers::WorkersArgs),
     /// Model cards: show, fetch, check.
     #[command(subcommand)]
     Card(card::CardCommand),
+    /// Certificates for --tls: make an authority, issue.
+    #[command(subcommand)]
+    Cert(cert::CertCommand),
+    /// Tokens for clients without a certificate.
+    #[command(subcommand)]
+    Token(token::TokenCommand),
     Doctor(doctor::DoctorArgs),
     Ezkl(Box<ezkl::EzklArgs>),
     /// Prints a completion script for a shell.
@@ -102,10 +110,14 @@ impl Cli {
             Command::Infer(args) => runs::infer(args, output).await,
             Command::Prove(args) => runs::prove(args, output).await,
             Command::Verify(args) => verify::run(args, output).await,
+            Command::Evidence(args) => evidence::fetch(args, output).await,
             Command::Watch(args) => runs::watch(args, output).await,
             Command::Runs(args) => runs::list(args, output).await,
             Command::Status(args) => status::status(args, output).await,
+            Command::Workers(args) => workers::run(args, output).await,
             Command::Card(command) => card::run(command, output).await,
+            Command::Cert(command) => cert::run(command, output),
+            Command::Token(command) => token::run(command, output),
             Command::Doctor(args) => doctor::run(args, output).await,
             Command::Ezkl(args) => ezkl::run(*args, output).await,
             Command::Completions { shell } => completions(shell, output),

@@ -5,15 +5,19 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use shardproof_common::artifacts::ArtifactStore;
+use shardproof_common::audit::{Nonce, NonceCommitment};
 use shardproof_common::ids::{RunId, ShardIndex};
+use shardproof_common::receipt::PublicKey;
 use shardproof_common::tensor::{Tensor, encode_boundary};
+use shardproof_proto::convert;
+use shardproof_proto::transport::{self, Channel, ChannelError, ConnectArgs, Party, Transport, explain};
+use shardproof_proto::v1::admin_client::AdminClient;
 use shardproof_proto::v1::runs_client::RunsClient;
 use shardproof_proto::v1::{
-    BundleRequest, GetRequest, ListRequest, ProveRequest, Run, StatusRequest, StatusResponse, SubmitRequest,
-    WatchRequest,
+    AdmitWorkerRequest, ArtifactRef, BundleRequest, EvidenceRequest, GetRequest, ListRequest, ListWorkersRequest,
+    ListWorkersResponse, ProveRequest, RevealRequest, RevokeWorkerRequest, Run, StatusRequest, StatusResponse,
+    SubmitRequest, WatchRequest, WorkerRecord,
 };
-use shardproof_proto::{convert, transport};
-use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 
 /// How often a coordinator that is not there yet is tried again.
@@ -25,6 +29,8 @@ pub(crate) struct CoordinatorAddress {
     /// Where the coordinator listens.
     #[arg(long, value_name = "HOST:PORT", env = "SHARDPROOF_COORDINATOR", default_value = "localhost:8000")]
     pub(crate) coordinator: String,
+    #[command(flatten)]
+    pub(crate) connect: ConnectArgs,
 }
 
 /// A connection to a coordinator.
@@ -38,17 +44,24 @@ impl Client {
     /// Connects, or fails at once.
     ///
     /// # Errors
-    /// When nobody listens at the address.
-    pub(crate) async fn connect(address: &CoordinatorAddress) -> Result<Self> {
-        let address = address.coordinator.as_str();
-        let endpoint = transport::endpoint(address)
-            .with_context(|| format!("`{address}` is not an address: expected HOST:PORT"))?;
-        let channel = endpoint.connect().await.map_err(|error| {
-            let cause = innermost(&error);
-            anyhow!(
-                "no coordinator at {address} ({cause}); start one with `shardproof coordinator localhost 8000 4 mlp`, \
+    /// When nobody listens at the address, or it is not the coordinator.
+    pub(crate) async fn connect(at: &CoordinatorAddress) -> Result<Self> {
+        Self::connect_by(&at.connect.transport()?, &at.coordinator).await
+    }
+
+    /// Connects in this way, or fails at once.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub(crate) async fn connect_by(transport: &Transport, address: &str) -> Result<Self> {
+        let connected = transport.connect(address, Party::Coordinator).await;
+        let channel = connected.map_err(|error| match error {
+            ChannelError::Connect { reason } => anyhow!(
+                "no coordinator at {address} ({reason}); start one with `shardproof coordinator localhost 8000 4 mlp`, \
                  or name another with --coordinator HOST:PORT"
-            )
+            ),
+            ChannelError::Trouble(trouble) => anyhow!("the coordinator at {address}: {trouble}"),
+            other => other.into(),
         })?;
         Ok(Self { address: address.to_owned(), channel })
     }
@@ -56,14 +69,15 @@ impl Client {
     /// Connects, trying until somebody listens; says so once.
     ///
     /// # Errors
-    /// When the address is none.
-    pub(crate) async fn connect_when_there(address: &CoordinatorAddress, waiting: impl FnOnce()) -> Result<Self> {
-        let endpoint = transport::endpoint(&address.coordinator)
-            .with_context(|| format!("`{}` is not an address: expected HOST:PORT", address.coordinator))?;
+    /// When the address is none, or what is shown to the coordinator cannot be.
+    pub(crate) async fn connect_when_there(at: &CoordinatorAddress, waiting: impl FnOnce()) -> Result<Self> {
+        let (address, transport) = (at.coordinator.as_str(), at.connect.transport()?);
         let mut waiting = Some(waiting);
         loop {
-            if let Ok(channel) = endpoint.connect().await {
-                return Ok(Self { address: address.coordinator.clone(), channel });
+            match transport.connect(address, Party::Coordinator).await {
+                Ok(channel) => return Ok(Self { address: address.to_owned(), channel }),
+                Err(ChannelError::Connect { .. }) => {}
+                Err(error) => return Err(error.into()),
             }
             if let Some(waiting) = waiting.take() {
                 waiting();
@@ -78,14 +92,23 @@ impl Client {
         Ok(response.map_err(|status| self.explain(&status))?.into_inner())
     }
 
-    /// Stores the model's inputs and starts a run on them.
-    pub(crate) async fn submit(&self, input: &[Tensor]) -> Result<RunId> {
+    /// Stores the model's inputs and starts a run on them, with a part in its audit where `commitment` is given.
+    pub(crate) async fn submit(&self, input: &[Tensor], commitment: Option<NonceCommitment>) -> Result<Run> {
         let encoding = encode_boundary(input);
         let stored = transport::artifacts::store(self.channel.clone(), encoding.into()).await;
         let artifact = stored.with_context(|| format!("sending the input to {}", self.address))?;
-        let request = SubmitRequest { input: convert::digest_bytes(artifact.digest) };
-        let run = self.runs().submit(request).await.map_err(|status| self.explain(&status))?.into_inner();
-        convert::run_id(&run.run).map_err(|status| self.explain(&status))
+        let request = SubmitRequest {
+            input: convert::digest_bytes(artifact.digest),
+            nonce_commitment: commitment.map(|commitment| commitment.as_bytes().to_vec().into()).unwrap_or_default(),
+        };
+        Ok(self.runs().submit(request).await.map_err(|status| self.explain(&status))?.into_inner())
+    }
+
+    /// Reveals the nonce that a run was submitted with a commitment to.
+    pub(crate) async fn reveal(&self, run: RunId, nonce: Nonce) -> Result<()> {
+        let request = RevealRequest { run: convert::run_bytes(run), nonce: nonce.as_bytes().to_vec().into() };
+        self.runs().reveal(request).await.map_err(|status| self.explain(&status))?;
+        Ok(())
     }
 
     /// Present state of a run.
@@ -128,7 +151,22 @@ impl Client {
     pub(crate) async fn fetch_bundle(&self, run: RunId, path: &Path) -> Result<u64> {
         let response = self.runs().bundle(BundleRequest { run: convert::run_bytes(run) }).await;
         let reference = response.map_err(|status| self.explain(&status))?.into_inner();
-        let artifact = convert::artifact(Some(&reference)).map_err(|status| self.explain(&status))?;
+        self.fetch_file(&reference, &format!("the bundle of run {run}"), path).await
+    }
+
+    /// Fetches the evidence that a run left, as [`Client::fetch_bundle`] fetches the bundle.
+    pub(crate) async fn fetch_evidence(&self, run: RunId, with_shard: bool, path: &Path) -> Result<u64> {
+        let request = EvidenceRequest { run: convert::run_bytes(run) };
+        let response = match with_shard {
+            true => self.admin().evidence_with_shard(request).await,
+            false => self.runs().evidence(request).await,
+        };
+        let reference = response.map_err(|status| self.explain(&status))?.into_inner();
+        self.fetch_file(&reference, &format!("the evidence of run {run}"), path).await
+    }
+
+    async fn fetch_file(&self, reference: &ArtifactRef, what: &str, path: &Path) -> Result<u64> {
+        let artifact = convert::artifact(Some(reference)).map_err(|status| self.explain(&status))?;
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let transfer = tempfile::Builder::new()
             .prefix(".shardproof-fetch")
@@ -136,9 +174,28 @@ impl Client {
             .with_context(|| format!("{}: cannot write here", parent.display()))?;
         let store = ArtifactStore::open(transfer.path())?;
         let fetched = transport::artifacts::fetch(self.channel.clone(), &store, artifact).await;
-        let fetched = fetched.with_context(|| format!("fetching the bundle of run {run} from {}", self.address))?;
-        std::fs::rename(&fetched, path).with_context(|| format!("{}: cannot write the bundle", path.display()))?;
+        let fetched = fetched.with_context(|| format!("fetching {what} from {}", self.address))?;
+        std::fs::rename(&fetched, path).with_context(|| format!("{}: cannot write {what}", path.display()))?;
         Ok(artifact.size)
+    }
+
+    /// All workers with their records; for the owner.
+    pub(crate) async fn list_workers(&self) -> Result<ListWorkersResponse> {
+        let response = self.admin().list_workers(ListWorkersRequest {}).await;
+        Ok(response.map_err(|status| self.explain(&status))?.into_inner())
+    }
+
+    /// Admits a worker's key; an empty name keeps the one it has.
+    pub(crate) async fn admit_worker(&self, key: PublicKey, name: &str) -> Result<WorkerRecord> {
+        let request = AdmitWorkerRequest { key: key.as_bytes().to_vec().into(), name: name.to_owned() };
+        let response = self.admin().admit_worker(request).await;
+        Ok(response.map_err(|status| self.explain(&status))?.into_inner())
+    }
+
+    /// Refuses a worker's key until it is admitted again.
+    pub(crate) async fn revoke_worker(&self, key: PublicKey) -> Result<WorkerRecord> {
+        let response = self.admin().revoke_worker(RevokeWorkerRequest { key: key.as_bytes().to_vec().into() }).await;
+        Ok(response.map_err(|status| self.explain(&status))?.into_inner())
     }
 
     /// The coordinator's model card, as the JSON it serves.
@@ -162,6 +219,10 @@ impl Client {
         Ok(response.map_err(|status| self.explain(&status))?.into_inner())
     }
 
+    fn admin(&self) -> AdminClient<Channel> {
+        AdminClient::new(self.channel.clone())
+    }
+
     fn runs(&self) -> RunsClient<Channel> {
         RunsClient::new(self.channel.clone()).max_decoding_message_size(transport::MAX_MESSAGE_BYTES)
     }
@@ -170,7 +231,7 @@ impl Client {
     fn explain(&self, status: &Status) -> anyhow::Error {
         let lost = status.code() == Code::Unavailable || std::error::Error::source(status).is_some();
         if lost {
-            let cause = innermost(status);
+            let cause = explain(status);
             return anyhow!("the coordinator at {} is gone or cannot be reached ({cause})", self.address);
         }
         match status.message() {
@@ -178,13 +239,4 @@ impl Client {
             message => anyhow!("{message}"),
         }
     }
-}
-
-/// The cause that says most: connection errors come wrapped several times.
-fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
 }

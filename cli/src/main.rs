@@ -4,13 +4,16 @@
 //! error.
 
 mod answer;
+mod audit;
 mod backends;
 mod card;
 mod card_check;
+mod cert;
 mod cli;
 mod client;
 mod demo;
 mod doctor;
+mod evidence;
 mod ezkl;
 mod job;
 mod model;
@@ -22,7 +25,9 @@ mod runs;
 mod services;
 mod status;
 mod table;
+mod token;
 mod verify;
+mod workers;
 
 use std::process::ExitCode;
 

@@ -4,8 +4,9 @@ use serde::Serialize;
 use shardproof_common::ids::{Role, ShardIndex};
 use shardproof_common::tensor::{Tensor, decode_boundary};
 use shardproof_proto::convert;
-use shardproof_proto::v1::{ProofState, Run, RunState, ShardProgress};
+use shardproof_proto::v1::{Dispute, DisputeStage, ProofState, Run, RunState, ShardProgress};
 
+use crate::audit::AuditView;
 use crate::output::Outcome;
 use crate::table::{self, Table};
 
@@ -26,6 +27,12 @@ pub(crate) struct RunView {
     pub(crate) prove_ms_wall: u64,
     /// Unix time, ms.
     pub(crate) submitted_unix_ms: u64,
+    /// Which proofs were asked for without a request.
+    pub(crate) audit: Option<AuditView>,
+    /// The last dispute about what a shard put out, if there was one.
+    pub(crate) dispute: Option<DisputeView>,
+    /// Whether `shardproof evidence` has something against a worker.
+    pub(crate) evidence: bool,
     /// One entry per shard, in order.
     pub(crate) shards: Vec<ShardView>,
 }
@@ -41,6 +48,15 @@ pub(crate) struct Rejection {
     pub(crate) reason: String,
 }
 
+/// A question about what a shard put out.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct DisputeView {
+    /// The shard.
+    pub(crate) shard: u32,
+    /// `showing`, `handing`, `accusing` or `settled`.
+    pub(crate) stage: &'static str,
+}
+
 /// One shard's part in a run; what was not measured is 0.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct ShardView {
@@ -54,6 +70,8 @@ pub(crate) struct ShardView {
     pub(crate) step: String,
     /// The worker's key.
     pub(crate) worker: String,
+    /// Until when its proof may be asked for, Unix time, ms; 0 without a receipt.
+    pub(crate) provable_until_unix_ms: u64,
     /// Running the shard.
     pub(crate) witness_ms: f64,
     /// Proving it.
@@ -95,6 +113,9 @@ impl RunView {
             rejected,
             prove_ms_wall: run.prove_wall_ms,
             submitted_unix_ms: run.submitted_unix_ms,
+            audit: run.audit.as_ref().map(AuditView::read).transpose()?,
+            dispute: run.dispute.as_ref().map(DisputeView::read),
+            evidence: run.evidence,
             shards: run.shards.iter().map(|shard| ShardView::read(shard, run.shards.len())).collect(),
         })
     }
@@ -120,6 +141,12 @@ impl RunView {
         if let Some(rejected) = &self.rejected {
             out.push_str(&format!("reason  {}\n", rejected.describe()));
         }
+        if let Some(audit) = self.audit.as_ref().and_then(AuditView::describe) {
+            out.push_str(&format!("audit   {audit}\n"));
+        }
+        if self.evidence {
+            out.push_str(&format!("evidence against the worker: shardproof evidence {}\n", self.run));
+        }
         out.push('\n');
         out.push_str(&self.shard_table().render());
         out
@@ -139,6 +166,9 @@ impl RunView {
             0 => self.state.to_owned(),
             _ => format!("proofs: {verified} of {requested} verified"),
         };
+        if let Some(dispute) = self.dispute.as_ref().and_then(DisputeView::in_words) {
+            return format!("{head}; {dispute}");
+        }
         if busy.is_empty() { head } else { format!("{head}; {}", busy.join("; ")) }
     }
 
@@ -182,6 +212,30 @@ impl Rejection {
     }
 }
 
+impl DisputeView {
+    fn read(dispute: &Dispute) -> Self {
+        let stage = match dispute.stage() {
+            DisputeStage::Unspecified => "unknown",
+            DisputeStage::Showing => "showing",
+            DisputeStage::Handing => "handing",
+            DisputeStage::Accusing => "accusing",
+            DisputeStage::Settled => "settled",
+        };
+        Self { shard: dispute.shard, stage }
+    }
+
+    /// What is done about it; nothing once it is settled.
+    fn in_words(&self) -> Option<String> {
+        let shard = self.shard;
+        match self.stage {
+            "showing" => Some(format!("dispute: the worker of shard {shard} is to show what it put out")),
+            "handing" => Some(format!("dispute: what shard {shard} put out is handed to the next worker")),
+            "accusing" => Some(format!("looking for evidence against the worker of shard {shard}")),
+            _ => None,
+        }
+    }
+}
+
 impl ShardView {
     fn read(shard: &ShardProgress, shards: usize) -> Self {
         Self {
@@ -190,6 +244,7 @@ impl ShardView {
             proof: proof_name(shard.proof()),
             step: shard.step.clone(),
             worker: shard.worker.clone(),
+            provable_until_unix_ms: shard.provable_until_unix_ms,
             witness_ms: table::ms(shard.witness_us),
             prove_ms: table::ms(shard.prove_us),
             verify_ms: table::ms(shard.verify_us),

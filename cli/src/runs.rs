@@ -12,6 +12,7 @@ use shardproof_common::tensor::Tensor;
 use shardproof_models::input;
 use shardproof_proto::v1::Run;
 
+use crate::audit::{self, AuditView, Followed};
 use crate::client::{Client, CoordinatorAddress};
 use crate::output::{Outcome, Output};
 use crate::progress::Phase;
@@ -19,6 +20,8 @@ use crate::run_view::RunView;
 use crate::table::{self, Table};
 
 /// Runs the model on an input, through all shards.
+///
+/// Where the coordinator audits, takes part in the draw and checks it: exits 3 when the draw is not the right one.
 #[derive(Debug, Args)]
 pub(crate) struct InferArgs {
     /// The model's input: a .npy file, or JSON as ezkl's users have it: {"input_data": [[...], ...]}.
@@ -75,6 +78,8 @@ struct Inferred {
     run: RunView,
     backend: &'static str,
     proven: bool,
+    /// What is wrong with the coordinator's draw.
+    wrong_draw: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -101,11 +106,18 @@ pub(crate) async fn infer(args: InferArgs, output: Output) -> Result<Outcome> {
     let card = ModelCard::parse(&client.card().await?)?;
     let tensors = input::read_input(&args.input, &card.body.plan.boundaries[0].tensors).context("the input")?;
     let tensors: Vec<Tensor> = tensors.into_iter().map(Tensor::Float).collect();
-    let run = client.submit(&tensors).await?;
-    let view = follow(&client, run, &format!("run {run}"), output).await?;
+    let Followed { view, wrong_draw, refused_nonce } = audit::submit_and_follow(&client, &tensors, output).await?;
+    let mut outcome = view.outcome();
+    if let Some(reason) = &refused_nonce {
+        output.say(&format!("error: the coordinator did not take the nonce, so the run is not audited: {reason}"));
+        outcome = outcome.worse(Outcome::Failure);
+    }
+    if let Some(reason) = &wrong_draw {
+        output.say(&format!("error: the coordinator's draw is not the right one: {reason}"));
+        outcome = Outcome::Rejected;
+    }
     let backend = card.body.plan.shards[0].backend.kind();
-    let outcome = view.outcome();
-    let inferred = Inferred { run: view, backend: backend.as_str(), proven: false };
+    let inferred = Inferred { proven: view.state == "verified", run: view, backend: backend.as_str(), wrong_draw };
     output.data(&inferred, |inferred| render_inferred(inferred, backend))?;
     Ok(outcome)
 }
@@ -243,7 +255,7 @@ fn render_list(runs: &[RunView]) -> String {
     if runs.is_empty() {
         return "no runs yet\n".to_owned();
     }
-    let mut table = Table::new(&["run", "state", ">proven", "answer", "reason"]);
+    let mut table = Table::new(&["run", "state", ">proven", "audit", "answer", "reason"]);
     for run in runs {
         let proven = run.shards.iter().filter(|shard| shard.proof == "verified").count();
         let reason = run.rejected.as_ref().map(|rejected| rejected.describe()).or_else(|| run.failure.clone());
@@ -252,6 +264,7 @@ fn render_list(runs: &[RunView]) -> String {
             run.run.clone(),
             run.state.to_owned(),
             format!("{proven} of {}", run.shards.len()),
+            run.audit.as_ref().and_then(AuditView::describe).unwrap_or_default(),
             answer,
             reason.unwrap_or_default(),
         ]);

@@ -1,4 +1,4 @@
-//! `shardproof verify`: a bundle against a model card, offline.
+//! `shardproof verify`: a bundle, or evidence against a worker, against a model card, offline.
 
 use std::path::{Path, PathBuf};
 
@@ -6,30 +6,40 @@ use anyhow::{Context, Result};
 use clap::Args;
 use serde::Serialize;
 use shardproof_common::backend::{Job, ProofVerifier};
-use shardproof_common::bundle::{BundleError, MAX_BUNDLE_BYTES, read_capped};
+use shardproof_common::bundle::MAX_BUNDLE_BYTES;
 use shardproof_common::card::ModelCard;
 use shardproof_common::chain::{self, Report, Status, VerifyOptions};
+use shardproof_common::format::{FormatError, read_capped};
 use shardproof_common::ids::Digest;
 use shardproof_common::receipt::PublicKey;
 use shardproof_common::tensor::FloatTensor;
-use shardproof_models::{ModelSource, input};
+use shardproof_coordinator::parse_dim;
+use shardproof_models::{LoadOptions, ModelSource, input};
 
 use crate::backends::EzklChoice;
+use crate::evidence::{self, Trial};
 use crate::output::{Outcome, Output};
 use crate::{answer, card, job};
 
 /// Checks a run's bundle against the model's card, offline. Exits 0 only when every check passed on every shard.
+///
+/// With --evidence, checks what is brought against a worker instead: exits 0 only when it convicts the worker, 3 when it
+/// proves nothing.
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
     /// The run's bundle.
-    bundle: PathBuf,
+    #[arg(required_unless_present = "evidence")]
+    bundle: Option<PathBuf>,
+    /// Evidence that a worker lied, instead of a bundle.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["bundle", "input", "output", "allow_test_srs"])]
+    evidence: Option<PathBuf>,
     /// The model card that the owner published.
     #[arg(long, value_name = "FILE")]
     card: PathBuf,
     /// The owner's key (64 hexadecimal digits); without it the card's own word is taken for who its owner is.
     #[arg(long, value_name = "KEY")]
     owner_key: Option<PublicKey>,
-    /// The model, an ONNX file or a zoo name: checks that the card is for it.
+    /// The model, an ONNX file or a zoo name: checks that the card is for it. Evidence may need it to run a shard again.
     #[arg(long, value_name = "MODEL")]
     model: Option<String>,
     /// The input that was sent (.npy or ezkl's JSON): checks that the run is about it.
@@ -41,6 +51,12 @@ pub(crate) struct VerifyArgs {
     /// Accept proofs under an insecure test SRS. They convince nobody.
     #[arg(long)]
     allow_test_srs: bool,
+    /// With --evidence and --model: the inputs that the owner calibrated on, .npy [default: the model's own].
+    #[arg(long, value_name = "FILE", requires = "evidence")]
+    samples: Option<PathBuf>,
+    /// With --evidence and --model: size of a symbolic dimension; may be repeated.
+    #[arg(long = "dim", value_name = "NAME=N", value_parser = parse_dim, requires = "evidence")]
+    dims: Vec<(String, u64)>,
     #[command(flatten)]
     ezkl: EzklChoice,
 }
@@ -73,7 +89,8 @@ struct UnreadableRefusal {
 
 /// `shardproof verify`.
 pub(crate) async fn run(args: VerifyArgs, output: Output) -> Result<Outcome> {
-    let bundle = match read_bundle(&args.bundle)? {
+    let bundle = args.bundle.as_deref().map(read_bundle).transpose()?.transpose();
+    let bundle = match bundle {
         Ok(bundle) => bundle,
         Err(reason) => return reject_unreadable("encoding", reason, output),
     };
@@ -81,6 +98,12 @@ pub(crate) async fn run(args: VerifyArgs, output: Output) -> Result<Outcome> {
         Ok(card) => card,
         Err(reason) => return reject_unreadable("card", reason, output),
     };
+    if let Some(evidence) = &args.evidence {
+        let (owner_key, load) = (args.owner_key, LoadOptions { dims: args.dims.clone() });
+        let (model, samples) = (args.model.as_deref(), args.samples.as_deref());
+        return evidence::check(Trial { evidence, card, owner_key, model, samples, load }, output).await;
+    }
+    let bundle = bundle.context("neither a bundle nor evidence is given")?;
     let input_tensors = &card.body.plan.boundaries[0].tensors;
     let verification = Verification {
         bundle,
@@ -141,7 +164,7 @@ fn model_digest(name_or_path: &str) -> Result<Digest> {
 fn read_bundle(path: &Path) -> Result<Result<Vec<u8>, String>> {
     match read_capped(path, MAX_BUNDLE_BYTES) {
         Ok(bytes) => Ok(Ok(bytes)),
-        Err(error @ BundleError::TooLarge { .. }) => Ok(Err(error.to_string())),
+        Err(error @ FormatError::TooLarge { .. }) => Ok(Err(error.to_string())),
         Err(error) => Err(error).context("the bundle"),
     }
 }

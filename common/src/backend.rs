@@ -55,6 +55,21 @@ pub trait Backend: Send + Sync {
         job: &Job<'_>,
     ) -> Result<Proof, BackendError>;
 
+    /// The output boundary of a shard as a statement names it, for whoever has the tensors and did not run the shard.
+    ///
+    /// # Errors
+    /// [`BackendError::Input`] when the tensors are none that a statement can name; [`BackendError::Unsupported`] where only
+    /// the next shard's circuit can bind them.
+    fn output_boundary(&self, mode: BoundaryMode, output: &[Tensor]) -> Result<Boundary, BackendError> {
+        match mode {
+            BoundaryMode::Public => Ok(Boundary::public(output)),
+            mode => {
+                let what = format!("binds {mode} tensors in a circuit only");
+                Err(BackendError::Unsupported { backend: self.id().kind, what })
+            }
+        }
+    }
+
     /// Most runs of `shard` that [`Backend::prove_batch`] takes at once; at least 1, which is what it is by default.
     fn batch_limit(&self, shard: &ShardFiles) -> usize {
         let _one_at_a_time = shard;

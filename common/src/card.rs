@@ -109,7 +109,7 @@ impl EzklKeys {
 impl ShardKeys {
     /// The digest that statements name.
     pub fn digest(&self) -> Digest {
-        Digest::derive("shardproof 1 keys", self)
+        Digest::derive("shardproof 2 keys", self)
     }
 
     /// Digest of the verifying key's bytes, where there is one.
@@ -228,7 +228,7 @@ impl ModelCard {
     }
 
     fn digest_of(body: &CardBody) -> Digest {
-        Digest::derive("shardproof 1 card", body)
+        Digest::derive("shardproof 2 card", body)
     }
 }
 

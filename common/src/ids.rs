@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 use uuid::Uuid;
 
 /// Version of everything that is hashed or signed: statements, plans, cards, receipts, bundles.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// A BLAKE3 digest. Text form is 64 lower-case hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -114,6 +115,12 @@ impl RunId {
         Self(Uuid::from_bytes(bytes))
     }
 
+    /// When whoever chose the id says that it did; nothing where the id is of another kind than UUIDv7.
+    pub fn created(&self) -> Option<UnixMillis> {
+        let (seconds, nanos) = self.0.get_timestamp()?.to_unix();
+        Some(UnixMillis(seconds.saturating_mul(1000).saturating_add(u64::from(nanos / 1_000_000))))
+    }
+
     /// The 16 bytes.
     pub const fn as_bytes(&self) -> &[u8; 16] {
         self.0.as_bytes()
@@ -132,6 +139,24 @@ impl FromStr for RunId {
     fn from_str(text: &str) -> Result<Self, ParseIdError> {
         let uuid = Uuid::parse_str(text).map_err(|_| ParseIdError::RunId { found: text.chars().take(80).collect() })?;
         Ok(Self(uuid))
+    }
+}
+
+/// A point in time: milliseconds since 1970, UTC.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct UnixMillis(pub u64);
+
+impl UnixMillis {
+    /// The point this much later; the last one there is where that has no 64 bits.
+    pub fn after(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)))
+    }
+}
+
+impl fmt::Display for UnixMillis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ms after 1970", self.0)
     }
 }
 

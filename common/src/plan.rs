@@ -65,7 +65,7 @@ pub struct BoundaryTensor {
 impl Plan {
     /// The digest that names the plan.
     pub fn digest(&self) -> Digest {
-        Digest::derive("shardproof 1 plan", self)
+        Digest::derive("shardproof 2 plan", self)
     }
 
     /// The shard at `index`, if the plan has one.

@@ -4,7 +4,7 @@ use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 
-use crate::ids::{Digest, RunId};
+use crate::ids::{Digest, RunId, UnixMillis};
 use crate::statement::Statement;
 
 /// An ed25519 public key. Text form is 64 lower-case hexadecimal digits.
@@ -112,35 +112,50 @@ pub struct Receipt {
     pub statement: Statement,
     /// Counts how often the shard was tried in this run, from 0.
     pub attempt: u32,
+    /// Until when the worker keeps what it takes to prove the statement. A proof that is asked for later may be refused; one
+    /// that exists stays as true as it was, and so does the receipt.
+    pub provable_until: UnixMillis,
     /// The worker's key.
     pub worker: PublicKey,
-    /// Over statement and attempt.
+    /// Over all of the above.
     pub signature: SignatureBytes,
 }
 
 impl Receipt {
     /// Signs `statement` as `worker`.
-    pub fn sign(statement: Statement, attempt: u32, worker: &Identity) -> Self {
-        let signature = worker.sign(Self::digest(&statement, attempt));
-        Self { statement, attempt, worker: worker.public(), signature }
+    pub fn sign(statement: Statement, attempt: u32, provable_until: UnixMillis, worker: &Identity) -> Self {
+        let key = worker.public();
+        let signature = worker.sign(Self::signed_digest(&statement, attempt, provable_until, key));
+        Self { statement, attempt, provable_until, worker: key, signature }
+    }
+
+    /// The same content as `worker` signs it.
+    pub fn signed_by(&self, worker: &Identity) -> Self {
+        Self::sign(self.statement.clone(), self.attempt, self.provable_until, worker)
     }
 
     /// Checks the signature; whether the worker is admitted is the caller's question.
     ///
     /// # Errors
-    /// When the signature is not the named worker's over this statement and attempt.
+    /// When the signature is not the named worker's over this content.
     pub fn check(&self) -> Result<(), SignatureError> {
-        self.worker.verify(Self::digest(&self.statement, self.attempt), &self.signature)
+        self.worker.verify(self.digest(), &self.signature)
     }
 
-    fn digest(statement: &Statement, attempt: u32) -> Digest {
-        Digest::derive("shardproof 1 receipt", &(statement.digest(), attempt))
+    /// Names the content: all but the signature. What the signature is over.
+    pub fn digest(&self) -> Digest {
+        Self::signed_digest(&self.statement, self.attempt, self.provable_until, self.worker)
+    }
+
+    fn signed_digest(statement: &Statement, attempt: u32, provable_until: UnixMillis, worker: PublicKey) -> Digest {
+        Digest::derive("shardproof 2 receipt", &(statement.digest(), attempt, provable_until, worker))
     }
 }
 
-/// What the owner's side signs when it hands a run's input to the first worker, so that nobody else can start runs.
-pub fn input_digest(run: RunId, plan: Digest, encoding: Digest) -> Digest {
-    Digest::derive("shardproof 1 input", &(run, plan, encoding))
+/// What the owner's side signs when it hands a boundary to a worker itself: boundary 0, so that nobody else can start runs,
+/// and another one where its two workers are at odds about it.
+pub fn handed_digest(run: RunId, plan: Digest, boundary: u32, attempt: u32, encoding: Digest) -> Digest {
+    Digest::derive("shardproof 2 handed", &(run, plan, boundary, attempt, encoding))
 }
 
 /// The owner's word that a worker's receipts count for a plan.
@@ -169,7 +184,7 @@ impl Admission {
     }
 
     fn digest(worker: PublicKey, plan: Digest) -> Digest {
-        Digest::derive("shardproof 1 admission", &(worker, plan))
+        Digest::derive("shardproof 2 admission", &(worker, plan))
     }
 }
 

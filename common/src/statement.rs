@@ -53,7 +53,7 @@ pub struct Statement {
 impl Statement {
     /// The digest that receipts sign.
     pub fn digest(&self) -> Digest {
-        Digest::derive("shardproof 1 statement", self)
+        Digest::derive("shardproof 2 statement", self)
     }
 }
 

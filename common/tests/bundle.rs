@@ -7,8 +7,9 @@ mod support;
 use std::path::PathBuf;
 
 use proptest::prelude::*;
-use shardproof_common::bundle::{Blob, Bundle, BundleError, MAX_SHARDS, read_capped};
+use shardproof_common::bundle::{Blob, Bundle, BundleError, MAX_SHARDS};
 use shardproof_common::chain::{self, VerifyOptions};
+use shardproof_common::format::{FormatError, read_capped};
 use shardproof_common::plan::BoundaryMode;
 use shardproof_common::statement::{Binding, Statement};
 use support::{MockVerifier, Scenario, assert_verified, with_job};
@@ -24,7 +25,7 @@ fn honest() -> (Scenario, Vec<u8>) {
 }
 
 fn golden_path() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/bundle-v1.bin")
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/bundle-v2.bin")
 }
 
 #[test]
@@ -58,11 +59,14 @@ fn every_truncation_and_extension_is_refused() {
     let (_, bytes) = honest();
     for length in 0..bytes.len() {
         let error = Bundle::decode(&bytes[..length]).unwrap_err();
-        assert!(matches!(error, BundleError::Truncated { .. }), "{length} bytes: {error}");
+        assert!(matches!(error, BundleError::Format(FormatError::Truncated { .. })), "{length} bytes: {error}");
     }
     let extended = [bytes.as_slice(), &[0]].concat();
     let error = Bundle::decode(&extended).unwrap_err();
-    assert!(matches!(error, BundleError::Trailing { offset, bytes: 1 } if offset == bytes.len()), "{error}");
+    assert!(
+        matches!(error, BundleError::Format(FormatError::Trailing { offset, bytes: 1 }) if offset == bytes.len()),
+        "{error}"
+    );
 }
 
 #[test]
@@ -89,10 +93,10 @@ fn magic_and_version_are_named() {
     let (_, bytes) = honest();
     let mut other = bytes.clone();
     other[0] = b'X';
-    assert!(matches!(Bundle::decode(&other), Err(BundleError::Magic)));
+    assert!(matches!(Bundle::decode(&other), Err(BundleError::Format(FormatError::Magic { .. }))));
     let mut newer = bytes;
-    newer[8] = 2;
-    assert!(matches!(Bundle::decode(&newer), Err(BundleError::Version { expected: 1, found: 2 })));
+    newer[8] = 3;
+    assert!(matches!(Bundle::decode(&newer), Err(BundleError::Format(FormatError::Version { expected: 2, found: 3 }))));
 }
 
 /// The varint of a number, padded to `length` bytes with continuation bits.
@@ -111,7 +115,10 @@ fn a_number_has_one_encoding() {
     let mut padded = bytes.clone();
     padded.splice(shards_at..=shards_at, long_varint(2, 2));
     let error = Bundle::decode(&padded).unwrap_err();
-    assert!(matches!(error, BundleError::NotCanonical { offset } if offset == shards_at), "{error}");
+    assert!(
+        matches!(error, BundleError::Format(FormatError::NotCanonical { offset }) if offset == shards_at),
+        "{error}"
+    );
 }
 
 #[test]
@@ -146,7 +153,7 @@ fn lists_of_small_things_are_capped() {
     let encoded = postcard::to_stdvec(&vec![None::<Blob>; MAX_SHARDS + 2]).unwrap();
     bytes.extend_from_slice(&encoded);
     let error = Bundle::decode(&bytes).unwrap_err();
-    assert!(matches!(error, BundleError::Malformed { .. }), "{error}");
+    assert!(matches!(error, BundleError::Format(FormatError::Malformed { .. })), "{error}");
 
     bundle.boundaries = honest_boundaries;
     let forgeries: [fn(&mut Statement); 3] = [
@@ -158,7 +165,7 @@ fn lists_of_small_things_are_capped() {
         let mut forged = bundle.clone();
         forge(&mut forged.shards[0].receipt.statement);
         let bytes = forged.encode().unwrap();
-        assert!(matches!(Bundle::decode(&bytes), Err(BundleError::Malformed { .. })));
+        assert!(matches!(Bundle::decode(&bytes), Err(BundleError::Format(FormatError::Malformed { .. }))));
     }
 }
 
@@ -173,8 +180,8 @@ fn commitments_are_capped() {
         Bundle::decode(&bundle.encode().unwrap())
     };
     assert!(forge(vec![vec![1; 1024]; 64]).is_ok());
-    assert!(matches!(forge(vec![vec![1; 1025]]), Err(BundleError::Malformed { .. })));
-    assert!(matches!(forge(vec![vec![1]; 65]), Err(BundleError::Malformed { .. })));
+    assert!(matches!(forge(vec![vec![1; 1025]]), Err(BundleError::Format(FormatError::Malformed { .. }))));
+    assert!(matches!(forge(vec![vec![1]; 65]), Err(BundleError::Format(FormatError::Malformed { .. }))));
 }
 
 #[test]
@@ -182,15 +189,15 @@ fn files_are_capped() {
     let (_, bytes) = honest();
     let cap = bytes.len() as u64;
     assert!(Bundle::decode_within(&bytes, cap).is_ok());
-    assert!(matches!(Bundle::decode_within(&bytes, cap - 1), Err(BundleError::TooLarge { .. })));
+    assert!(matches!(Bundle::decode_within(&bytes, cap - 1), Err(BundleError::Format(FormatError::TooLarge { .. }))));
 
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("bundle");
     std::fs::write(&path, &bytes).unwrap();
     assert!(Bundle::read(&path, cap).is_ok());
-    assert!(matches!(Bundle::read(&path, cap - 1), Err(BundleError::TooLarge { .. })));
+    assert!(matches!(Bundle::read(&path, cap - 1), Err(BundleError::Format(FormatError::TooLarge { .. }))));
     let endless = std::path::Path::new("/dev/zero");
-    assert!(matches!(read_capped(endless, 1000), Err(BundleError::TooLarge { .. })));
+    assert!(matches!(read_capped(endless, 1000), Err(FormatError::TooLarge { .. })));
     let missing = Bundle::read(&directory.path().join("none"), cap).unwrap_err();
     assert!(missing.to_string().contains("none"), "{missing}");
 }

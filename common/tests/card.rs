@@ -180,10 +180,10 @@ fn at_boundary_1(scenario: &mut Scenario, shape: Vec<u64>, scale: i32) {
 #[test]
 fn cards_that_do_not_fit_together_are_refused_though_signed() {
     let hashed = BoundaryMode::Hashed;
-    let protocol = refusal(hashed, |scenario| scenario.body.plan.protocol = 2);
-    assert!(matches!(protocol, CardError::Protocol { expected: 1, found: 2 }));
-    let protocol = refusal(hashed, |scenario| scenario.body.protocol = 2);
-    assert!(matches!(protocol, CardError::Protocol { expected: 1, found: 2 }));
+    let protocol = refusal(hashed, |scenario| scenario.body.plan.protocol = 3);
+    assert!(matches!(protocol, CardError::Protocol { expected: 2, found: 3 }));
+    let protocol = refusal(hashed, |scenario| scenario.body.protocol = 3);
+    assert!(matches!(protocol, CardError::Protocol { expected: 2, found: 3 }));
     let counts = refusal(hashed, |scenario| drop(scenario.body.shards.pop()));
     assert!(matches!(counts, CardError::Counts { .. }));
     let counts = refusal(hashed, |scenario| drop(scenario.body.plan.boundaries.pop()));

@@ -10,9 +10,9 @@ mod support;
 use shardproof_common::bundle::Bundle;
 use shardproof_common::card::ModelCard;
 use shardproof_common::chain::{self, Check, Report, VerifyOptions};
-use shardproof_common::ids::{Digest, RunId, ShardIndex};
+use shardproof_common::ids::{Digest, RunId, ShardIndex, UnixMillis};
 use shardproof_common::plan::{BackendKind, BoundaryMode, ParameterVisibility};
-use shardproof_common::receipt::{Admission, Receipt};
+use shardproof_common::receipt::Admission;
 use shardproof_common::statement::{Binding, Boundary, BoundaryShape, Statement};
 use shardproof_common::tensor::{FloatTensor, Tensor, TensorSpec, encode_boundary};
 use support::{MockProof, MockVerifier, Scenario, assert_only, commit, identity, integers, verify, with_job};
@@ -62,7 +62,7 @@ fn encoding_truncated() {
 
 #[test]
 fn encoding_another_version() {
-    assert_only(&bytes_report(&hashed(), |bytes| bytes[8] += 1), Check::Encoding, None, "of version 2");
+    assert_only(&bytes_report(&hashed(), |bytes| bytes[8] += 1), Check::Encoding, None, "of version 3");
 }
 
 #[test]
@@ -170,7 +170,7 @@ fn run_id_of_another_run() {
 fn statement_every_field() {
     let other = Digest::of(b"other");
     let forgeries: [Forgery<'_, Statement>; 7] = [
-        ("expected protocol 1, found 2", &|statement| statement.protocol = 2),
+        ("expected protocol 2, found 3", &|statement| statement.protocol = 3),
         ("expected backend ezkl", &|statement| statement.backend.version.push('1')),
         ("expected backend ezkl", &|statement| statement.backend.kind = BackendKind::Float),
         ("expected model", &|statement| statement.model = other),
@@ -214,7 +214,7 @@ fn admission_signed_as_something_else() {
     let report = after(&scenario, |bundle| {
         let admission = &mut bundle.shards[2].admission;
         admission.signature =
-            scenario.authority.sign(Digest::derive("shardproof 1 card", &(admission.worker, admission.plan)));
+            scenario.authority.sign(Digest::derive("shardproof 2 card", &(admission.worker, admission.plan)));
     });
     assert_only(&report, Check::Admission, Some(2), "signature is not by");
 }
@@ -223,7 +223,7 @@ fn admission_signed_as_something_else() {
 fn receipt_by_somebody_else() {
     let report = after(&hashed(), |bundle| {
         let receipt = &mut bundle.shards[1].receipt;
-        receipt.signature = Receipt::sign(receipt.statement.clone(), 0, &identity(98)).signature;
+        receipt.signature = receipt.signed_by(&identity(98)).signature;
     });
     assert_only(&report, Check::Receipt, Some(1), "signature is not by");
 }
@@ -231,6 +231,15 @@ fn receipt_by_somebody_else() {
 #[test]
 fn receipt_of_another_attempt() {
     let report = after(&hashed(), |bundle| bundle.shards[0].receipt.attempt = 1);
+    assert_only(&report, Check::Receipt, Some(0), "signature is not by");
+}
+
+#[test]
+fn receipt_that_promises_for_longer() {
+    let report = after(&hashed(), |bundle| {
+        let until = &mut bundle.shards[0].receipt.provable_until;
+        *until = UnixMillis(until.0 + 1);
+    });
     assert_only(&report, Check::Receipt, Some(0), "signature is not by");
 }
 

@@ -11,7 +11,7 @@ use shardproof_common::chain::{
 };
 use shardproof_common::ids::{Digest, RunId, ShardIndex};
 use shardproof_common::plan::BoundaryMode;
-use shardproof_common::receipt::{Admission, Receipt};
+use shardproof_common::receipt::Admission;
 use shardproof_common::statement::Statement;
 use support::{MockVerifier, Scenario, identity, integers, with_job};
 
@@ -79,7 +79,7 @@ fn receipts_are_refused_by_name() {
     }
     let (bundle, card) = scenario.seal();
     let mut receipt = bundle.shards[1].receipt.clone();
-    receipt.signature = Receipt::sign(receipt.statement.clone(), 0, &identity(98)).signature;
+    receipt.signature = receipt.signed_by(&identity(98)).signature;
     let refusal = check_receipt(&receipt, &card, bundle.run, ShardIndex(1)).unwrap_err();
     assert_eq!((refusal.check, refusal.worker), (Check::Receipt, Some(receipt.worker)));
     let beyond = check_receipt(&receipt, &card, bundle.run, ShardIndex(u32::MAX)).unwrap_err();

@@ -1,12 +1,15 @@
 //! The coordinator's command line.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
+use shardproof_common::audit::AuditPolicy;
 use shardproof_common::hold::HoldAt;
 use shardproof_common::machine;
 use shardproof_common::telemetry::LogFormat;
 
+use crate::access::AccessArgs;
 use crate::plan_args::PlanArgs;
 
 /// What a coordinator is told when it starts.
@@ -26,6 +29,9 @@ pub struct CoordinatorArgs {
     /// How the service runs
     #[command(flatten)]
     pub service: ServiceArgs,
+    /// Who may reach it
+    #[command(flatten)]
+    pub access: AccessArgs,
 }
 
 /// How the service runs.
@@ -38,9 +44,16 @@ pub struct ServiceArgs {
     /// Address that workers reach this coordinator at [default: the one that it listens on]
     #[arg(long, value_name = "HOST:PORT")]
     pub advertise: Option<String>,
-    /// Admit only workers whose keys are in this file, one a line [default: any worker that can connect]
+    /// Admit workers whose keys are in this file, one a line, and those of `shardproof workers admit`, and no others [default: any
+    /// worker that can connect, until the first is admitted]
     #[arg(long, value_name = "FILE")]
     pub admit: Option<PathBuf>,
+    /// Proofs to ask for without a request: always, request, runs:SHARE or shards:SHARE, a share from 0 to 1 drawn at random
+    #[arg(long, value_name = "POLICY", default_value_t = AuditPolicy::Request)]
+    pub audit: AuditPolicy,
+    /// Seconds that a client has to reveal its nonce once its run is answered, after which the run counts as not audited
+    #[arg(long, value_name = "SECS", default_value_t = 60)]
+    pub reveal_deadline: u64,
     /// ezkl: SRS file of a trusted ceremony [default: a cached test SRS, which is insecure]
     #[arg(long, value_name = "FILE")]
     pub srs: Option<PathBuf>,
@@ -62,15 +75,20 @@ pub struct ServiceArgs {
     /// Seconds that a worker that owes a proof may be away
     #[arg(long, value_name = "SECS", default_value_t = 60)]
     pub rejoin_grace: u64,
+    /// Shortest time for which a receipt must promise that its statement can be proven, as 1h, 30m or 7d: a worker that promises
+    /// less could not be held to anything, and rejects the run
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = shardproof_common::clock::parse_duration)]
+    pub provable_for: Duration,
+    /// Seconds that a worker may take for each step of a dispute with its neighbour: to show what it put out, to sign for what
+    /// it is handed
+    #[arg(long, value_name = "SECS", default_value_t = 60)]
+    pub dispute_deadline: u64,
     /// Seconds without a sign of life after which the first worker, handed an input, is given up
     #[arg(long, value_name = "SECS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]
     pub hop_deadline: u64,
     /// Seconds that what is under way may take to end once the program is told to stop
     #[arg(long, value_name = "SECS", default_value_t = 60)]
     pub drain_deadline: u64,
-    /// Runs under way at a time
-    #[arg(long, value_name = "N", default_value_t = 1024)]
-    pub max_runs: usize,
     /// Log lines for people (text) or programs (json)
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub log_format: LogFormat,

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use crate::registry::{Member, Order, Registry, RoleError, SessionId};
+use crate::registry::{Member, Order, Rank, Registry, Removed, RoleError, SessionId};
 
 /// A worker's stream as the coordinator writes it.
 pub(crate) type Stream = mpsc::Sender<Result<CoordinatorMessage, Status>>;
@@ -29,6 +29,14 @@ struct Connection {
     stream: Stream,
     /// Cancelled when the coordinator is done with the worker.
     closed: CancellationToken,
+}
+
+/// What a worker that was taken out leaves.
+pub(crate) struct Departure {
+    /// The shard that it had.
+    pub(crate) shard: Option<ShardIndex>,
+    /// What spares take over.
+    pub(crate) given: Vec<(SessionId, ShardIndex)>,
 }
 
 impl Cluster {
@@ -48,13 +56,14 @@ impl Cluster {
         key: PublicKey,
         role: Role,
         address: String,
+        rank: Rank,
         stream: Stream,
         closed: CancellationToken,
     ) -> Result<(SessionId, Vec<(SessionId, ShardIndex)>), RoleError> {
         let (session, orders) = {
             // Both under one lock, or an order for the new session could find no connection.
             let mut registry = self.lock();
-            let joined = registry.join(key, role, address)?;
+            let joined = registry.join(key, role, address, rank)?;
             self.connections.insert(joined.0, Connection { stream, closed });
             joined
         };
@@ -67,6 +76,24 @@ impl Cluster {
         self.connections.remove(&session);
         let orders = self.lock().leave(session);
         self.carry_out(orders)
+    }
+
+    /// Ends the connection of a worker whose key is refused from now on.
+    pub(crate) fn expel(&self, key: PublicKey, why: &str) -> Option<Departure> {
+        let removed = self.lock().expel(&key);
+        removed.map(|removed| self.see_off(removed, Status::permission_denied(why)))
+    }
+
+    /// Notes a worker's record; one that failed makes room for a spare with a better one.
+    pub(crate) fn rerank(&self, key: PublicKey, rank: Rank) -> Option<Departure> {
+        let removed = self.lock().rerank(&key, rank);
+        let status = Status::aborted("a worker with a better record has taken the shard over");
+        removed.map(|removed| self.see_off(removed, status))
+    }
+
+    fn see_off(&self, removed: Removed, status: Status) -> Departure {
+        self.close(removed.session, status);
+        Departure { shard: removed.shard, given: self.carry_out(removed.orders) }
     }
 
     pub(crate) fn ready(&self, session: SessionId, shard: ShardIndex) {

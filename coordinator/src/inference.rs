@@ -4,26 +4,34 @@
 use std::sync::Arc;
 
 use shardproof_common::artifacts::Artifact;
-use shardproof_common::chain;
+use shardproof_common::audit::NonceCommitment;
 use shardproof_common::hold;
-use shardproof_common::ids::{Digest, RunId, ShardIndex};
+use shardproof_common::ids::{Digest, RunId, ShardIndex, UnixMillis};
 use shardproof_common::plan::BackendKind;
-use shardproof_common::receipt::{Receipt, input_digest};
+use shardproof_common::receipt::{Receipt, handed_digest};
 use shardproof_common::statement::Boundary;
 use shardproof_common::tensor::{FloatTensor, Tensor, decode_boundary, encode_boundary, encoded_bytes};
+use shardproof_common::{chain, clock};
 use shardproof_proto::convert;
-use shardproof_proto::transport::{self, activations};
+use shardproof_proto::transport::{Party, activations};
 use shardproof_proto::v1::ActivationHeader;
+use thiserror::Error;
 use tonic::Status;
 
-use crate::record::{RunRecord, RunState};
+use crate::audit::Audit;
+use crate::record::{PassedOn, RunRecord, RunState};
 use crate::runs::now_ms;
 use crate::setup::Prepared;
+use crate::workers::Event;
 use crate::{Coordinator, Stage};
 
 impl Coordinator {
-    /// Starts a run on a stored input; the answer is the run as it was accepted and saved.
-    pub(crate) async fn submit(self: &Arc<Self>, input: Digest) -> Result<RunRecord, Status> {
+    /// Starts a run on a stored input, with the client's commitment to its part in the audit; the answer is the run as it was accepted and saved.
+    pub(crate) async fn submit(
+        self: &Arc<Self>,
+        input: Digest,
+        commitment: Option<NonceCommitment>,
+    ) -> Result<RunRecord, Status> {
         self.check_accepting()?;
         let prepared = self.serving()?;
         let vacant = self.cluster.with(|registry| registry.vacant());
@@ -35,7 +43,7 @@ impl Coordinator {
         let under_way = self.runs.under_way().len();
         if under_way >= self.settings.max_runs {
             return Err(Status::resource_exhausted(format!(
-                "{under_way} runs are under way, as many as are allowed at a time"
+                "{under_way} runs are under way, as many as --max-runs allows at a time: wait for one to end"
             )));
         }
         // Room for an input that does not fit, so that the refusal can say what is wrong with it.
@@ -45,7 +53,8 @@ impl Coordinator {
         let boundary = quantise_input(&prepared, &bytes)?;
         let encoding = encode_boundary(&boundary);
         let stored = self.artifacts.put(&encoding).map_err(|error| Status::resource_exhausted(error.to_string()))?;
-        let record = RunRecord::new(RunId::generate(), prepared.plan, prepared.shards.len(), stored, now_ms());
+        let mut record = RunRecord::new(RunId::generate(), prepared.plan, prepared.shards.len(), stored, now_ms());
+        record.audit = Audit::new(self.settings.audit, commitment);
         self.runs.create(record.clone()).await.map_err(|error| Status::unavailable(error.to_string()))?;
         self.tasks.spawn(self.clone().start(record.id, encoding, prepared));
         Ok(record)
@@ -62,14 +71,14 @@ impl Coordinator {
             self.runs.change(run, |record| record.fail(Some(ShardIndex(0)), None, reason)).await;
             return;
         };
-        let signed = self.owner.sign(input_digest(run, prepared.plan, Digest::of(&encoding)));
+        let signed = self.owner.sign(handed_digest(run, prepared.plan, 0, 0, Digest::of(&encoding)));
         let header = ActivationHeader {
             run: convert::run_bytes(run),
             plan: convert::digest_bytes(prepared.plan),
-            receipt: convert::pack(&signed),
+            owner_signature: convert::pack(&signed),
             ..Default::default()
         };
-        let delivered = match transport::hop_channel(&address, self.settings.hop_deadline) {
+        let delivered = match self.transport.hop_channel(&address, Party::Worker, self.settings.hop_deadline) {
             Ok(channel) => activations::deliver(channel, header, encoding.into(), deadline).await,
             Err(error) => Err(Status::unavailable(error.to_string())),
         };
@@ -81,7 +90,7 @@ impl Coordinator {
         tokio::select! {
             () = tokio::time::sleep(deadline) => {}
             () = self.shutdown.cancelled() => return,
-            () = self.wait_while_running(run) => return,
+            () = self.wait_while_running(run) => return self.audit(run).await,
         }
         self.runs
             .change(run, |record| {
@@ -107,53 +116,67 @@ impl Coordinator {
     }
 
     /// Takes a receipt from the worker that holds the shard; the first one counts. One that does not hold rejects the run.
-    pub(crate) async fn take_receipt(&self, run: RunId, shard: ShardIndex, receipt: Receipt, figures: WitnessFigures) {
+    pub(crate) async fn take_receipt(self: &Arc<Self>, run: RunId, shard: ShardIndex, told: Told) {
         let Ok(prepared) = self.serving() else { return };
-        let worker = receipt.worker;
-        let checked = self.runs.change(run, |record| {
-            let known = record.shards.get(shard.as_usize()).is_none_or(|entry| entry.receipt.is_some());
-            if record.state != RunState::Running || known {
-                return Ok(());
-            }
-            check_receipt(&prepared, record, shard, &receipt)?;
-            if let Some(entry) = record.shards.get_mut(shard.as_usize()) {
-                (entry.witness_us, entry.witness_bytes) = (figures.witness_us, figures.witness_bytes);
-                entry.peak_rss_bytes = figures.peak_rss_bytes;
-                entry.receipt = Some(receipt);
-            }
-            record.settle_inference();
-            Ok(())
-        });
-        let checked = checked.await;
+        let worker = told.receipt.worker;
+        let due = clock::now().after(self.settings.provable_for);
+        let checked = self.runs.change(run, |record| record_receipt(&prepared, record, shard, told, due)).await;
         self.hold.reach(hold::Stage::ReceiptTaken).await;
-        if let Some(Err(Mismatch { reason, its_fault })) = checked {
-            tracing::warn!(%run, %shard, reason, "receipt refused");
-            self.runs.change(run, |record| record.reject(shard, its_fault.then_some(worker), reason)).await;
+        let Some(Err(fault)) = checked else { return };
+        tracing::warn!(%run, %shard, %fault, "receipt refused");
+        match fault {
+            Fault::Contradiction(both) => self.accuse_of_contradiction(run, &prepared, *both).await,
+            Fault::Its(reason) => {
+                self.runs.change(run, |record| record.reject(shard, Some(worker), reason)).await;
+                self.note(worker, Event::Failed).await;
+            }
+            Fault::EitherNeighbours(reason) => {
+                self.runs.change(run, |record| record.reject(shard, None, reason)).await;
+            }
         }
     }
 
     /// Takes the last boundary. The receipt of the worker it comes from is on its way on another stream.
-    pub(crate) async fn take_answer(&self, run: RunId, encoding: Vec<u8>, receipt: Receipt) -> Result<(), Status> {
+    pub(crate) async fn take_answer(
+        self: &Arc<Self>,
+        run: RunId,
+        encoding: Vec<u8>,
+        receipt: Receipt,
+    ) -> Result<(), Status> {
         let tensors = decode_boundary(&encoding).map_err(|error| Status::invalid_argument(error.to_string()))?;
         let last = receipt.statement.shard;
         if receipt.statement.output != Boundary::public(&tensors) {
             return Err(Status::invalid_argument("the receipt names another answer than the one that came with it"));
         }
         let answer = self.artifacts.put(&encoding).map_err(|error| Status::resource_exhausted(error.to_string()))?;
-        let signed = receipt.statement.digest();
+        let worker = receipt.worker;
         let taken = self.runs.change(run, |record| {
-            let known = record.shards.get(last.as_usize()).and_then(|shard| shard.receipt.as_ref());
             if record.state != RunState::Running || record.answer.is_some() {
-                return;
+                return None;
             }
-            if known.is_some_and(|known| known.statement.digest() != signed) {
-                record.reject(last, Some(receipt.worker), "its receipt and its answer contradict each other".into());
-            } else {
-                record.answer = Some(answer);
-                record.settle_inference();
+            let agrees = record.receipt(last).is_none_or(|known| known.statement == receipt.statement);
+            record.answer_receipt = Some(receipt);
+            match record.compare_passed_on(last) {
+                PassedOn::Contradicts(both) => {
+                    record.reject_for_contradiction(&both);
+                    return Some(both);
+                }
+                PassedOn::Agrees if agrees => {
+                    record.answer = Some(answer);
+                    record.settle_inference();
+                }
+                PassedOn::Agrees | PassedOn::ByAnother(_) => {
+                    record.reject(last, Some(worker), "its receipt and its answer contradict each other".into());
+                }
             }
+            None
         });
-        taken.await.ok_or_else(|| Status::not_found(format!("there is no run {run}")))
+        let taken = taken.await.ok_or_else(|| Status::not_found(format!("there is no run {run}")))?;
+        if let Some(both) = taken {
+            let prepared = self.serving()?;
+            self.accuse_of_contradiction(run, &prepared, *both).await;
+        }
+        Ok(())
     }
 
     /// Checks who delivers an answer, before its bytes are taken: the worker that holds the last shard, for a run under way.
@@ -203,48 +226,118 @@ impl Coordinator {
     }
 }
 
-/// What a worker says about its inference.
-#[derive(Clone, Copy)]
-pub(crate) struct WitnessFigures {
+/// What a worker says of its inference.
+pub(crate) struct Told {
+    pub(crate) receipt: Receipt,
+    /// The receipt that came with its input; none at shard 0.
+    pub(crate) upstream: Option<Receipt>,
     pub(crate) witness_us: u64,
     pub(crate) witness_bytes: u64,
     pub(crate) peak_rss_bytes: u64,
 }
 
-/// A receipt that does not hold.
-struct Mismatch {
-    reason: String,
-    /// Whether its worker alone can be to blame; where neighbours disagree either may lie.
-    its_fault: bool,
+/// What is wrong with a receipt.
+#[derive(Debug, Error)]
+enum Fault {
+    /// Its worker alone can be to blame.
+    #[error("{0}")]
+    Its(String),
+    /// Neighbours disagree, and nothing tells which is right.
+    #[error("{0}")]
+    EitherNeighbours(String),
+    /// One worker signed both.
+    #[error("worker {} gave two receipts that contradict each other", .0.0.worker)]
+    Contradiction(Box<(Receipt, Receipt)>),
 }
 
-/// Compares a receipt with the card, with the input and the answer, and with the neighbours' receipts that are in.
-fn check_receipt(
+/// Takes a receipt into the record of a run that waits for it.
+fn record_receipt(
     prepared: &Prepared,
-    record: &RunRecord,
+    record: &mut RunRecord,
+    shard: ShardIndex,
+    told: Told,
+    due: UnixMillis,
+) -> Result<(), Fault> {
+    let run = record.id;
+    let Some(entry) = record.shards.get_mut(shard.as_usize()).filter(|entry| entry.receipt.is_none()) else {
+        return Ok(());
+    };
+    if record.state != RunState::Running {
+        return Ok(());
+    }
+    let Told { receipt, upstream, witness_us, witness_bytes, peak_rss_bytes } = told;
+    check_own(prepared, run, shard, &receipt, upstream.as_ref())?;
+    if receipt.provable_until < due {
+        let short = due.0 - receipt.provable_until.0;
+        return Err(Fault::Its(format!(
+            "its receipt promises to be provable for {} s less than is asked for (worker --keep-spool, coordinator \
+             --provable-for, and the clocks of both machines)",
+            short.div_ceil(1000)
+        )));
+    }
+    (entry.witness_us, entry.witness_bytes, entry.peak_rss_bytes) = (witness_us, witness_bytes, peak_rss_bytes);
+    (entry.receipt, entry.upstream) = (Some(receipt), upstream);
+    let before = shard.0.checked_sub(1).map(ShardIndex);
+    for passed_on_by in before.into_iter().chain([shard]) {
+        match record.compare_passed_on(passed_on_by) {
+            PassedOn::Agrees => {}
+            PassedOn::Contradicts(both) => {
+                record.reject_for_contradiction(&both);
+                return Err(Fault::Contradiction(both));
+            }
+            PassedOn::ByAnother(stranger) => {
+                let taker = ShardIndex(passed_on_by.0 + 1);
+                let reason = format!(
+                    "the receipt that came with its input is by worker {stranger}, which did not run shard {passed_on_by}"
+                );
+                record.reject(taker, record.receipt(taker).map(|receipt| receipt.worker), reason);
+                return Ok(());
+            }
+        }
+    }
+    check_neighbours(record, shard)?;
+    record.settle_inference();
+    Ok(())
+}
+
+/// What a receipt says by itself, and together with the one that came with the shard's input: whoever signs for an input
+/// without a receipt for it has nobody to refer to.
+fn check_own(
+    prepared: &Prepared,
+    run: RunId,
     shard: ShardIndex,
     receipt: &Receipt,
-) -> Result<(), Mismatch> {
-    let refuse = |reason: String| Mismatch { reason, its_fault: true };
-    let disputed = |reason: String| Mismatch { reason, its_fault: false };
-    chain::check_receipt(receipt, &prepared.card, record.id, shard).map_err(|failure| refuse(failure.to_string()))?;
+    upstream: Option<&Receipt>,
+) -> Result<(), Fault> {
+    let its = |refusal: chain::Refusal| Fault::Its(refusal.to_string());
+    chain::check_receipt(receipt, &prepared.card, run, shard).map_err(its)?;
+    let Some(before) = shard.0.checked_sub(1).map(ShardIndex) else { return Ok(()) };
+    let upstream =
+        upstream.ok_or_else(|| Fault::Its("it signed for an input that came without a receipt".to_owned()))?;
+    let with = |refusal: chain::Refusal| Fault::Its(format!("the receipt that came with its input: {refusal}"));
+    chain::check_receipt(upstream, &prepared.card, run, before).map_err(with)?;
+    chain::check_link(upstream, receipt).map_err(with)
+}
+
+/// Compares a receipt that is in with the run's input and answer, and with the neighbours' receipts that are in.
+fn check_neighbours(record: &RunRecord, shard: ShardIndex) -> Result<(), Fault> {
+    let Some(receipt) = record.receipt(shard) else { return Ok(()) };
     let statement = &receipt.statement;
-    let of = |index: usize| record.shards.get(index).and_then(|shard| shard.receipt.as_ref());
-    let index = shard.as_usize();
-    if index == 0 && !names(&statement.input, record.input) {
-        return Err(refuse("its receipt names another input than the one submitted".into()));
+    if shard.0 == 0 && !names(&statement.input, record.input) {
+        return Err(Fault::Its("its receipt names another input than the one submitted".into()));
     }
-    if let Some(previous) = index.checked_sub(1).and_then(of) {
-        chain::check_link(previous, receipt).map_err(|failure| disputed(failure.to_string()))?;
+    let either = |refusal: chain::Refusal| Fault::EitherNeighbours(refusal.to_string());
+    if let Some(previous) = shard.0.checked_sub(1).and_then(|before| record.receipt(ShardIndex(before))) {
+        chain::check_link(previous, receipt).map_err(either)?;
     }
-    if let Some(next) = of(index + 1) {
-        chain::check_link(receipt, next).map_err(|failure| disputed(failure.to_string()))?;
+    if let Some(next) = record.receipt(ShardIndex(shard.0 + 1)) {
+        chain::check_link(receipt, next).map_err(either)?;
     }
     if let Some(answer) = record.answer
-        && index + 1 == record.shards.len()
+        && shard.as_usize() + 1 == record.shards.len()
         && !names(&statement.output, answer)
     {
-        return Err(refuse("its receipt and its answer contradict each other".into()));
+        return Err(Fault::Its("its receipt and its answer contradict each other".into()));
     }
     Ok(())
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use shardproof_common::artifacts::Artifact;
 use shardproof_common::backend::{Job, Limits, ProofVerifier};
 use shardproof_common::chain::{self, ShardCheck, ShardError};
+use shardproof_common::clock;
 use shardproof_common::hold::Stage;
 use shardproof_common::ids::{RunId, ShardIndex};
 use shardproof_common::receipt::{PublicKey, Receipt};
@@ -19,11 +20,12 @@ use shardproof_proto::v1::coordinator_message::Message;
 use shardproof_proto::v1::{CancelJob, ProofDone, ProveJob, ProveMember};
 use tonic::Status;
 
-use crate::record::{ProofState, RunRecord, RunState};
+use crate::Coordinator;
+use crate::record::{DisputeStage, ProofState, RunRecord, RunState};
 use crate::registry::SessionId;
 use crate::runs::now_ms;
 use crate::setup::Prepared;
-use crate::{Coordinator, MAX_PROOF_BYTES, MAX_TENSOR_BYTES};
+use crate::workers::Event;
 
 impl Coordinator {
     /// Requests proofs of `shards`, of all when none is named, for each of `runs`: of all runs or, where one of them cannot be
@@ -63,6 +65,14 @@ impl Coordinator {
         }
     }
 
+    /// Sends requests that a run's record holds already.
+    pub(crate) async fn send_requested(self: &Arc<Self>, run: RunId, shards: &[ShardIndex]) {
+        for &shard in shards {
+            self.tasks.spawn(self.clone().expire(run, shard));
+            self.send_jobs(shard, &[run]).await;
+        }
+    }
+
     /// Whether there is anything left to prove of a run; an error when there is, and it cannot be.
     fn can_be_proven(&self, prepared: &Prepared, record: &RunRecord, wanted: &[ShardIndex]) -> Result<bool, Status> {
         let run = record.id;
@@ -83,7 +93,16 @@ impl Coordinator {
             RunState::Rejected | RunState::Verified => return Ok(false),
             RunState::Answered | RunState::Partial => {}
         }
-        for &shard in wanted {
+        let to_be_asked = |shard: &&ShardIndex| {
+            record.shards.get(shard.as_usize()).is_some_and(|entry| entry.proof == ProofState::NotRequested)
+        };
+        for &shard in wanted.iter().filter(to_be_asked) {
+            if record.promise_is_past(shard, clock::now()) {
+                return Err(Status::failed_precondition(format!(
+                    "the time until which shard {shard} of run {run} can be proven is past: its worker promised to keep what \
+                     that takes for a while only (worker --keep-spool); run it again, and ask in time"
+                )));
+            }
             self.prover_of(record, shard).map_err(Status::failed_precondition)?;
         }
         Ok(true)
@@ -102,7 +121,7 @@ impl Coordinator {
     }
 
     /// The session of a worker that holds a shard and is ready.
-    fn session_with(&self, worker: PublicKey, shard: ShardIndex) -> Option<SessionId> {
+    pub(crate) fn session_with(&self, worker: PublicKey, shard: ShardIndex) -> Option<SessionId> {
         self.cluster.with(|registry| {
             registry
                 .by_key(&worker)
@@ -152,19 +171,28 @@ impl Coordinator {
         }
     }
 
-    /// Rejects a run whose prover stays away.
+    /// Rejects a run whose prover stays away, at once where it may not come back.
     async fn await_return(self: Arc<Self>, run: RunId, shard: ShardIndex, worker: PublicKey) {
         let grace = self.settings.rejoin_grace;
-        tokio::select! {
-            () = tokio::time::sleep(grace) => {}
-            () = self.shutdown.cancelled() => return,
+        let barred = self.workers.check(&worker).is_err();
+        if !barred {
+            tokio::select! {
+                () = tokio::time::sleep(grace) => {}
+                () = self.shutdown.cancelled() => return,
+            }
         }
-        let back = self.cluster.with(|registry| registry.by_key(&worker).is_some());
+        // One that is back without the shard proves nothing.
+        let holds = self
+            .cluster
+            .with(|registry| registry.by_key(&worker).is_some_and(|(_, member)| member.shard == Some(shard)));
         let Ok(record) = self.find_run(run).await else { return };
-        if !back && record.owed_by(shard, worker) {
-            let reason =
-                format!("its worker was lost while it owed the proof and did not return within {} s", grace.as_secs());
-            self.reject(run, shard, worker, reason).await;
+        if !holds && record.owed_by(shard, worker) {
+            let reason = if barred {
+                "its worker was taken out while it owed the proof and may not return".to_owned()
+            } else {
+                format!("its worker was lost while it owed the proof and did not return within {} s", grace.as_secs())
+            };
+            self.reject(run, shard, worker, Event::Refused, reason).await;
         }
     }
 
@@ -181,7 +209,7 @@ impl Coordinator {
         let receipt = watch.borrow().shards.get(shard.as_usize()).and_then(|shard| shard.receipt.clone());
         if let Some(receipt) = receipt {
             let reason = format!("its proof did not come within {} s", deadline.as_secs());
-            self.reject(run, shard, receipt.worker, reason).await;
+            self.reject(run, shard, receipt.worker, Event::Refused, reason).await;
         }
     }
 
@@ -229,8 +257,9 @@ impl Coordinator {
             Ok(Ok(())) => {
                 tracing::info!(%run, %shard, verify_us, "proof verified");
                 self.runs.change(run, |record| record.proof_passed(shard, verify_us, now_ms())).await;
+                self.note(worker, Event::Proved).await;
             }
-            Ok(Err(Verdict::Rejected(reason))) => self.reject(run, shard, worker, reason).await,
+            Ok(Err(Verdict::Rejected(reason))) => self.reject(run, shard, worker, Event::Failed, reason).await,
             Ok(Err(Verdict::Unable(reason))) => {
                 tracing::error!(%run, %shard, reason, "cannot verify");
                 let reason = format!("the coordinator could not verify the proof of shard {shard}: {reason}");
@@ -254,7 +283,7 @@ impl Coordinator {
         let unable = |error: &dyn std::fmt::Display| Verdict::Unable(error.to_string());
         let proof = self
             .artifacts
-            .read(artifact.digest, MAX_PROOF_BYTES)
+            .read(artifact.digest, self.settings.max_proof_bytes)
             .map_err(|error| Verdict::Rejected(error.to_string()))?;
         let shard = receipt.statement.shard;
         let key = prepared.shards.get(shard.as_usize()).and_then(|shard| shard.verifying_key);
@@ -291,7 +320,7 @@ impl Coordinator {
     /// The encoding of a public boundary, which workers upload before they report its receipt or proof.
     fn public_encoding(&self, boundary: &Boundary) -> Result<Option<Vec<u8>>, Verdict> {
         match boundary.binding {
-            Binding::Public(digest) => match self.artifacts.read(digest, MAX_TENSOR_BYTES) {
+            Binding::Public(digest) => match self.artifacts.read(digest, self.settings.max_tensor_bytes) {
                 Ok(encoding) => Ok(Some(encoding)),
                 Err(error) => Err(Verdict::Rejected(format!("a public boundary was not handed over: {error}"))),
             },
@@ -299,16 +328,29 @@ impl Coordinator {
         }
     }
 
-    /// Rejects a run, names who is to blame, and stops the proofs that are still being made.
-    pub(crate) async fn reject(&self, run: RunId, shard: ShardIndex, worker: PublicKey, reason: String) {
+    /// Rejects a run, names who is to blame, puts `event` on its record, and stops the proofs that are still being made.
+    pub(crate) async fn reject(
+        self: &Arc<Self>,
+        run: RunId,
+        shard: ShardIndex,
+        worker: PublicKey,
+        event: Event,
+        reason: String,
+    ) {
         tracing::warn!(%run, %shard, worker = worker.short(), reason, "run rejected");
         let pending = self.runs.change(run, |record| {
             let pending: Vec<ShardIndex> =
                 (0..record.shards.len() as u32).map(ShardIndex).filter(|&s| record.awaits_proof(s)).collect();
             record.reject(shard, Some(worker), reason);
-            pending
+            let doubted = record.open_dispute(shard, DisputeStage::Accusing);
+            (pending, doubted)
         });
-        for shard in pending.await.unwrap_or_default() {
+        let (pending, doubted) = pending.await.unwrap_or_default();
+        if doubted {
+            // A proof that fails convicts nobody; the receipt may.
+            self.tasks.spawn(self.clone().reexecute(run, shard));
+        }
+        for shard in pending {
             if let Ok(session) =
                 self.find_run(run).await.map_err(|e| e.to_string()).and_then(|r| self.prover_of(&r, shard))
             {
@@ -316,12 +358,20 @@ impl Coordinator {
                     .send(session, Message::CancelJob(CancelJob { run: convert::run_bytes(run), shard: shard.0 }));
             }
         }
+        self.note(worker, event).await;
     }
 
     /// Takes up what an earlier process left: runs without an answer end, proofs are asked for again or verified.
     pub(crate) async fn resume(self: &Arc<Self>) {
         let Ok(prepared) = self.serving() else { return };
         for run in self.runs.under_way() {
+            if run.in_dispute() {
+                // Whom it was about is known; whether a worker can be convicted is found out again.
+                match run.dispute.filter(|_| run.state.is_terminal()) {
+                    Some(dispute) => drop(self.tasks.spawn(self.clone().reexecute(run.id, dispute.shard))),
+                    None => drop(self.runs.change(run.id, |record| record.dispute_at(DisputeStage::Settled)).await),
+                }
+            }
             let reason = match run.state {
                 RunState::Running => Some("the coordinator restarted before the answer came"),
                 _ if run.plan != prepared.plan => {
@@ -333,6 +383,8 @@ impl Coordinator {
                 self.runs.change(run.id, |record| record.fail(None, None, reason.to_owned())).await;
                 continue;
             }
+            let coordinator = self.clone();
+            self.tasks.spawn(async move { coordinator.audit(run.id).await });
             for (index, entry) in run.shards.iter().enumerate() {
                 let shard = ShardIndex(index as u32);
                 match (entry.proof, &entry.receipt) {

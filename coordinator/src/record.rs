@@ -5,8 +5,10 @@
 
 use serde::{Deserialize, Serialize};
 use shardproof_common::artifacts::Artifact;
-use shardproof_common::ids::{Digest, RunId, ShardIndex};
+use shardproof_common::ids::{Digest, RunId, ShardIndex, UnixMillis};
 use shardproof_common::receipt::{PublicKey, Receipt};
+
+use crate::audit::{Audit, AuditStage};
 
 /// Where a run stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,14 +61,64 @@ pub(crate) struct RunRecord {
     /// Encoding of the last boundary.
     pub(crate) answer: Option<Artifact>,
     pub(crate) shards: Vec<ShardRecord>,
+    /// Counts how often the run, or a part of it, was sent through the shards, from 0.
+    #[serde(default)]
+    pub(crate) attempt: u32,
+    /// The receipt that came with the answer, until the worker's own message is compared with it.
+    #[serde(default)]
+    pub(crate) answer_receipt: Option<Receipt>,
+    #[serde(default)]
+    pub(crate) dispute: Option<Dispute>,
+    /// What convicts a worker of having lied in this run.
+    #[serde(default)]
+    pub(crate) evidence: Option<Artifact>,
     pub(crate) prove_requested_ms: u64,
     pub(crate) prove_wall_ms: u64,
+    pub(crate) audit: Audit,
+}
+
+/// A question about what a shard put out, and how far it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Dispute {
+    /// The shard whose output is in question.
+    pub(crate) shard: ShardIndex,
+    pub(crate) stage: DisputeStage,
+    /// Whether the next shard's worker finds fault with what the coordinator itself handed it.
+    pub(crate) faulted_again: bool,
+}
+
+/// What is done to settle a dispute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum DisputeStage {
+    /// The shard's worker is asked for its output.
+    Showing,
+    /// The output goes to the next shard's worker once more, from the coordinator.
+    Handing,
+    /// The coordinator looks for evidence against its worker, and may run the shard itself for it.
+    Accusing,
+    /// Nothing more: the run's state says what came of it.
+    Settled,
+}
+
+/// What the receipt that came with a shard's output says beside the one that the coordinator has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum PassedOn {
+    /// The same, or nothing that is known.
+    Agrees,
+    /// Its worker signed both, which no honest one does.
+    Contradicts(Box<(Receipt, Receipt)>),
+    /// It is by a worker that did not have the shard: whoever shows it made it up, or took it from a stranger.
+    ByAnother(PublicKey),
 }
 
 /// One shard of a run.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct ShardRecord {
     pub(crate) receipt: Option<Receipt>,
+    /// The receipt that came with the input, until that of the shard before is compared with it.
+    #[serde(default)]
+    pub(crate) upstream: Option<Receipt>,
     #[serde(default)]
     pub(crate) witness_us: u64,
     pub(crate) witness_bytes: u64,
@@ -95,14 +147,73 @@ impl RunRecord {
             input,
             answer: None,
             shards: vec![ShardRecord::default(); shards],
+            attempt: 0,
+            answer_receipt: None,
+            dispute: None,
+            evidence: None,
             prove_requested_ms: 0,
             prove_wall_ms: 0,
+            audit: Audit::default(),
         }
     }
 
     /// Whether anything is still to happen without another request.
     pub(crate) fn under_way(&self) -> bool {
-        !self.state.is_terminal() && (self.state == RunState::Running || self.proofs_pending())
+        let draw_pending = self.audit.stage == AuditStage::Open;
+        let awaited = self.state == RunState::Running || draw_pending || self.proofs_pending();
+        self.in_dispute() || !self.state.is_terminal() && awaited
+    }
+
+    /// Whether a dispute is open.
+    pub(crate) fn in_dispute(&self) -> bool {
+        self.dispute.is_some_and(|dispute| dispute.stage != DisputeStage::Settled)
+    }
+
+    /// Opens a dispute about what `shard` put out, unless one is open.
+    pub(crate) fn open_dispute(&mut self, shard: ShardIndex, stage: DisputeStage) -> bool {
+        let opened = !self.in_dispute();
+        if opened {
+            self.dispute = Some(Dispute { shard, stage, faulted_again: false });
+        }
+        opened
+    }
+
+    /// Goes on to the next stage of the open dispute.
+    pub(crate) fn dispute_at(&mut self, stage: DisputeStage) {
+        if let Some(dispute) = &mut self.dispute {
+            dispute.stage = stage;
+        }
+    }
+
+    /// The receipt of a shard, once it is in.
+    pub(crate) fn receipt(&self, shard: ShardIndex) -> Option<&Receipt> {
+        self.shards.get(shard.as_usize())?.receipt.as_ref()
+    }
+
+    /// Ends a run in which a worker contradicts itself; it is under way until the evidence is made.
+    pub(crate) fn reject_for_contradiction(&mut self, both: &(Receipt, Receipt)) {
+        let (shard, worker) = (both.0.statement.shard, both.0.worker);
+        self.reject(shard, Some(worker), "its worker gave two receipts that contradict each other".to_owned());
+        if !self.open_dispute(shard, DisputeStage::Accusing) {
+            self.dispute_at(DisputeStage::Accusing);
+        }
+    }
+
+    /// Compares the receipt of `shard` with the one that its worker gave to the next shard, or with the answer, once both are
+    /// in. What agrees need not be kept any longer.
+    pub(crate) fn compare_passed_on(&mut self, shard: ShardIndex) -> PassedOn {
+        let Some(own) = self.receipt(shard).cloned() else { return PassedOn::Agrees };
+        let passed_on = match self.shards.get_mut(shard.as_usize() + 1) {
+            Some(next) => &mut next.upstream,
+            None => &mut self.answer_receipt,
+        };
+        match passed_on.take() {
+            Some(other) if other.attempt != own.attempt => PassedOn::Agrees,
+            // In one attempt a shard has one worker.
+            Some(other) if other.worker != own.worker => PassedOn::ByAnother(other.worker),
+            Some(other) if other.statement != own.statement => PassedOn::Contradicts(Box::new((own, other))),
+            _ => PassedOn::Agrees,
+        }
     }
 
     pub(crate) fn proofs_pending(&self) -> bool {
@@ -121,6 +232,13 @@ impl RunRecord {
     /// Whether the proof of `shard` is awaited.
     pub(crate) fn awaits_proof(&self, shard: ShardIndex) -> bool {
         !self.state.is_terminal() && self.shards.get(shard.as_usize()).is_some_and(|s| s.proof == ProofState::Requested)
+    }
+
+    /// Whether the proof of `shard` can no longer be demanded: its worker promised to keep what it takes until a time that is
+    /// past.
+    pub(crate) fn promise_is_past(&self, shard: ShardIndex, now: UnixMillis) -> bool {
+        let receipt = self.shards.get(shard.as_usize()).and_then(|entry| entry.receipt.as_ref());
+        receipt.is_some_and(|receipt| receipt.provable_until < now)
     }
 
     /// Whether `worker` gave the receipt of `shard` and its proof is awaited.
@@ -154,6 +272,7 @@ impl RunRecord {
     pub(crate) fn settle_inference(&mut self) {
         if self.state == RunState::Running && self.answer.is_some() && self.shards.iter().all(|s| s.receipt.is_some()) {
             self.state = RunState::Answered;
+            self.open_audit();
         }
     }
 

@@ -3,8 +3,10 @@
 //!
 //! FIRST takes shard 0, LAST the last, SOLO the only one, MIDDLE the lowest free one between, except that a worker gets the
 //! shard back that it held before, because its spool is there. A worker whose places are taken is a spare and steps in when
-//! one becomes vacant.
+//! one becomes vacant: of several the one with the best record. One that failed hands its shard to a spare with a better one;
+//! what it had spooled is then out of reach, which is the price of not asking it again.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
 
@@ -15,6 +17,26 @@ use thiserror::Error;
 /// Names one connection of a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct SessionId(pub(crate) u64);
+
+/// How a worker's record compares with that of another that could take the same shard; the lesser goes first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Rank {
+    /// What it failed or refused.
+    pub(crate) failures: u64,
+    pub(crate) proved: u64,
+}
+
+impl Ord for Rank {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.failures.cmp(&other.failures).then(other.proved.cmp(&self.proved))
+    }
+}
+
+impl PartialOrd for Rank {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
 
 /// A connected worker.
 #[derive(Clone, Debug)]
@@ -30,6 +52,7 @@ pub(crate) struct Member {
     pub(crate) leaving: bool,
     pub(crate) since: Instant,
     pub(crate) last_seen: Instant,
+    rank: Rank,
     neighbours: Option<Neighbours>,
 }
 
@@ -58,6 +81,16 @@ pub(crate) enum Order {
     Route(SessionId, Neighbours),
     /// Close the connection.
     Close(SessionId),
+}
+
+/// A worker that was taken out.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Removed {
+    pub(crate) session: SessionId,
+    /// The shard that it had.
+    pub(crate) shard: Option<ShardIndex>,
+    /// What follows for the others.
+    pub(crate) orders: Vec<Order>,
 }
 
 /// The workers of one plan.
@@ -95,6 +128,7 @@ impl Registry {
         key: PublicKey,
         role: Role,
         address: String,
+        rank: Rank,
     ) -> Result<(SessionId, Vec<Order>), RoleError> {
         self.check_role(role)?;
         let earlier = self.members.iter().find(|(_, member)| member.key == key).map(|(&id, _)| id);
@@ -115,6 +149,7 @@ impl Registry {
             leaving: false,
             since: now,
             last_seen: now,
+            rank,
             neighbours: None,
         };
         self.members.insert(session, member);
@@ -128,6 +163,26 @@ impl Registry {
             Some(_) => self.fill(),
             None => Vec::new(),
         }
+    }
+
+    /// Removes the worker with this key, which is not expected back.
+    pub(crate) fn expel(&mut self, key: &PublicKey) -> Option<Removed> {
+        self.remembered.remove(key);
+        let (session, _) = self.by_key(key)?;
+        let shard = self.members.remove(&session)?.shard;
+        Some(Removed { session, shard, orders: self.fill() })
+    }
+
+    /// Notes a worker's record as it is now. One that failed more often than a spare for its place is removed, so that the spare
+    /// takes over; when it joins again it is a spare itself.
+    pub(crate) fn rerank(&mut self, key: &PublicKey, rank: Rank) -> Option<Removed> {
+        let (session, _) = self.by_key(key)?;
+        let member = self.members.get_mut(&session)?;
+        member.rank = rank;
+        let role = member.shard.map(|_| member.role)?;
+        let better =
+            |spare: &Member| spare.role == role && spare.shard.is_none() && spare.rank.failures < rank.failures;
+        if self.members.values().any(better) { self.expel(key) } else { None }
     }
 
     /// Notes that a worker has its shard.
@@ -194,11 +249,13 @@ impl Registry {
         all.filter(|&shard| !self.holder(shard).is_some_and(|(_, member)| member.serves())).collect()
     }
 
-    /// Gives vacant shards to workers without one, in the order in which they joined.
+    /// Gives vacant shards to workers without one: those with the best records first, and of equals those that joined first.
     fn fill(&mut self) -> Vec<Order> {
         let mut orders = Vec::new();
-        let idle: Vec<SessionId> = self.members.iter().filter(|(_, m)| m.shard.is_none()).map(|(&id, _)| id).collect();
-        for session in idle {
+        let idle = self.members.iter().filter(|(_, member)| member.shard.is_none());
+        let mut idle: Vec<(Rank, SessionId)> = idle.map(|(&id, member)| (member.rank, id)).collect();
+        idle.sort_unstable();
+        for (_, session) in idle {
             let Some(shard) = self.place_for(session) else { continue };
             if let Some(member) = self.members.get_mut(&session) {
                 member.shard = Some(shard);
@@ -262,97 +319,4 @@ pub(crate) enum RoleError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn key(n: u8) -> PublicKey {
-        PublicKey::from_bytes([n; 32])
-    }
-
-    fn registry(shards: usize) -> Registry {
-        Registry::new(shards, "coordinator:1".into(), HashMap::new())
-    }
-
-    fn join(registry: &mut Registry, n: u8, role: Role) -> (SessionId, Vec<Order>) {
-        registry.join(key(n), role, format!("worker{n}:1")).unwrap()
-    }
-
-    fn route(session: SessionId, next: Option<&str>, previous: Option<u8>) -> Order {
-        Order::Route(session, Neighbours { next: next.map(str::to_owned), previous: previous.map(key) })
-    }
-
-    #[test]
-    fn roles_take_their_shards_in_any_order_and_routes_follow_readiness() {
-        let mut registry = registry(4);
-        let (last, orders) = join(&mut registry, 1, Role::Last);
-        assert_eq!(orders, [Order::Take(last, ShardIndex(3)), route(last, Some("coordinator:1"), None)]);
-        let (middle, orders) = join(&mut registry, 2, Role::Middle);
-        assert_eq!(orders, [Order::Take(middle, ShardIndex(1)), route(middle, None, None)]);
-        let (other, orders) = join(&mut registry, 3, Role::Middle);
-        let expected = [
-            Order::Take(other, ShardIndex(2)),
-            route(other, None, Some(2)),
-            route(last, Some("coordinator:1"), Some(3)),
-        ];
-        assert_eq!(orders, expected);
-        assert_eq!(registry.ready(last, ShardIndex(3)), [route(other, Some("worker1:1"), Some(2))]);
-        assert_eq!(registry.ready(other, ShardIndex(2)), [route(middle, Some("worker3:1"), None)]);
-        assert_eq!(registry.vacant(), [ShardIndex(0), ShardIndex(1)]);
-    }
-
-    #[test]
-    fn a_second_first_is_a_spare_that_steps_in() {
-        let mut registry = registry(2);
-        let (first, _) = join(&mut registry, 1, Role::First);
-        let (spare, orders) = join(&mut registry, 2, Role::First);
-        assert_eq!(orders, []);
-        assert_eq!(registry.leave(first), [Order::Take(spare, ShardIndex(0)), route(spare, None, None)]);
-    }
-
-    #[test]
-    fn a_returning_worker_gets_its_shard_back_even_when_another_joins_first() {
-        let remembered = HashMap::from([(key(7), ShardIndex(1)), (key(8), ShardIndex(2))]);
-        let mut registry = Registry::new(5, "coordinator:1".into(), remembered);
-        let (stranger, orders) = join(&mut registry, 1, Role::Middle);
-        assert_eq!(orders[0], Order::Take(stranger, ShardIndex(3)));
-        let (eight, orders) = join(&mut registry, 8, Role::Middle);
-        assert_eq!(orders[0], Order::Take(eight, ShardIndex(2)));
-        let (second_stranger, orders) = join(&mut registry, 2, Role::Middle);
-        assert_eq!(orders[0], Order::Take(second_stranger, ShardIndex(1)));
-    }
-
-    #[test]
-    fn a_worker_that_is_to_stop_stays_in_the_chain_but_is_not_counted_on() {
-        let mut registry = registry(2);
-        let (first, _) = join(&mut registry, 1, Role::First);
-        let (last, _) = join(&mut registry, 2, Role::Last);
-        registry.ready(first, ShardIndex(0));
-        registry.ready(last, ShardIndex(1));
-        assert_eq!(registry.leaving(last), Some(ShardIndex(1)));
-        assert_eq!(registry.vacant(), [ShardIndex(1)]);
-        assert_eq!(registry.routes(), [], "what is under way still passes through it");
-        let (spare, _) = join(&mut registry, 3, Role::Last);
-        assert_eq!(registry.leaving(spare), None);
-        assert!(registry.leave(last).contains(&Order::Take(spare, ShardIndex(1))));
-    }
-
-    #[test]
-    fn reconnecting_closes_the_earlier_session() {
-        let mut registry = registry(1);
-        let (first, _) = join(&mut registry, 1, Role::Solo);
-        registry.ready(first, ShardIndex(0));
-        let (second, orders) = join(&mut registry, 1, Role::Solo);
-        assert_eq!(orders[..2], [Order::Close(first), Order::Take(second, ShardIndex(0))]);
-        assert_eq!(registry.vacant(), [ShardIndex(0)]);
-        assert!(!registry.seen(first));
-        assert_eq!(registry.ready(first, ShardIndex(0)), []);
-    }
-
-    #[test]
-    fn senseless_roles_are_refused_with_the_right_one_named() {
-        assert_eq!(registry(4).check_role(Role::Solo), Err(RoleError::Solo { shards: 4 }));
-        assert_eq!(registry(1).check_role(Role::First), Err(RoleError::NotSolo { role: Role::First }));
-        assert_eq!(registry(2).check_role(Role::Middle), Err(RoleError::NoMiddle { shards: 2 }));
-        assert!(registry(3).check_role(Role::Middle).is_ok());
-    }
-}
+mod tests;

@@ -1,9 +1,9 @@
 //! The runs: each change is saved before anyone sees it, and whoever watches sees every state.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use dashmap::DashMap;
+use shardproof_common::clock;
 use shardproof_common::ids::RunId;
 use tokio::sync::{Mutex, watch};
 
@@ -12,7 +12,7 @@ use crate::store::{Store, StoreError};
 
 /// Milliseconds since 1970.
 pub(crate) fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_millis() as u64)
+    clock::now().0
 }
 
 /// The runs in memory, backed by the store.

@@ -122,6 +122,11 @@ fn backend(kind: BackendKind, args: &ServiceArgs) -> Box<dyn Backend> {
     }
 }
 
+/// All of them, for disputes.
+pub(crate) fn backends(args: &ServiceArgs) -> Vec<Box<dyn Backend>> {
+    [BackendKind::Float, BackendKind::Ezkl, BackendKind::Gkr].map(|kind| backend(kind, args)).into()
+}
+
 /// The verifiers of this side.
 pub(crate) fn verifiers(args: &ServiceArgs) -> Vec<Box<dyn ProofVerifier>> {
     let ezkl = EzklConfig { keep_warm: Some(KeepWarm::SERVICE), ..ezkl_config(args) };
@@ -182,11 +187,11 @@ impl Coordinator {
                 limits: Some(limits),
             };
             self.cluster.send(session, Message::Assignment(assignment));
-            if let Some(member) = self.cluster.member(session)
-                && let Err(error) = self.store.remember(prepared.plan, member.key, index).await
-            {
+            let Some(member) = self.cluster.member(session) else { continue };
+            if let Err(error) = self.store.remember(prepared.plan, member.key, index).await {
                 tracing::error!(%error, "cannot remember who holds the shard");
             }
+            self.workers.seen(member.key, true).await;
         }
     }
 
@@ -281,7 +286,7 @@ impl Coordinator {
             (input, output, &work.input),
             (samples, work.min_logrows),
         );
-        let kept = directory.join(format!("{}.json", Digest::derive("shardproof 1 setup", &depends_on)));
+        let kept = directory.join(format!("{}.json", Digest::derive("shardproof 2 setup", &depends_on)));
         if let Some(shard) = read_kept(&kept, &self.artifacts) {
             tracing::info!(shard = index, "setup found");
             return Ok(shard);

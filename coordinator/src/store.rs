@@ -1,4 +1,6 @@
-//! What survives a restart: runs and who held which shard, in SQLite in the data directory.
+//! What survives a restart: runs, the workers' records and who held which shard, in SQLite in the data directory.
+
+mod workers;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -102,6 +104,8 @@ pub(crate) enum StoreError {
     Migration(#[from] sqlx::migrate::MigrateError),
     #[error("database holds a run that cannot be read: {0}")]
     Record(#[from] serde_json::Error),
+    #[error("database holds a worker that cannot be read: {what}")]
+    Worker { what: String },
 }
 
 #[cfg(test)]

@@ -89,7 +89,10 @@ pub(crate) fn objection(graph: &Graph, cuts: &Cuts, position: usize) -> String {
     }
     let masked = masks::masked(graph);
     if let Some(life) = crossing.iter().find(|life| masked.contains(life.name.as_str())) {
-        return format!("tensor `{}`, which a mask was added to, would cross; its softmax must be in the same shard", life.name);
+        return format!(
+            "tensor `{}`, which a mask was added to, would cross; its softmax must be in the same shard",
+            life.name
+        );
     }
     match crossing.len() {
         0 => "no tensor would cross".to_owned(),

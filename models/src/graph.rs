@@ -89,7 +89,7 @@ impl Graph {
         let without_weights = self.to_model_with(|name, constant| {
             if crate::constant::is_float(constant.data_type) { constant.outline(name) } else { constant.to_proto(name) }
         });
-        Digest::derive("shardproof 1 architecture", &Architecture(proto::encode_model(&without_weights)))
+        Digest::derive("shardproof 2 architecture", &Architecture(proto::encode_model(&without_weights)))
     }
 
     fn to_model_with(&self, initializer: impl Fn(&str, &Constant) -> proto::TensorProto) -> ModelProto {

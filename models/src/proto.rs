@@ -128,6 +128,7 @@ pub(crate) enum Value {
     Float(f32),
     Text(&'static str),
     Ints(Vec<i64>),
+    Tensor(Box<TensorProto>),
 }
 
 /// Gives the node an attribute, in place of one of the same name.
@@ -150,6 +151,10 @@ pub(crate) fn set_attribute(node: &mut NodeProto, name: &str, value: Value) {
         Value::Ints(ints) => {
             written.set_type(AttributeType::Ints);
             written.ints = ints;
+        }
+        Value::Tensor(tensor) => {
+            written.set_type(AttributeType::Tensor);
+            written.t = Some(*tensor);
         }
     }
     node.attribute.push(written);

@@ -3,6 +3,7 @@
 
 mod generated;
 mod held_out;
+mod transformer;
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};

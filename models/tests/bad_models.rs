@@ -225,7 +225,8 @@ fn weights_that_are_no_numbers() {
         let message = parse(builder.bytes()).unwrap_err().to_string();
         assert_eq!(message, format!("initializer `w`: element 2 is {name}"));
     }
-    let factor = relu().weights("m", &[2], &[1.0, f32::NEG_INFINITY]).node("n", "Mul", &["y", "m"], &["z"]).output("z");
+    let factor =
+        relu().weights("m", &[2, 1], &[1.0, f32::NEG_INFINITY]).node("n", "Mul", &["y", "m"], &["z"]).output("z");
     refused!(factor.bytes(), ModelError::NonFinite { index: 1, .. }, "`m`", "-inf");
     let mut half = relu().weights("w", &[2], &[]);
     half.graph().initializer[0].data_type = 10;

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use shardproof_common::backend::{Backend, BackendError, Job, Limits, SetupRequest, ShardFiles};
 use shardproof_common::card::ShardKeys;
-use shardproof_common::ids::{Digest, RunId, ShardIndex};
+use shardproof_common::ids::{Digest, PROTOCOL_VERSION, RunId, ShardIndex};
 use shardproof_common::plan::{BackendKind, BackendOptions, BoundaryMode};
 use shardproof_common::statement::{Boundary, Statement};
 use shardproof_common::tensor::{FloatTensor, IntegerTensor, Tensor};
@@ -120,7 +120,7 @@ fn it_proves_nothing_and_says_so() {
     let (shards, sample, _) = fixture.mlp(1);
     let boundary = Boundary::public(&floats(&sample));
     let statement = Statement {
-        protocol: 1,
+        protocol: PROTOCOL_VERSION,
         backend: fixture.backend.id(),
         model: Digest::of(b""),
         architecture: Digest::of(b""),

@@ -3,13 +3,20 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed, which is what it should do")]
 
+#[path = "support/calibrated.rs"]
+mod calibrated;
 mod support;
 
-use shardproof_common::plan::CalibrationTarget;
+use calibrated::{agrees, count, load, ramp, refused, samples};
+use std::sync::Arc;
+
+use shardproof_common::plan::{BackendOptions, CalibrationTarget, GkrOptions};
 use shardproof_common::tensor::FloatTensor;
-use shardproof_models::quantise::{QuantisationReport, QuantiseError, QuantiseOptions, Quantised, quantise};
-use shardproof_models::{LoadOptions, OnnxModel};
-use support::calibrated::{agrees, count, load, ramp, refused, samples};
+use shardproof_integer::Executor;
+use shardproof_models::quantise::{
+    OutputError, QuantisationReport, QuantiseError, QuantiseOptions, Quantised, quantise, quantise_chain,
+};
+use shardproof_models::{BoundaryModes, FloatShard, LoadOptions, OnnxModel, SplitRequest};
 use support::{Builder, float, int, ints};
 
 fn one(operator: &str, shape: &[i64]) -> Builder {
@@ -107,9 +114,8 @@ fn masked_positions_are_exactly_zero() {
         let added = masked(|b| {
             b.weights("mask", &[1, 4, 4], &causal(hidden, 0.0)).node("m", "Add", &["s", "mask"], &["masked"])
         });
-        let biased = masked(|b| {
-            b.weights("mask", &[4, 4], &causal(hidden, 0.3)).node("m", "Add", &["s", "mask"], &["masked"])
-        });
+        let biased =
+            masked(|b| b.weights("mask", &[4, 4], &causal(hidden, 0.3)).node("m", "Add", &["s", "mask"], &["masked"]));
         let chosen = masked(|b| {
             let hides: Vec<bool> = causal(1.0, 0.0).iter().map(|&hides| hides != 0.0).collect();
             let b = b.flags("hides", &[1, 4, 4], &hides).weights("low", &[], &[hidden]);
@@ -119,7 +125,7 @@ fn masked_positions_are_exactly_zero() {
             let quantised = agrees(&format!("{name} {hidden}"), &builder, 1.0);
             let model = load(&builder);
             for inputs in samples(&model, 3, 9, 1.0) {
-                let shares = support::calibrated::run(&quantised, &inputs);
+                let shares = calibrated::run(&quantised, &inputs);
                 let zero = causal(1.0, 0.0);
                 for (place, &share) in shares.iter().enumerate() {
                     assert_eq!(share == 0, zero[place % 16] != 0.0, "{name} {hidden}: {shares:?}");
@@ -136,7 +142,10 @@ fn masks_that_no_softmax_takes_are_refused() {
         b.weights("mask", &[4, 4], &mask).node("m", "Add", &["s", "mask"], &["masked"])
     });
     let error = refused(&whole_row);
-    assert!(error.to_string().contains("`softmax` (Softmax)") && error.to_string().contains("nothing of a row"), "{error}");
+    assert!(
+        error.to_string().contains("`softmax` (Softmax)") && error.to_string().contains("nothing of a row"),
+        "{error}"
+    );
     let elsewhere = Builder::new()
         .input("x", &[2, 2])
         .weights("mask", &[2, 2], &[0.0, f32::NEG_INFINITY, 0.0, 0.0])
@@ -165,9 +174,8 @@ fn layer_norm(shape: &[i64]) -> Builder {
 fn decomposed(shape: &[i64], variant: usize) -> Builder {
     let builder = layer_norm(shape).weights("two", &[], &[2.0]).weights("eps", &[], &[1e-5]);
     let axes = || vec![ints("axes", &[-1])];
-    let builder = builder
-        .node_with("mean", "ReduceMean", &["x"], &["m"], axes())
-        .node("centre", "Sub", &["x", "m"], &["c"]);
+    let builder =
+        builder.node_with("mean", "ReduceMean", &["x"], &["m"], axes()).node("centre", "Sub", &["x", "m"], &["c"]);
     let builder = match variant {
         0 => builder.node("square", "Pow", &["c", "two"], &["sq"]),
         _ => builder.node("square", "Mul", &["c", "c"], &["sq"]),
@@ -193,7 +201,8 @@ fn layer_norms_in_both_forms() {
             let quantised = agrees(&format!("{shape:?} {reach}"), &builder, reach);
             assert_eq!((count(&quantised, "Sqrt"), count(&quantised, "Divide")), (1, 1));
             for variant in 0..2 {
-                let quantised = agrees(&format!("{shape:?} {reach}, form {variant}"), &decomposed(&shape, variant), reach);
+                let quantised =
+                    agrees(&format!("{shape:?} {reach}, form {variant}"), &decomposed(&shape, variant), reach);
                 assert_eq!(count(&quantised, "Requant"), count(&agrees("", &builder, reach), "Requant"));
             }
         }
@@ -227,6 +236,31 @@ fn rows_without_variance_are_normalised_as_well() {
     let flat = vec![FloatTensor { shape: vec![2, 3, 8], values: (0..48).map(|i| (i / 8) as f32 / 7.0).collect() }];
     let error = QuantisationReport::measure(&model.to_onnx(), &quantised.unwrap(), &[flat]).unwrap();
     assert!(error.outputs[0].max < 0.02, "{error:?}");
+}
+
+/// Rows of one element have no spread, and take all of a softmax; tensors of one axis are one row.
+#[test]
+fn rows_of_one_element_and_single_rows() {
+    for shape in [vec![6], vec![3, 1], vec![1, 1, 4]] {
+        let softmax = Builder::new().input("x", &shape).node("s", "Softmax", &["x"], &["y"]).output("y");
+        let norm = layer_norm(&shape).node("n", "LayerNormalization", &["x", "scale", "bias"], &["y"]).output("y");
+        for (name, builder) in [("Softmax", softmax), ("LayerNormalization", norm)] {
+            let model = load(&builder);
+            let inputs = samples(&model, 4, 1, 1.0);
+            let quantised = quantised(&model, CalibrationTarget::Accuracy, &inputs);
+            let error = QuantisationReport::measure(&model.to_onnx(), &quantised, &inputs).unwrap();
+            assert!(error.outputs[0].max <= 2e-3, "{name} {shape:?}: {error:?}");
+        }
+    }
+}
+
+#[test]
+fn what_would_take_too_much_is_refused() {
+    let wide = Builder::new().input("a", &[1 << 15, 1]).input("b", &[1, 1 << 15]).weights("one", &[1, 1], &[1.0]);
+    let product = wide.node("m", "MatMul", &["a", "b"], &["t"]).node("s", "ReduceSum", &["t"], &["y"]).output("y");
+    let error = OnnxModel::parse("wide", &product.bytes(), &LoadOptions::default())
+        .map(|model| quantise(&model.to_onnx(), &QuantiseOptions::new(CalibrationTarget::Accuracy), &[]).unwrap_err());
+    assert!(error.unwrap().to_string().contains("too large"));
 }
 
 #[test]
@@ -288,7 +322,8 @@ fn selections() {
         let builder = Builder::new().input("x", &[4, 5]).indices("i", indices);
         builder.node_with("g", "Gather", &["x", "i"], &["y"], vec![int("axis", axis)]).output("y")
     };
-    for (indices, axis, operator) in [(&[3, 0, 0, -1][..], 0, "Gather"), (&[0, 2, 4], 1, "Slice"), (&[-2], 1, "Slice")] {
+    for (indices, axis, operator) in [(&[3, 0, 0, -1][..], 0, "Gather"), (&[0, 2, 4], 1, "Slice"), (&[-2], 1, "Slice")]
+    {
         let quantised = agrees(&format!("{indices:?}"), &picked(indices, axis), 1.0);
         assert_eq!(count(&quantised, operator), 1, "{indices:?}");
     }
@@ -307,7 +342,8 @@ fn what_divides_by_zero_or_takes_roots_of_negative_values_is_refused() {
     for operator in ["Reciprocal", "Sqrt"] {
         let model = load(&one(operator, &[1, 3]));
         let sample = vec![FloatTensor { shape: vec![1, 3], values: vec![1.0, -1.0, 0.0] }];
-        let error = quantise(&model.to_onnx(), &QuantiseOptions::new(CalibrationTarget::Accuracy), &[sample]).unwrap_err();
+        let error =
+            quantise(&model.to_onnx(), &QuantiseOptions::new(CalibrationTarget::Accuracy), &[sample]).unwrap_err();
         assert!(matches!(&error, QuantiseError::NonFinite { node, .. } if node == "tested"), "{operator}: {error}");
     }
 }
@@ -332,7 +368,8 @@ fn divisors_of_either_sign() {
 fn exported(file: &str) -> (OnnxModel, Vec<Vec<FloatTensor>>) {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/exported");
     let model = OnnxModel::parse(file, &std::fs::read(folder.join(file)).unwrap(), &LoadOptions::default()).unwrap();
-    let inputs = shardproof_models::input::read_samples(&folder.join("inputs.npy"), model.inputs(), usize::MAX).unwrap();
+    let inputs =
+        shardproof_models::input::read_samples(&folder.join("inputs.npy"), model.inputs(), usize::MAX).unwrap();
     (model, inputs.inputs)
 }
 
@@ -356,11 +393,74 @@ fn transformers_of_both_exporters() {
             let unit = (-f64::from(quantised.output_scales()[0])).exp2();
             let shares = answers.values.len() / inputs.len();
             for (sample, expected) in inputs.iter().zip(answers.values.chunks_exact(shares)).skip(3) {
-                let found = support::calibrated::run(&quantised, sample);
+                let found = calibrated::run(&quantised, sample);
                 for (&q, &y) in found.iter().zip(expected) {
                     let allowed = 6.0 * limit * error.outputs[0].range;
                     assert!((q as f64 * unit - f64::from(y)).abs() <= allowed, "{file}: PyTorch's answer {expected:?}");
                 }
+            }
+        }
+    }
+}
+
+/// The answers of a chain of shards, and how many tensors cross between them.
+fn in_shards(model: &OnnxModel, shards: usize, inputs: &[Vec<FloatTensor>]) -> (Vec<f64>, Vec<usize>) {
+    let backend = |_| BackendOptions::Gkr(GkrOptions::default());
+    let strategy = shardproof_models::Strategy::Balanced;
+    let split = model.split(&SplitRequest { shards, strategy, backend: &backend, modes: BoundaryModes::default() });
+    let split = split.unwrap();
+    let crossing = split.plan.boundaries.iter().map(|boundary| boundary.tensors.len()).collect();
+    let files: Vec<_> = split.shards.iter().map(|shard| &shard.onnx).collect();
+    let chain = quantise_chain(&files, &QuantiseOptions::new(CalibrationTarget::Accuracy), &inputs[..3]).unwrap();
+    let unit = (-f64::from(chain[shards - 1].output_scales()[0])).exp2();
+    let mut answers = Vec::new();
+    for sample in &inputs[3..] {
+        let scales = chain[0].input_scales();
+        let mut tensors: Vec<Vec<i64>> =
+            sample.iter().zip(scales).map(|(tensor, scale)| tensor.quantise(scale).unwrap().values).collect();
+        for shard in &chain {
+            let executor = Executor::new(Arc::new(shard.graph.clone()), &shard.weights).unwrap();
+            let trace = executor.run(&tensors, 1).unwrap();
+            tensors = shard.graph.graph().outputs.iter().map(|&output| trace.tensor(output).to_vec()).collect();
+        }
+        answers.extend(tensors[0].iter().map(|&q| q as f64 * unit));
+    }
+    (answers, crossing)
+}
+
+/// Between the blocks of a residual stream one tensor crosses, inside of them the stream and what is added to it.
+#[test]
+fn residual_streams_are_cut_anywhere() {
+    for file in ["dynamo.onnx", "torchscript.onnx"] {
+        let (model, inputs) = exported(file);
+        let float = FloatShard::load(&model.to_onnx()).unwrap();
+        let answer = |sample: &Vec<FloatTensor>| float.run(sample).unwrap().swap_remove(0).values;
+        let expected: Vec<f64> = inputs[3..].iter().flat_map(answer).map(f64::from).collect();
+        for shards in [2, 3, 5, 9, 16, model.max_shards()] {
+            let (found, crossing) = in_shards(&model, shards, &inputs);
+            if shards == model.max_shards() {
+                let inner = &crossing[1..shards];
+                assert!(inner.contains(&1) && inner.contains(&2), "{file}: {crossing:?}");
+            }
+            let error = OutputError::of(&expected, &found);
+            assert!(error.relative() <= 1e-3, "{file} in {shards}: {:.1e}", error.relative());
+        }
+    }
+}
+
+#[test]
+fn the_zoos_transformer_is_cut_between_its_blocks() {
+    let model =
+        OnnxModel::load(&shardproof_models::ModelSource::resolve("attention").unwrap(), &LoadOptions::default())
+            .unwrap();
+    let backend = |_| BackendOptions::Gkr(GkrOptions::default());
+    for strategy in [shardproof_models::Strategy::Balanced, shardproof_models::Strategy::Layers] {
+        for shards in [1, 2, 3, 4, 6, 12] {
+            let request = SplitRequest { shards, strategy, backend: &backend, modes: BoundaryModes::default() };
+            let split = model.split(&request).unwrap();
+            for boundary in &split.plan.boundaries {
+                let shapes: Vec<_> = boundary.tensors.iter().map(|tensor| tensor.shape.clone()).collect();
+                assert_eq!(shapes, [[10, 32, 128]], "{strategy:?} {shards}");
             }
         }
     }

@@ -1,11 +1,13 @@
 //! The worker's command line.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use shardproof_common::hold::HoldAt;
 use shardproof_common::ids::Role;
 use shardproof_ezkl::KeepWarm;
+use shardproof_proto::transport::ListenArgs;
 
 /// What a worker is told when it starts.
 #[derive(Args, Clone, Debug)]
@@ -41,6 +43,9 @@ pub struct WorkerArgs {
     /// Memory that one job may use, bytes, with K, M, G or T [default: this machine's]
     #[arg(long, value_name = "BYTES", value_parser = shardproof_common::machine::parse_bytes)]
     pub memory_limit: Option<u64>,
+    /// How long a run can be proven after its receipt, which promises it: what proofs need is kept for so long, as 24h, 30m or 7d
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = shardproof_common::clock::parse_duration)]
+    pub keep_spool: Duration,
     /// Use this `ezkl` program instead of the Python wheel
     #[arg(long, value_name = "PATH")]
     pub ezkl_cli: Option<PathBuf>,
@@ -50,6 +55,9 @@ pub struct WorkerArgs {
     /// gkr: add where each proof's time went to this CSV file, one row for each step and layer
     #[arg(long, value_name = "FILE")]
     pub timings: Option<PathBuf>,
+    /// Who may reach it
+    #[command(flatten)]
+    pub listen: ListenArgs,
     /// Log lines for people (text) or programs (json)
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub log_format: shardproof_common::telemetry::LogFormat,

@@ -311,7 +311,7 @@ async fn report(worker: Arc<Worker>, shard: ShardIndex, members: Vec<Member>, ou
             Err(reason) => {
                 tracing::warn!(%run, shard, reason, "no proof");
                 let (stage, reason) = (FailureStage::Proving.into(), reason.clone());
-                Message::Failure(v1::Failure { run: id, shard, attempt, stage, reason })
+                Message::Failure(v1::Failure { run: id, shard, attempt, stage, reason, ..Default::default() })
             }
         };
         worker.tell(message).await;

@@ -1,28 +1,50 @@
-//! What a worker keeps of each run so that it can prove it later: the input boundary, its receipt, the backend's witness,
-//! and the proof once there is one.
+//! What a worker keeps of each run so that it can prove it later: the input boundary with the receipt that it came with, the
+//! worker's own receipt, the backend's witness, and the proof once there is one.
 //!
 //! One directory per run and shard. A file is there whole or not at all, so whatever is found after a crash can be used: it is
-//! written in a scratch directory, which is emptied at the start, and renamed.
+//! written in a scratch directory, which is emptied at the start, and renamed. The file `arrival` is written last, and makes
+//! the input that it names the one that was delivered.
+//!
+//! A worker signs one statement in each attempt of a run, for two would be evidence against it. So receipts are signed under
+//! the run's turn, and only while the attempt that they are of is the one that arrived last. A receipt outlives the rest of
+//! its entry for the same reason.
 
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use shardproof_common::artifacts;
+use serde::{Deserialize, Serialize};
 use shardproof_common::ids::{Digest, RunId, ShardIndex};
 use shardproof_common::receipt::Receipt;
 use shardproof_common::tensor::{self, Tensor, TensorError};
+use shardproof_proto::convert;
 use thiserror::Error;
 
+const ARRIVAL: &str = "arrival";
 const INPUT: &str = "input";
 const RECEIPT: &str = "receipt";
 const PROOF: &str = "proof";
+
+/// Runs whose numbers end alike take turns; more of them would only cost memory.
+const TURNS: usize = 64;
 
 /// The spool directory.
 pub(crate) struct Spool {
     root: PathBuf,
     scratch: Arc<Path>,
+    turns: [Mutex<()>; TURNS],
+}
+
+/// What was delivered last of a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Arrival {
+    /// The run's attempt.
+    pub(crate) attempt: u32,
+    /// Digest of the input's encoding.
+    pub(crate) input: Digest,
+    /// The receipt that came with it; none at boundary 0.
+    pub(crate) upstream: Option<Receipt>,
 }
 
 /// The files of one run at one shard.
@@ -36,7 +58,14 @@ impl Spool {
     /// Opens the spool in `root`, which is made where it is missing. `scratch` is on the same file system.
     pub(crate) fn open(root: PathBuf, scratch: &Path) -> io::Result<Self> {
         fs::create_dir_all(&root)?;
-        Ok(Self { root, scratch: scratch.into() })
+        Ok(Self { root, scratch: scratch.into(), turns: std::array::from_fn(|_| Mutex::new(())) })
+    }
+
+    /// Held while a delivery or a receipt of the run is written, so that neither overtakes the other.
+    pub(crate) fn turn(&self, run: RunId) -> MutexGuard<'_, ()> {
+        let number = usize::from(run.as_bytes()[15]) % TURNS;
+        // Nothing is left half done by a panic: files are written whole.
+        self.turns[number].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The entry of a run, which may not exist yet.
@@ -52,16 +81,25 @@ impl Entry {
         &self.directory
     }
 
-    /// Digest of the run's input boundary, if it has arrived before.
-    pub(crate) fn input_digest(&self) -> Option<Digest> {
-        artifacts::digest_of_file(&self.directory.join(INPUT)).ok()
+    /// What was delivered last, if the run has arrived before.
+    pub(crate) fn arrival(&self) -> Option<Arrival> {
+        convert::unpack("arrival", &self.read(ARRIVAL).ok()?).ok()
     }
 
-    /// Spools the encoding of an input boundary.
-    pub(crate) fn write_input(&self, encoding: &[u8]) -> Result<(), SpoolError> {
+    /// Spools the encoding of an input boundary. A proof of another input goes: it is of an earlier attempt.
+    pub(crate) fn write_input(&self, encoding: &[u8], arrival: &Arrival) -> Result<(), SpoolError> {
         fs::create_dir_all(&self.directory)
             .map_err(|source| SpoolError::Io { path: self.directory.clone(), source })?;
-        self.write(INPUT, encoding)
+        if self.arrival().is_none_or(|earlier| earlier.input != arrival.input) {
+            self.remove(PROOF)?;
+        }
+        self.write(INPUT, encoding)?;
+        self.write(ARRIVAL, &convert::pack(arrival))
+    }
+
+    /// The worker's receipt of this attempt, if it has given one.
+    pub(crate) fn receipt_of(&self, attempt: u32) -> Option<Receipt> {
+        self.read_receipt().ok().filter(|receipt| receipt.attempt == attempt)
     }
 
     pub(crate) fn read_input(&self) -> Result<Vec<Tensor>, SpoolError> {
@@ -71,12 +109,12 @@ impl Entry {
     }
 
     pub(crate) fn write_receipt(&self, receipt: &Receipt) -> Result<(), SpoolError> {
-        self.write(RECEIPT, &shardproof_proto::convert::pack(receipt))
+        self.write(RECEIPT, &convert::pack(receipt))
     }
 
     pub(crate) fn read_receipt(&self) -> Result<Receipt, SpoolError> {
         let bytes = self.read(RECEIPT)?;
-        shardproof_proto::convert::unpack("receipt", &bytes).map_err(|status| SpoolError::Damaged {
+        convert::unpack("receipt", &bytes).map_err(|status| SpoolError::Damaged {
             path: self.directory.join(RECEIPT),
             reason: status.message().to_owned(),
         })
@@ -89,6 +127,14 @@ impl Entry {
     /// The proof made earlier, if there is one.
     pub(crate) fn read_proof(&self) -> Option<Vec<u8>> {
         fs::read(self.directory.join(PROOF)).ok()
+    }
+
+    fn remove(&self, name: &str) -> Result<(), SpoolError> {
+        let path = self.directory.join(name);
+        match fs::remove_file(&path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(SpoolError::Io { path, source }),
+            _ => Ok(()),
+        }
     }
 
     fn write(&self, name: &str, bytes: &[u8]) -> Result<(), SpoolError> {
@@ -145,9 +191,11 @@ mod tests {
         let open = || Spool::open(directory.path().join("spool"), directory.path()).unwrap();
         let entry = open().entry(run, ShardIndex(1));
         assert!(matches!(entry.read_input(), Err(SpoolError::NotSpooled { .. })));
-        entry.write_input(&encode_boundary(&tensors)).unwrap();
+        let encoding = encode_boundary(&tensors);
+        let arrival = Arrival { attempt: 0, input: Digest::of(&encoding), upstream: None };
+        entry.write_input(&encoding, &arrival).unwrap();
         let again = open().entry(run, ShardIndex(1));
-        assert_eq!(again.input_digest(), Some(Digest::of(&encode_boundary(&tensors))));
+        assert_eq!(again.arrival(), Some(arrival));
         assert_eq!(again.read_input().unwrap(), tensors);
         fs::write(entry.directory().join(INPUT), b"x").unwrap();
         assert!(matches!(entry.read_input(), Err(SpoolError::Damaged { .. })));

@@ -137,7 +137,10 @@ fn bundles_and_cards_that_cannot_be_understood_are_rejected_and_missing_ones_are
     assert!(verify(3, &bundle, &card_path).contains("check `card` failed"));
 
     std::fs::write(&bundle, b"something else").unwrap();
-    assert!(verify(3, &bundle, &card_path).contains("check `encoding` failed: not a shardproof bundle"));
+    assert!(
+        verify(3, &bundle, &card_path)
+            .contains("check `encoding` failed: bundle: not a file of this kind: it does not begin with `SPBUNDLE`")
+    );
     std::fs::write(&bundle, &bytes[..bytes.len() - 1]).unwrap();
     assert!(verify(3, &bundle, &card_path).contains("truncated"));
     std::fs::write(&bundle, [bytes.as_slice(), b"x"].concat()).unwrap();

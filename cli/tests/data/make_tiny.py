@@ -1,4 +1,5 @@
-"""Makes tiny.onnx, the smallest network that is worth proving in three shards: 4-4-4-2, ReLU between. Needs onnx and numpy."""
+"""Makes tiny.onnx, the smallest network that is worth proving in three shards: 4-4-4-2, ReLU between; and floor.onnx, which
+no integers compute. Needs onnx and numpy."""
 
 import numpy as np
 import onnx
@@ -22,3 +23,10 @@ model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
 model.ir_version = 8
 onnx.checker.check_model(model, full_check=True)
 onnx.save(model, "tiny.onnx")
+
+nodes = [helper.make_node("Relu", ["input"], ["kept"], name="relu"), helper.make_node("Floor", ["kept"], ["output"], name="floor")]
+graph = helper.make_graph(nodes, "floor", [tensor("input", [1, 4])], [tensor("output", [1, 4])])
+model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+model.ir_version = 8
+onnx.checker.check_model(model, full_check=True)
+onnx.save(model, "floor.onnx")

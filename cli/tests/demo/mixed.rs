@@ -37,7 +37,7 @@ fn shards_of_gkr_and_ezkl_make_one_chain() {
     assert_eq!((code, &checked["agrees"]), (Some(0), &Value::from(true)), "{checked:#}");
     let shown = shardproof(&["card", "show", &demo.path("card.json")]).output().unwrap();
     let shown = String::from_utf8(shown.stdout).unwrap();
-    assert!(shown.contains("gkr 1 (succinct, not zero-knowledge) and ezkl "), "{shown}");
+    assert!(shown.contains("gkr 2 (succinct, not zero-knowledge) and ezkl "), "{shown}");
 }
 
 #[test]

@@ -6,7 +6,6 @@ use assert_cmd::Command;
 use serde_json::Value;
 use shardproof_common::bundle::{Blob, Bundle};
 use shardproof_common::keyfile;
-use shardproof_common::receipt::Receipt;
 use shardproof_common::tensor::{Tensor, decode_boundary, encode_boundary};
 use tempfile::TempDir;
 
@@ -80,7 +79,7 @@ impl Demo {
             .collect();
         let receipt = &bundle.shards[shard].receipt;
         let worker = keys.iter().find(|key| key.public() == receipt.worker).unwrap();
-        bundle.shards[shard].receipt = Receipt::sign(receipt.statement.clone(), receipt.attempt, worker);
+        bundle.shards[shard].receipt = receipt.signed_by(worker);
     }
 }
 

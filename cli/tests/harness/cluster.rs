@@ -9,6 +9,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use shardproof_common::artifacts::ArtifactStore;
+use shardproof_common::audit::{Nonce, NonceCommitment};
 use shardproof_common::backend::Job;
 use shardproof_common::bundle::Bundle;
 use shardproof_common::card::ModelCard;
@@ -17,7 +18,7 @@ use shardproof_common::tensor::{FloatTensor, Tensor, decode_boundary, encode_bou
 use shardproof_ezkl::{EzklConfig, EzklVerifier};
 use shardproof_gkr_service::GkrVerifier;
 use shardproof_models::{ModelSource, OnnxModel, input};
-use shardproof_proto::transport;
+use shardproof_proto::transport::{self, Channel, Party, Transport};
 use shardproof_proto::v1::runs_client::RunsClient;
 use shardproof_proto::v1::{
     ArtifactRef, BundleRequest, ProveRequest, Run, RunState, StatusRequest, StatusResponse, SubmitRequest, WatchRequest,
@@ -25,7 +26,6 @@ use shardproof_proto::v1::{
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
-use tonic::transport::Channel;
 
 /// Longest that a test waits for anything.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(240);
@@ -88,6 +88,15 @@ impl Program {
         assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
     }
 
+    /// Waits until it has logged `text`.
+    pub(crate) fn until_logged(&self, text: &str) {
+        let started = Instant::now();
+        while !self.logged().contains(text) {
+            assert!(started.elapsed() < PATIENCE, "not logged: {text}; {}", self.logged());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     pub(crate) fn logged(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap()
     }
@@ -106,6 +115,8 @@ pub(crate) struct Service {
     pub(crate) directory: TempDir,
     pub(crate) coordinator: Program,
     pub(crate) workers: Vec<Program>,
+    /// How the test talks to the coordinator.
+    pub(crate) transport: Transport,
     arguments: Vec<String>,
     roles: Vec<String>,
 }
@@ -126,7 +137,8 @@ impl Service {
         let coordinator = Program::start(directory.path(), "coordinator", &[arguments.clone(), strings(once)].concat());
         // A coordinator that is started again has to be found where it was.
         arguments[2] = port(&coordinator.address).to_owned();
-        let mut service = Self { directory, coordinator, workers: Vec::new(), arguments, roles: Vec::new() };
+        let transport = Transport::plaintext();
+        let mut service = Self { directory, coordinator, workers: Vec::new(), transport, arguments, roles: Vec::new() };
         for role in roles {
             service.add_worker(role, &[]);
         }
@@ -185,8 +197,8 @@ impl Service {
         self.directory.path().join(format!("worker{index}"))
     }
 
-    fn channel(&self) -> Channel {
-        transport::lazy_channel(&self.coordinator.address).unwrap()
+    pub(crate) fn channel(&self) -> Channel {
+        self.transport.lazy_channel(&self.coordinator.address, Party::Coordinator).unwrap()
     }
 
     pub(crate) fn client(&self) -> RunsClient<Channel> {
@@ -219,9 +231,21 @@ impl Service {
     }
 
     pub(crate) async fn submit(&self, input: &[FloatTensor]) -> Result<Run, Status> {
+        self.send(input, None).await
+    }
+
+    /// Submits with a part in the audit's draw.
+    pub(crate) async fn submit_committed(&self, input: &[FloatTensor], nonce: Nonce) -> Result<Run, Status> {
+        self.send(input, Some(nonce.commitment())).await
+    }
+
+    async fn send(&self, input: &[FloatTensor], commitment: Option<NonceCommitment>) -> Result<Run, Status> {
         let tensors: Vec<Tensor> = input.iter().cloned().map(Tensor::Float).collect();
         let stored = transport::artifacts::store(self.channel(), encode_boundary(&tensors).into()).await.unwrap();
-        let request = SubmitRequest { input: stored.digest.as_bytes().to_vec().into() };
+        let request = SubmitRequest {
+            input: stored.digest.as_bytes().to_vec().into(),
+            nonce_commitment: commitment.map(|commitment| commitment.as_bytes().to_vec().into()).unwrap_or_default(),
+        };
         Ok(self.client().submit(request).await?.into_inner())
     }
 
@@ -244,11 +268,19 @@ impl Service {
 
     /// The run once nothing is under way any more.
     pub(crate) async fn settled(&self, run: &Run) -> Run {
+        self.run_until(run, |_| false).await
+    }
+
+    /// The run once it is as described, or once nothing is under way any more.
+    pub(crate) async fn run_until(&self, run: &Run, holds: impl Fn(&Run) -> bool) -> Run {
         let mut stream = self.client().watch(WatchRequest { run: run.run.clone() }).await.unwrap().into_inner();
         let mut last = run.clone();
         let watched = tokio::time::timeout(PATIENCE, async {
             while let Some(run) = stream.message().await.unwrap() {
                 last = run;
+                if holds(&last) {
+                    return;
+                }
             }
         });
         watched.await.unwrap_or_else(|_| panic!("run did not settle; {}", self.coordinator.logged()));
@@ -303,6 +335,12 @@ pub(crate) fn fails(args: &[&str]) -> (Option<i32>, String) {
     let mut errors = String::new();
     child.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
     (child.wait().unwrap().code(), errors)
+}
+
+/// Runs `shardproof ARGS` to its end: exit code and what it printed, which is JSON.
+pub(crate) fn json(args: &[String]) -> (Option<i32>, serde_json::Value) {
+    let output = command(args).stderr(Stdio::inherit()).output().unwrap();
+    (output.status.code(), serde_json::from_slice(&output.stdout).unwrap())
 }
 
 /// The zoo's samples of a model and the float model's answers to them.

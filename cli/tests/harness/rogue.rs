@@ -5,12 +5,12 @@
 use std::time::Duration;
 
 use shardproof_common::card::ModelCard;
-use shardproof_common::ids::{Digest, PROTOCOL_VERSION, RunId, ShardIndex};
-use shardproof_common::receipt::{Identity, Receipt};
+use shardproof_common::ids::{Digest, PROTOCOL_VERSION, RunId, ShardIndex, UnixMillis};
+use shardproof_common::receipt::{Identity, Receipt, SignatureBytes};
 use shardproof_common::statement::{Boundary, Statement};
 use shardproof_common::tensor::{FloatTensor, Tensor, encode_boundary};
 use shardproof_proto::convert;
-use shardproof_proto::transport::{self, activations};
+use shardproof_proto::transport::{Party, Transport, activations};
 use shardproof_proto::v1::control_client::ControlClient;
 use shardproof_proto::v1::coordinator_message::Message as FromCoordinator;
 use shardproof_proto::v1::worker_message::Message as ToCoordinator;
@@ -30,15 +30,18 @@ pub(crate) struct Rogue {
 
 impl Rogue {
     pub(crate) async fn join(service: &Service, role: &str, address: &str) -> Self {
-        let identity = Identity::generate();
+        Self::join_as(Identity::generate(), service, role, address).await
+    }
+
+    pub(crate) async fn join_as(identity: Identity, service: &Service, role: &str, address: &str) -> Self {
         let (sender, receiver) = mpsc::channel(16);
-        let channel = transport::lazy_channel(&service.coordinator.address).unwrap();
+        let channel = Transport::plaintext().lazy_channel(&service.coordinator.address, Party::Coordinator).unwrap();
         let inbound = ControlClient::new(channel).work(ReceiverStream::new(receiver)).await.unwrap().into_inner();
         let mut rogue = Self { identity, sender, inbound };
         let FromCoordinator::Challenge(challenge) = rogue.next().await.unwrap() else { panic!("expected a challenge") };
         let nonce = convert::digest("nonce", &challenge.nonce).unwrap();
         let key = rogue.identity.public();
-        let signature = rogue.identity.sign(Digest::derive("shardproof 1 join", &(nonce, key)));
+        let signature = rogue.identity.sign(Digest::derive("shardproof 2 join", &(nonce, key)));
         rogue
             .say(ToCoordinator::Join(Join {
                 role: role.to_owned(),
@@ -96,7 +99,7 @@ pub(crate) fn sign(
         output: Boundary::public(output),
         keys: entry.keys.digest(),
     };
-    Receipt::sign(statement, 0, identity)
+    Receipt::sign(statement, 0, UnixMillis(u64::MAX), identity)
 }
 
 pub(crate) fn floats(shape: &[u64], value: f32) -> Vec<Tensor> {
@@ -121,14 +124,28 @@ pub(crate) async fn deliver(
     receipt: Vec<u8>,
     tensors: &[Tensor],
 ) -> Result<(), Status> {
+    deliver_signed(address, card, run, boundary, receipt, None, tensors).await
+}
+
+/// As the owner's side hands a boundary over, with its signature or another.
+pub(crate) async fn deliver_signed(
+    address: &str,
+    card: &ModelCard,
+    run: RunId,
+    boundary: u32,
+    receipt: Vec<u8>,
+    signature: Option<&SignatureBytes>,
+    tensors: &[Tensor],
+) -> Result<(), Status> {
     let header = ActivationHeader {
         run: convert::run_bytes(run),
         plan: convert::digest_bytes(card.body.plan.digest()),
         boundary,
         receipt: receipt.into(),
+        owner_signature: signature.map(convert::pack).unwrap_or_default(),
         ..Default::default()
     };
     let encoding = encode_boundary(tensors).into();
-    let channel = transport::lazy_channel(address).unwrap();
+    let channel = Transport::plaintext().lazy_channel(address, Party::Worker).unwrap();
     activations::deliver(channel, header, encoding, Duration::from_secs(20)).await
 }

@@ -2,7 +2,7 @@
 
 use shardproof_common::card::ModelCard;
 use shardproof_common::ids::{Digest, RunId};
-use shardproof_common::receipt::{Identity, input_digest};
+use shardproof_common::receipt::{Identity, handed_digest};
 use shardproof_common::tensor::encode_boundary;
 use shardproof_proto::convert;
 use shardproof_proto::v1::coordinator_message::Message as FromCoordinator;
@@ -11,7 +11,7 @@ use shardproof_proto::v1::{Failure, FailureStage, GetRequest, InferenceDone, Run
 use tonic::Code;
 
 use crate::cluster::{Service, answer, assert_close, assert_state, samples};
-use crate::rogue::{Rogue, card, deliver, floats, shape, sign};
+use crate::rogue::{Rogue, card, deliver, deliver_signed, floats, shape, sign};
 
 #[tokio::test]
 async fn strangers_deliver_neither_answers_nor_activations() {
@@ -38,10 +38,17 @@ async fn strangers_deliver_neither_answers_nor_activations() {
 
     let start = floats(&shape(&card, 0), 0.0);
     let digest = Digest::of(&encode_boundary(&start));
-    let signature = stranger.sign(input_digest(fresh, card.body.plan.digest(), digest));
-    let refused = deliver(&service.workers[0].address, &card, fresh, 0, convert::pack(&signature).to_vec(), &start)
-        .await
-        .unwrap_err();
+    let signature = stranger.sign(handed_digest(fresh, card.body.plan.digest(), 0, 0, digest));
+    let first = &service.workers[0].address;
+    let refused = deliver_signed(first, &card, fresh, 0, Vec::new(), Some(&signature), &start).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unauthenticated, "{refused:?}");
+
+    // Nor does a stranger hand over an inner boundary as only the owner may.
+    let fake = sign(&stranger, &card, fresh, 0, &start, &middle);
+    let digest = Digest::of(&encode_boundary(&middle));
+    let signature = stranger.sign(handed_digest(fresh, card.body.plan.digest(), 1, 0, digest));
+    let (second, receipt) = (&service.workers[1].address, convert::pack(&fake).to_vec());
+    let refused = deliver_signed(second, &card, fresh, 1, receipt, Some(&signature), &middle).await.unwrap_err();
     assert_eq!(refused.code(), Code::Unauthenticated, "{refused:?}");
 
     for worker in 0..2 {

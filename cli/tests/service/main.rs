@@ -2,14 +2,22 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on is a test that failed")]
 
+mod access;
 mod attacks;
+mod audits;
 mod batches;
 #[path = "../harness/cluster.rs"]
 mod cluster;
+mod disputes;
 mod full_disk;
+#[path = "../harness/held.rs"]
+mod held;
 mod inference;
+mod limits;
+mod lying_draws;
 mod proving;
 mod recovery;
 mod refusals;
 #[path = "../harness/rogue.rs"]
 mod rogue;
+mod workers;

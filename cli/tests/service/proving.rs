@@ -1,13 +1,15 @@
 //! Proofs through the service, on the smallest network that is worth it.
 
 use shardproof_common::chain;
+use shardproof_common::clock;
+use shardproof_common::ids::UnixMillis;
 use shardproof_common::tensor::FloatTensor;
-use shardproof_proto::v1::{ProofState, Run, RunState};
+use shardproof_proto::v1::{GetRequest, ProofState, Run, RunState};
 use tonic::Code;
 
 use crate::cluster::{PATIENCE, Service, answer, assert_close, assert_state, verify_bundle};
 
-const TINY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/tiny.onnx");
+pub(crate) const TINY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/tiny.onnx");
 
 const EZKL: &[&str] = &["--backend", "ezkl"];
 
@@ -32,6 +34,37 @@ async fn native_proofs_come_on_request_shard_by_shard_and_after_restarts_of_ever
 #[tokio::test]
 async fn ezkl_proofs_come_on_request_shard_by_shard_and_after_restarts_of_everything() {
     proofs_come_on_request(EZKL).await;
+}
+
+#[tokio::test]
+async fn proofs_are_refused_once_nobody_promises_them_and_nobody_is_blamed() {
+    let mut service = Service::start(TINY, &[], 1, &["--backend", "gkr", "--provable-for", "0s"]);
+    service.add_worker("SOLO", &["--keep-spool", "1s"]);
+    service.ready().await;
+    let run = service.infer(&input()).await;
+    assert_state(&run, RunState::Answered);
+    let promised = UnixMillis(run.shards[0].provable_until_unix_ms);
+    assert!(promised > UnixMillis(run.submitted_unix_ms));
+    while clock::now() <= promised {
+        tokio::task::yield_now().await;
+    }
+    let refused = service.prove(&run, &[]).await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition);
+    assert!(refused.message().contains("can be proven is past"), "{}", refused.message());
+    let after = service.client().get(GetRequest { run: run.run }).await.unwrap().into_inner();
+    assert_state(&after, RunState::Answered);
+    assert_eq!((after.blamed_worker.as_str(), proofs(&after).as_slice()), ("", [ProofState::Unspecified].as_slice()));
+}
+
+#[tokio::test]
+async fn a_worker_that_promises_too_little_rejects_the_run() {
+    let mut service = Service::start(TINY, &[], 1, &["--provable-for", "30m"]);
+    service.add_worker("SOLO", &["--keep-spool", "20m"]);
+    service.ready().await;
+    let run = service.infer(&input()).await;
+    assert_state(&run, RunState::Rejected);
+    assert!(run.reason.contains("its receipt promises to be provable for 60"), "{}", run.reason);
+    assert_eq!(run.blamed_shard, Some(0));
 }
 
 async fn proofs_come_on_request(backend: &[&str]) {

@@ -8,13 +8,14 @@ use shardproof_common::backend::{
     Backend, Inference, Job, Limits, ProofVerifier, SetupRequest, ShardFiles, ShardSetup,
 };
 use shardproof_common::card::{CardBody, ShardKeys};
+use shardproof_common::evidence::Executable;
 use shardproof_common::ids::{PROTOCOL_VERSION, RunId, ShardIndex};
 use shardproof_common::plan::{BackendKind, BoundaryMode, BoundaryTensor};
 use shardproof_common::receipt::PublicKey;
 use shardproof_common::statement::{Boundary, Statement};
 use shardproof_common::tensor::{FloatTensor, Tensor, TensorSpec};
 use shardproof_ezkl::{EzklBackend, EzklConfig, EzklVerifier};
-use shardproof_gkr_service::{GkrBackend, GkrVerifier};
+use shardproof_gkr_service::{GRAPH, GkrBackend, GkrVerifier, WEIGHTS};
 use shardproof_models::{BoundaryModes, FloatShard, OnnxModel, Shard, SplitRequest, Strategy};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -281,6 +282,18 @@ impl Chain {
     /// The proof system of a shard.
     pub fn kind(&self, index: usize) -> BackendKind {
         self.body.plan.shards[index].backend.kind()
+    }
+
+    /// A shard in integers, as evidence brings it.
+    ///
+    /// # Errors
+    /// When the shard is not one of gkr.
+    pub fn executable(&self, index: usize) -> Result<Executable> {
+        let file = |name: &str| -> Result<Vec<u8>> {
+            let path = self.files[index].files.get(name).ok_or_else(|| anyhow!("shard {index} has no file {name}"))?;
+            std::fs::read(path).with_context(|| path.display().to_string())
+        };
+        Ok(Executable { graph: file(GRAPH)?.into(), weights: file(WEIGHTS)?.into() })
     }
 
     fn infer(&self, index: usize, input: &[Tensor], directory: &Path) -> Result<Inference> {

@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use shardproof_common::bundle::{Bundle, ShardProof};
 use shardproof_common::card::{CardBody, ModelCard};
-use shardproof_common::receipt::{Admission, Receipt};
+use shardproof_common::receipt::Admission;
 use shardproof_common::statement::{Binding, Boundary, Statement};
 use shardproof_common::tensor::{Tensor, boundary_digest, decode_boundary, encode_boundary};
 
@@ -65,7 +65,7 @@ impl Draft {
     pub fn restate(&mut self, keys: &Keys, shard: usize, change: impl FnOnce(&mut Statement)) {
         let receipt = &mut self.bundle.shards[shard].receipt;
         change(&mut receipt.statement);
-        *receipt = Receipt::sign(receipt.statement.clone(), receipt.attempt, &keys.workers[shard]);
+        *receipt = receipt.signed_by(&keys.workers[shard]);
     }
 
     /// Changes a boundary between two shards on both its sides; both workers sign.

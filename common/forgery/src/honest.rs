@@ -5,7 +5,7 @@ use shardproof_common::backend::{Job, ProofVerifier};
 use shardproof_common::bundle::{Bundle, ShardProof, ShardRecord};
 use shardproof_common::card::{CardBody, ModelCard};
 use shardproof_common::chain::{self, ChainError, Check, Report, VerifyOptions};
-use shardproof_common::ids::{Digest, RunId};
+use shardproof_common::ids::{Digest, RunId, UnixMillis};
 use shardproof_common::plan::BoundaryMode;
 use shardproof_common::receipt::{Admission, Receipt};
 use shardproof_common::tensor::{FloatTensor, Tensor, encode_boundary};
@@ -16,6 +16,8 @@ use crate::draft::{Draft, Forged};
 use crate::party::Keys;
 use crate::scene::{MODEL, Scene};
 
+/// What receipts promise; long past, which takes nothing from a proof that exists.
+const PROVABLE_UNTIL: UnixMillis = UnixMillis(1_700_000_000_000);
 /// Samples that calibration uses.
 const SAMPLES: usize = 8;
 
@@ -95,7 +97,7 @@ impl Honest {
         let plan = body.plan.digest();
         let records = run.links.iter().zip(&self.keys.workers).zip(&chain.verifying_keys);
         let shards = records.map(|((link, worker), key)| ShardRecord {
-            receipt: Receipt::sign(link.statement.clone(), 0, worker),
+            receipt: Receipt::sign(link.statement.clone(), 0, PROVABLE_UNTIL, worker),
             admission: Admission::sign(worker.public(), plan, &self.keys.authority),
             proof: Some(ShardProof { verifying_key: key.clone().into(), proof: link.proof.clone().into() }),
         });
@@ -150,7 +152,7 @@ impl Honest {
 }
 
 fn run_id(seed: u64, scene: Scene, index: usize) -> RunId {
-    let digest = Digest::derive("shardproof 1 forgery run", &(seed, scene.as_str(), index));
+    let digest = Digest::derive("shardproof 2 forgery run", &(seed, scene.as_str(), index));
     let mut bytes = [0; 16];
     bytes.copy_from_slice(&digest.as_bytes()[..16]);
     RunId::from_bytes(bytes)

@@ -18,7 +18,7 @@ pub enum Part {
     Card,
     /// The run.
     Run,
-    /// A statement, its attempt, or the worker's name on the receipt.
+    /// A statement, its attempt, what is promised of it, or the worker's name on the receipt.
     Signed,
     /// The receipt's signature.
     Signature,
@@ -75,7 +75,7 @@ pub fn of(bundle: &Bundle) -> Result<Vec<(Range<usize>, Part)>> {
     map.blob(Part::Run, bundle.run.as_bytes())?;
     map.value(Part::Framing, &bundle.shards.len())?;
     for ShardRecord { receipt, admission, proof } in &bundle.shards {
-        map.value(Part::Signed, &(&receipt.statement, receipt.attempt, receipt.worker))?;
+        map.value(Part::Signed, &(&receipt.statement, receipt.attempt, receipt.provable_until, receipt.worker))?;
         map.value(Part::Signature, &receipt.signature)?;
         map.value(Part::Admission, admission)?;
         map.add(Part::Framing, 1);

@@ -83,7 +83,7 @@ impl Keys {
     /// The keys that belong to `seed`. Whoever knows the seed has them: they are for forgeries and nothing else.
     pub fn insecure(seed: u64) -> Self {
         let key = |who: &str, index: usize| {
-            Identity::from_secret(Digest::derive("shardproof 1 forgery key", &(seed, who, index)).as_bytes())
+            Identity::from_secret(Digest::derive("shardproof 2 forgery key", &(seed, who, index)).as_bytes())
         };
         Self {
             owner: key("owner", 0),

@@ -13,7 +13,7 @@ use shardproof_common::backend::{BackendError, Job, Limits, ProofVerifier, Regis
 use shardproof_common::bundle::{Bundle, ShardProof, ShardRecord};
 use shardproof_common::card::{CardBody, EzklKeys, GkrKeys, ModelCard, ShardCard, ShardKeys, Srs};
 use shardproof_common::chain::{self, ChainError, Check, Outcome, Report, Status, VerifyOptions};
-use shardproof_common::ids::{Digest, PROTOCOL_VERSION, RunId, ShardIndex};
+use shardproof_common::ids::{Digest, PROTOCOL_VERSION, RunId, ShardIndex, UnixMillis};
 use shardproof_common::plan::{
     BackendKind, BackendOptions, BoundaryMode, BoundaryPlan, BoundaryTensor, EzklOptions, GkrOptions,
     ParameterVisibility, Plan, ShardPlan, WeightVisibility,
@@ -327,7 +327,7 @@ impl Scenario {
             tamper(i, &mut statement);
             let proof = claim.proven.then(|| self.prove(claim, &statement));
             ShardRecord {
-                receipt: Receipt::sign(statement, 0, &claim.worker),
+                receipt: Receipt::sign(statement, 0, UnixMillis(1_700_000_000_000), &claim.worker),
                 admission: Admission::sign(claim.worker.public(), plan, &self.authority),
                 proof,
             }

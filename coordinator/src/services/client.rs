@@ -6,18 +6,22 @@ use std::sync::Arc;
 
 use futures::Stream;
 use prost::bytes::Bytes;
+use shardproof_common::audit::{Nonce, NonceCommitment};
 use shardproof_common::ids::{Role, RunId, ShardIndex};
 use shardproof_proto::convert;
 use shardproof_proto::v1::runs_server::Runs;
 use shardproof_proto::v1::{
-    self, ArtifactRef, BundleRequest, GetRequest, ListRequest, ListResponse, ProveRequest, Run,
+    self, ArtifactRef, BundleRequest, EvidenceRequest, GetRequest, ListRequest, ListResponse, ProveRequest,
+    RevealRequest, Run,
 };
 use shardproof_proto::v1::{StatusRequest, StatusResponse, SubmitRequest, WatchRequest};
 use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 
-use crate::record::{ProofState, RunRecord, RunState};
-use crate::{Coordinator, MAX_TENSOR_BYTES, Stage};
+use crate::audit::{Audit, AuditStage};
+use crate::record::{DisputeStage, ProofState, RunRecord, RunState};
+use crate::registry::Member;
+use crate::{Coordinator, Stage};
 
 /// Most runs that one listing returns.
 const MAX_LISTED: u32 = 1000;
@@ -45,8 +49,13 @@ impl Runs for ClientService {
     type WatchStream = Pin<Box<dyn Stream<Item = Result<Run, Status>> + Send>>;
 
     async fn submit(&self, request: Request<SubmitRequest>) -> Result<Response<Run>, Status> {
-        let input = convert::digest("input", &request.into_inner().input)?;
-        let record = self.coordinator.submit(input).await?;
+        let request = request.into_inner();
+        let input = convert::digest("input", &request.input)?;
+        let commitment = match request.nonce_commitment.as_ref() {
+            [] => None,
+            bytes => Some(NonceCommitment::from_bytes(*convert::digest("nonce commitment", bytes)?.as_bytes())),
+        };
+        let record = self.coordinator.submit(input, commitment).await?;
         Ok(Response::new(self.show(&record)))
     }
 
@@ -63,6 +72,13 @@ impl Runs for ClientService {
         let shards = request.shards.into_iter().map(ShardIndex).collect();
         let runs = requested_runs(&request.run, &request.runs)?;
         let record = self.coordinator.prove(&runs, shards).await?;
+        Ok(Response::new(self.show(&record)))
+    }
+
+    async fn reveal(&self, request: Request<RevealRequest>) -> Result<Response<Run>, Status> {
+        let request = request.into_inner();
+        let nonce = Nonce::from_bytes(*convert::digest("nonce", &request.nonce)?.as_bytes());
+        let record = self.coordinator.reveal(convert::run_id(&request.run)?, nonce).await?;
         Ok(Response::new(self.show(&record)))
     }
 
@@ -83,6 +99,11 @@ impl Runs for ClientService {
     async fn bundle(&self, request: Request<BundleRequest>) -> Result<Response<ArtifactRef>, Status> {
         let artifact = self.coordinator.bundle(convert::run_id(&request.into_inner().run)?).await?;
         Ok(Response::new(convert::artifact_ref(artifact)))
+    }
+
+    async fn evidence(&self, request: Request<EvidenceRequest>) -> Result<Response<ArtifactRef>, Status> {
+        let run = convert::run_id(&request.into_inner().run)?;
+        Ok(Response::new(convert::artifact_ref(self.coordinator.evidence(run, false).await?)))
     }
 
     async fn status(&self, _request: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
@@ -129,6 +150,8 @@ impl WatchState {
         }
         if self.started {
             tokio::select! {
+                // A coordinator that ends says what became of the run before it does.
+                biased;
                 changed = self.watch.changed() => changed.ok()?,
                 () = self.coordinator.shutdown.cancelled() => return None,
             }
@@ -141,7 +164,8 @@ impl WatchState {
 }
 
 fn show(coordinator: &Coordinator, record: &RunRecord) -> Run {
-    let answer = record.answer.and_then(|answer| coordinator.artifacts.read(answer.digest, MAX_TENSOR_BYTES).ok());
+    let limit = coordinator.settings.max_tensor_bytes;
+    let answer = record.answer.and_then(|answer| coordinator.artifacts.read(answer.digest, limit).ok());
     Run {
         run: convert::run_bytes(record.id),
         state: run_state(record.state).into(),
@@ -152,6 +176,43 @@ fn show(coordinator: &Coordinator, record: &RunRecord) -> Run {
         shards: record.shards.iter().enumerate().map(|(index, shard)| show_shard(index as u32, shard)).collect(),
         submitted_unix_ms: record.submitted_ms,
         prove_wall_ms: record.prove_wall_ms,
+        audit: Some(show_audit(&record.audit)),
+        dispute: record
+            .dispute
+            .map(|dispute| v1::Dispute { shard: dispute.shard.0, stage: dispute_stage(dispute.stage).into() }),
+        evidence: record.evidence.is_some(),
+    }
+}
+
+fn show_audit(audit: &Audit) -> v1::Audit {
+    let bytes = |bytes: &[u8; 32]| Bytes::copy_from_slice(bytes);
+    let state = match &audit.stage {
+        AuditStage::Open if audit.awaits_nonce() => v1::AuditState::AwaitingNonce,
+        AuditStage::Idle | AuditStage::Open => v1::AuditState::Unspecified,
+        AuditStage::Drawn { .. } => v1::AuditState::Drawn,
+        AuditStage::Unrevealed => v1::AuditState::Unrevealed,
+    };
+    let (nonce, drawn) = match &audit.stage {
+        AuditStage::Drawn { nonce, shards } => (*nonce, shards.as_slice()),
+        AuditStage::Idle | AuditStage::Open | AuditStage::Unrevealed => (None, [].as_slice()),
+    };
+    v1::Audit {
+        policy: audit.policy.to_string(),
+        state: state.into(),
+        nonce_commitment: audit.commitment.map(|commitment| bytes(commitment.as_bytes())).unwrap_or_default(),
+        receipts: audit.receipts.iter().map(|receipt| bytes(receipt.as_bytes())).collect(),
+        nonce: nonce.map(|nonce| bytes(nonce.as_bytes())).unwrap_or_default(),
+        coordinators_nonce: nonce.is_some() && audit.commitment.is_none(),
+        drawn: drawn.iter().map(|shard| shard.0).collect(),
+    }
+}
+
+fn dispute_stage(stage: DisputeStage) -> v1::DisputeStage {
+    match stage {
+        DisputeStage::Showing => v1::DisputeStage::Showing,
+        DisputeStage::Handing => v1::DisputeStage::Handing,
+        DisputeStage::Accusing => v1::DisputeStage::Accusing,
+        DisputeStage::Settled => v1::DisputeStage::Settled,
     }
 }
 
@@ -161,6 +222,7 @@ fn show_shard(index: u32, shard: &crate::record::ShardRecord) -> v1::ShardProgre
         proof: proof_state(shard.proof).into(),
         step: shard.step.clone(),
         worker: shard.receipt.as_ref().map(|receipt| receipt.worker.to_string()).unwrap_or_default(),
+        provable_until_unix_ms: shard.receipt.as_ref().map_or(0, |receipt| receipt.provable_until.0),
         witness_us: shard.witness_us,
         prove_us: shard.prove_us,
         verify_us: shard.verify_us,
@@ -216,17 +278,7 @@ fn status(coordinator: &Coordinator) -> StatusResponse {
             ready: holder.is_some_and(|(_, ready)| ready),
         }
     });
-    let workers = coordinator.cluster.with(|registry| {
-        let show = |member: &crate::registry::Member| v1::WorkerStatus {
-            key: member.key.to_string(),
-            role: member.role.to_string(),
-            address: member.address.clone(),
-            shard: member.shard.map(|shard| shard.0),
-            ready: member.ready,
-            connected_ms: member.since.elapsed().as_millis() as u64,
-        };
-        registry.members().map(show).collect()
-    });
+    let workers = coordinator.cluster.with(|registry| registry.members().map(show_member).collect());
     StatusResponse {
         model: coordinator.planned.name.clone(),
         backend: plan.shards.first().map(|shard| shard.backend.kind().to_string()).unwrap_or_default(),
@@ -235,6 +287,18 @@ fn status(coordinator: &Coordinator) -> StatusResponse {
         shards: shards.collect(),
         workers,
         failure,
+    }
+}
+
+/// A connected worker.
+pub(super) fn show_member(member: &Member) -> v1::WorkerStatus {
+    v1::WorkerStatus {
+        key: member.key.to_string(),
+        role: member.role.to_string(),
+        address: member.address.clone(),
+        shard: member.shard.map(|shard| shard.0),
+        ready: member.ready,
+        connected_ms: member.since.elapsed().as_millis() as u64,
     }
 }
 

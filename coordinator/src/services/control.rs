@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shardproof_common::chain::printable;
+use shardproof_common::clock;
 use shardproof_common::ids::{Digest, PROTOCOL_VERSION, Role, ShardIndex};
-use shardproof_common::receipt::{PublicKey, SignatureBytes};
+use shardproof_common::receipt::{PublicKey, Receipt, SignatureBytes};
 use shardproof_proto::convert;
 use shardproof_proto::v1::control_server::Control;
 use shardproof_proto::v1::coordinator_message::Message as ToWorker;
@@ -20,9 +21,11 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::Coordinator;
 use crate::cluster::Stream;
-use crate::inference::WitnessFigures;
+use crate::dispute::Complaint;
+use crate::inference::Told;
 use crate::record::RunState;
 use crate::registry::SessionId;
+use crate::workers::Event;
 
 /// Messages that may wait for a worker that reads slowly, beyond which it is taken for stuck.
 const BACKLOG: usize = 1024;
@@ -115,8 +118,15 @@ async fn admit(
         .role
         .parse()
         .map_err(|error: shardproof_common::ids::ParseIdError| Status::invalid_argument(error.to_string()))?;
-    let joined = coordinator.cluster.join(key, role, join.address.clone(), stream.clone(), closed.clone());
+    let rank = coordinator.workers.rank(&key);
+    let joined = coordinator.cluster.join(key, role, join.address.clone(), rank, stream.clone(), closed.clone());
     let (session, given) = joined.map_err(|error| Status::invalid_argument(error.to_string()))?;
+    // Barred since it was looked at: whoever bars a key looks for it among those that have joined.
+    if let Err(refused) = coordinator.workers.check(&key) {
+        coordinator.expel(key, "is refused from now on").await;
+        return Err(Status::permission_denied(refused.to_string()));
+    }
+    coordinator.workers.seen(key, false).await;
     tracing::info!(worker = key.short(), %role, address = join.address, "worker joined");
     if coordinator.cluster.member(session).is_some_and(|member| member.shard.is_none()) {
         tracing::info!(worker = key.short(), %role, "every place of its role is taken: the worker is a spare");
@@ -133,13 +143,9 @@ fn check_join(coordinator: &Coordinator, join: &v1::Join, nonce: Digest) -> Resu
     }
     let key = convert::public_key(&join.key)?;
     let signature: SignatureBytes = convert::unpack("signature", &join.signature)?;
-    key.verify(Digest::derive("shardproof 1 join", &(nonce, key)), &signature)
+    key.verify(Digest::derive("shardproof 2 join", &(nonce, key)), &signature)
         .map_err(|error| Status::unauthenticated(error.to_string()))?;
-    if coordinator.settings.admitted.as_ref().is_some_and(|admitted| !admitted.contains(&key)) {
-        return Err(Status::permission_denied(format!(
-            "key {key} is not admitted: add it to the coordinator's --admit file"
-        )));
-    }
+    coordinator.workers.check(&key).map_err(|refused| Status::permission_denied(refused.to_string()))?;
     if !is_address(&join.address) {
         return Err(Status::invalid_argument(format!("`{}` is no address host:port", printable(&join.address))));
     }
@@ -166,6 +172,9 @@ async fn handle(coordinator: &Arc<Coordinator>, session: SessionId, key: PublicK
         FromWorker::ProofDone(done) => coordinator.take_proof(key, done).await,
         FromWorker::Failure(failure) => take_failure(coordinator, session, key, failure).await,
         FromWorker::Progress(progress) => note_progress(coordinator, session, &progress),
+        FromWorker::Shown(shown) => {
+            check_holds(coordinator, session, shown.shard).and_then(|_| coordinator.take_shown(key, &shown))
+        }
         FromWorker::Leaving(_) => {
             coordinator.tasks.spawn(coordinator.clone().let_go(session, key));
             Ok(())
@@ -177,6 +186,10 @@ async fn handle(coordinator: &Arc<Coordinator>, session: SessionId, key: PublicK
     }
 }
 
+fn is_last(coordinator: &Coordinator, shard: ShardIndex) -> bool {
+    shard.as_usize() + 1 == coordinator.planned.plan.shards.len()
+}
+
 /// The shard that a worker speaks of must be the one that it holds.
 fn check_holds(coordinator: &Coordinator, session: SessionId, shard: u32) -> Result<ShardIndex, Status> {
     let held = coordinator.cluster.member(session).and_then(|member| member.shard);
@@ -185,24 +198,30 @@ fn check_holds(coordinator: &Coordinator, session: SessionId, shard: u32) -> Res
 }
 
 async fn take_receipt(
-    coordinator: &Coordinator,
+    coordinator: &Arc<Coordinator>,
     session: SessionId,
     key: PublicKey,
     done: v1::InferenceDone,
 ) -> Result<(), Status> {
     let shard = check_holds(coordinator, session, done.shard)?;
     let run = convert::run_id(&done.run)?;
-    let receipt: shardproof_common::receipt::Receipt = convert::unpack("receipt", &done.receipt)?;
+    let receipt: Receipt = convert::unpack("receipt", &done.receipt)?;
     if receipt.worker != key {
         return Err(Status::invalid_argument("the receipt is another worker's"));
     }
-    let figures = WitnessFigures {
+    let told = Told {
+        receipt,
+        upstream: unpack_if_there(&done.upstream)?,
         witness_us: done.witness_us,
         witness_bytes: done.witness_bytes,
         peak_rss_bytes: done.peak_rss_bytes,
     };
-    coordinator.take_receipt(run, shard, receipt, figures).await;
+    coordinator.take_receipt(run, shard, told).await;
     Ok(())
+}
+
+fn unpack_if_there(receipt: &[u8]) -> Result<Option<Receipt>, Status> {
+    (!receipt.is_empty()).then(|| convert::unpack("upstream", receipt)).transpose()
 }
 
 /// A failure before the answer ends the run; one of an awaited proof rejects it.
@@ -218,13 +237,26 @@ async fn take_failure(
         FailureStage::Setup => {
             tracing::error!(worker = key.short(), %shard, reason, "worker cannot take its shard");
         }
-        stage @ (FailureStage::Inference | FailureStage::Delivery | FailureStage::Link) => {
+        FailureStage::Link => {
+            let before = shard.0.checked_sub(1).map(ShardIndex);
+            let before =
+                before.ok_or_else(|| Status::invalid_argument("boundary 0 has the coordinator's signature"))?;
+            let complaint = Complaint { shown: unpack_if_there(&failure.upstream)?, of_attempt: Some(failure.attempt) };
+            coordinator.take_complaint(convert::run_id(&failure.run)?, before, complaint).await;
+        }
+        FailureStage::Refused if !is_last(coordinator, shard) => {
+            coordinator.take_complaint(convert::run_id(&failure.run)?, shard, Complaint::default()).await;
+        }
+        stage @ (FailureStage::Inference | FailureStage::Delivery | FailureStage::Refused) => {
             let run = convert::run_id(&failure.run)?;
-            // What does not get across a hop may be either neighbour's doing.
-            let blamed = (stage == FailureStage::Inference).then_some(key);
+            // What does not get across a hop may be either neighbour's doing; the coordinator at the end of it does not lie.
+            let blamed = (stage != FailureStage::Delivery).then_some(key);
             let ended = coordinator.runs.change(run, |record| {
-                if record.state == RunState::Running {
-                    record.fail(Some(shard), blamed, reason);
+                let given_up = stage == FailureStage::Delivery && record.in_dispute();
+                match stage {
+                    _ if record.state != RunState::Running || given_up => {}
+                    FailureStage::Refused => record.reject(shard, blamed, reason),
+                    _ => record.fail(Some(shard), blamed, reason),
                 }
             });
             ended.await;
@@ -236,8 +268,12 @@ async fn take_failure(
             let current = entry.is_some_and(|entry| {
                 entry.attempt == failure.attempt && entry.receipt.as_ref().is_some_and(|receipt| receipt.worker == key)
             });
-            if record.awaits_proof(shard) && current {
-                coordinator.reject(run, shard, key, format!("its proof failed: {reason}")).await;
+            if record.awaits_proof(shard) && current && record.promise_is_past(shard, clock::now()) {
+                // Asked for in time, asked again too late: nothing that its worker promised.
+                let reason = format!("its proof did not come while its worker promised to make one: {reason}");
+                coordinator.runs.change(run, |record| record.reject(shard, None, reason)).await;
+            } else if record.awaits_proof(shard) && current {
+                coordinator.reject(run, shard, key, Event::Refused, format!("its proof failed: {reason}")).await;
             }
         }
         FailureStage::Unspecified => return Err(Status::invalid_argument("a failure without a stage")),
@@ -261,6 +297,7 @@ async fn leave(coordinator: &Arc<Coordinator>, session: SessionId, key: PublicKe
     let Some(member) = coordinator.cluster.member(session) else { return };
     let given = coordinator.cluster.leave(session);
     tracing::warn!(worker = key.short(), role = %member.role, "worker lost");
+    coordinator.workers.seen(key, member.shard.is_some()).await;
     if let Some(shard) = member.shard {
         coordinator.worker_left(shard, key);
         coordinator.fail_runs_of(shard, key).await;

@@ -86,11 +86,14 @@ fn apply(graph: &RealGraph, op: &RealOp, shape: &[usize], tensors: &[Vec<f64>]) 
             let (values, from) = of(*input);
             let inner: usize = from[axis + 1..].iter().product();
             let rows = values.chunks_exact(from[*axis] * inner);
-            rows.flat_map(|row| indices.iter().flat_map(move |&index| &row[index * inner..][..inner])).copied().collect()
+            rows.flat_map(|row| indices.iter().flat_map(move |&index| &row[index * inner..][..inner]))
+                .copied()
+                .collect()
         }
         RealOp::Softmax { input, factor, keep } => {
             let (values, from) = of(*input);
-            let kept = keep.as_ref().map(|keep| gather(&keep.values, &offsets(from, &broadcast_strides(&keep.shape), 0)));
+            let kept =
+                keep.as_ref().map(|keep| gather(&keep.values, &offsets(from, &broadcast_strides(&keep.shape), 0)));
             softmax(values, kept.as_deref(), *factor, shape[shape.len() - 1])
         }
         RealOp::Normalise { input, epsilon, centred } => {

@@ -4,12 +4,13 @@
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 
+use super::transformer::Transformer;
 use crate::constant::Constant;
 use crate::graph::wrap;
 use crate::proto::{self, DataType, GraphProto, NodeProto, Value, set_attribute, value_info};
 
 /// Names for lists; the last two stand for families.
-pub(super) const NAMES: [&str; 5] = ["mlp784", "cnn264k", "dense4m", "mlp:DEPTH,WIDTH", "cnn:SHAPE,WIDTH"];
+pub(super) const NAMES: [&str; 6] = ["mlp784", "cnn264k", "dense4m", "gpt2block", "mlp:DEPTH,WIDTH", "cnn:SHAPE,WIDTH"];
 /// Every model draws its weights from this seed.
 const SEED: u64 = 0x7368_6172_6470_726f;
 /// Most parameters of a model of a family.
@@ -40,7 +41,14 @@ enum Step {
 
 /// How a benchmark model is made.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Recipe {
+pub(super) enum Recipe {
+    Chain(Chain),
+    Transformer(Transformer),
+}
+
+/// One step after the other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Chain {
     input: Vec<u64>,
     steps: Vec<Step>,
 }
@@ -48,6 +56,31 @@ pub(super) struct Recipe {
 impl Recipe {
     /// The recipe of a benchmark model, of `mlp:DEPTH,WIDTH`, or of `cnn:SHAPE,WIDTH`.
     pub(super) fn named(name: &str) -> Option<Self> {
+        match name {
+            "gpt2block" => Some(Self::Transformer(Transformer::GPT2)),
+            _ => Chain::named(name).map(Self::Chain),
+        }
+    }
+
+    /// One line about it.
+    pub(super) fn about(&self) -> String {
+        match self {
+            Self::Chain(chain) => chain.about(),
+            Self::Transformer(transformer) => transformer.about(),
+        }
+    }
+
+    /// The bytes of the ONNX file.
+    pub(super) fn onnx(&self) -> Vec<u8> {
+        match self {
+            Self::Chain(chain) => chain.onnx(),
+            Self::Transformer(transformer) => transformer.onnx(SEED, IR_VERSION, OPSET),
+        }
+    }
+}
+
+impl Chain {
+    fn named(name: &str) -> Option<Self> {
         match name {
             "mlp784" => Some(Self { input: vec![1, 784], steps: dense(&[500, 250, 100, 50, 10, 1]) }),
             "cnn264k" => {
@@ -119,14 +152,12 @@ impl Recipe {
         Some(Self { input: input.to_vec(), steps })
     }
 
-    /// One line about it.
-    pub(super) fn about(&self) -> String {
+    fn about(&self) -> String {
         let layers = self.steps.iter().filter(|step| matches!(step, Step::Dense(_) | Step::Conv(..))).count();
         format!("benchmark with random weights: {layers} layers on inputs of shape {:?}", self.input)
     }
 
-    /// The bytes of the ONNX file.
-    pub(super) fn onnx(&self) -> Vec<u8> {
+    fn onnx(&self) -> Vec<u8> {
         let mut writer = Writer {
             rng: ChaCha20Rng::seed_from_u64(SEED),
             graph: GraphProto { name: "benchmark".to_owned(), ..GraphProto::default() },
@@ -237,6 +268,7 @@ mod tests {
         assert_eq!(parameters("mlp784"), 548_421);
         assert_eq!(parameters("cnn264k"), 12 * 76 + 33 * 301 + 826 * 251 + 252 * 175 + 176 * 10);
         assert_eq!(parameters("dense4m"), 5 * 1000 + 4 * 1_001_000 + 3 * 1001);
+        assert_eq!(parameters("gpt2block"), 7_087_872);
         assert_eq!(parameters("mlp:3,8"), 8 * 17 + 8 * 9 + 10 * 9);
         // 28 -> 24 -> 12 -> 8 -> 4 and 32 -> 28 -> 14 -> 10 -> 5 along each edge.
         assert_eq!(parameters("cnn:mnist,3"), 3 * 26 + 6 * 76 + 30 * (6 * 16 + 1) + 10 * 31);

@@ -1,5 +1,8 @@
 //! Small models in integers against the float engine.
 
+#![allow(dead_code, reason = "each test uses its part")]
+#![allow(clippy::unwrap_used, reason = "for tests only")]
+
 use std::sync::Arc;
 
 use rand::{Rng, SeedableRng};
@@ -10,7 +13,7 @@ use shardproof_integer::Executor;
 use shardproof_models::quantise::{QuantisationReport, QuantiseError, QuantiseOptions, Quantised, quantise};
 use shardproof_models::{LoadOptions, OnnxModel};
 
-use super::Builder;
+use crate::support::Builder;
 
 /// Largest root mean square error over the range of the output, with the target `accuracy`.
 pub(crate) const ACCURACY: f64 = 1e-3;

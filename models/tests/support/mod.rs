@@ -3,7 +3,6 @@
 #![allow(dead_code, reason = "each test uses its part of the builder")]
 #![allow(clippy::unwrap_used, reason = "for tests only")]
 
-pub(crate) mod calibrated;
 pub(crate) mod python;
 
 use prost::Message;

@@ -322,7 +322,8 @@ fn other_weights_are_refused() {
 
 /// An honest proof with its statement's tensors.
 fn honest(scene: &Scene) -> (Vec<Vec<i64>>, Vec<Vec<i64>>, Proof) {
-    let (inputs, outputs) = (scene.tensors(&scene.trace, [TensorId(0)]), scene.tensors(&scene.trace, [TensorId(6)]));
+    let inputs = scene.tensors(&scene.trace, [TensorId(0)]);
+    let outputs = scene.tensors(&scene.trace, scene.graph.graph().outputs.iter().copied());
     let statement =
         Statement { context: b"a", runs: 1, input: Boundary::Public(&inputs), output: Boundary::Public(&outputs) };
     let boundaries = CommittedBoundaries::default();
@@ -375,7 +376,8 @@ fn boundaries_of_another_form_are_refused_before_the_proof_is_read() {
 #[test]
 fn a_committed_boundary_is_the_tensor_that_was_committed_to() {
     let scene = Scene::network();
-    let (inputs, outputs) = (scene.tensors(&scene.trace, [TensorId(0)]), scene.tensors(&scene.trace, [TensorId(6)]));
+    let inputs = scene.tensors(&scene.trace, [TensorId(0)]);
+    let outputs = scene.tensors(&scene.trace, scene.graph.graph().outputs.iter().copied());
     let mut another = inputs[0].clone();
     another[3] += 1;
     for (tensor, accepted) in [(&inputs[0], true), (&another, false)] {
@@ -428,7 +430,7 @@ fn truncated_extended_and_reordered_proofs_are_refused() {
     assert!(openings(1)(&change(&|proof| drop(proof.openings.pop()))));
     assert!(openings(3)(&change(&|proof| proof.openings.push(proof.openings[0].clone()))));
     assert!(matches!(change(&|proof| proof.openings.swap(0, 1)), VerifyError::Opening { .. }));
-    assert!(matches!(change(&|proof| proof.witness.num_vars += 1), VerifyError::Boundary(_)));
+    assert!(matches!(change(&|proof| proof.witness.as_mut().unwrap().num_vars += 1), VerifyError::Boundary(_)));
     for (first, second) in [(0, 1), (4, 9), (20, 21)] {
         change(&|proof| proof.values.swap(first, second));
     }

@@ -60,6 +60,12 @@ pub enum VerifyError {
         /// Bits of the union bound, work counted.
         bits: f64,
     },
+    /// A commitment to a witness where the graph has none, or none where it has one.
+    #[error("the proof {} a witness, the graph {}", if *.due { "lacks" } else { "commits to" }, if *.due { "has one" } else { "has none" })]
+    Witness {
+        /// Whether the graph has one.
+        due: bool,
+    },
     /// The weights are not the registered ones.
     #[error("{0}")]
     Weights(String),
@@ -114,6 +120,9 @@ pub enum VerifyError {
     /// The batch of claims on a commitment does not reduce to its opened value.
     #[error("{0}: the opened value does not support the claims on it")]
     Batch(Committed),
+    /// All is as it should be, but for another statement.
+    #[error("the proof's seal is that of another statement or proof")]
+    Seal,
     /// A commitment does not open to the value that the proof says.
     #[error("{what}: {source}")]
     Opening {

@@ -22,13 +22,16 @@ const MAX_OPENINGS: usize = 1 << 14;
 pub struct Proof {
     /// [`VERSION`].
     pub version: u32,
-    /// Commitment to the witness.
-    pub witness: Commitment,
+    /// Commitment to the witness; nothing where the graph has no cell that is looked up, and so nothing to commit to.
+    pub witness: Option<Commitment>,
     /// Everything that is sent in the clear, in order.
     pub values: Vec<Ext>,
     /// Openings of the weights (where they are committed), the witness, and the committed tensors of both boundaries.
     #[serde(deserialize_with = "capped_openings")]
     pub openings: Vec<Opening>,
+    /// The transcript's digest after all of this. A graph that only moves values has a proof of no other part, which would be
+    /// the same bytes for every run.
+    pub seal: [u8; 32],
 }
 
 /// Decodes at most [`MAX_OPENINGS`].

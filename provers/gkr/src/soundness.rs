@@ -57,6 +57,11 @@ impl Account {
         -self.terms.iter().map(|term| (-term.bits - term.grinding).exp2()).sum::<f64>().log2()
     }
 
+    /// Whether that makes [`MIN_BITS`]. What is not a number does not.
+    pub fn suffices(&self) -> bool {
+        self.total_bits() >= MIN_BITS
+    }
+
     /// Bits of the union bound without any work.
     pub fn bits_without_grinding(&self) -> f64 {
         -self.terms.iter().map(|term| (-term.bits).exp2()).sum::<f64>().log2()
@@ -262,5 +267,17 @@ mod tests {
         assert_eq!(account.terms[1].name, "inner: b");
         account.terms.push(Term { name: "work".into(), bits: 90.0, grinding: 16.0 });
         assert!(account.total_bits() > 99.9 && account.bits_without_grinding() < 90.0);
+    }
+
+    #[test]
+    fn an_account_suffices_from_ninety_six_bits_on_and_never_without_a_number() {
+        let of = |error: f64| {
+            let mut account = Account::default();
+            account.push("a", error);
+            account
+        };
+        assert!(Account::default().suffices() && of(0.0).suffices() && of(2f64.powi(-96)).suffices());
+        assert!(!of(2f64.powi(-96) * 1.01).suffices());
+        assert!(of(-1.0).total_bits().is_nan() && !of(-1.0).suffices() && !of(f64::NAN).suffices());
     }
 }

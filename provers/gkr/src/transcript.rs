@@ -75,6 +75,16 @@ impl Transcript {
         self.challenger.sample_bits(bits)
     }
 
+    /// Names the history so far.
+    pub fn seal(&mut self) -> [u8; 32] {
+        let mut seal = [0; 32];
+        for bytes in seal.chunks_exact_mut(8) {
+            let element: Base = self.challenger.sample();
+            bytes.copy_from_slice(&element.as_canonical_u64().to_le_bytes());
+        }
+        seal
+    }
+
     /// Searches the least nonce that shows `bits` bits of work, and absorbs it.
     #[cfg(feature = "prover")]
     pub fn grind(&mut self, bits: usize) -> Base {

@@ -18,6 +18,7 @@ use std::fmt;
 use anyhow::{Context, Result};
 use serde::Serialize;
 use shardproof_common::chain::Check;
+use shardproof_common::ids::UnixMillis;
 
 use crate::draft::Forged;
 use crate::honest::{Honest, Verdict};
@@ -208,6 +209,19 @@ fn counterparts() -> Vec<Forgery> {
                 |honest| {
                     let mut draft = honest.draft();
                     draft.bundle.shards[1].receipt.attempt = 1;
+                    draft.restate(&honest.keys, 1, |_| {});
+                    draft.forged()
+                },
+            )
+        },
+        Forgery {
+            forger: Forger::Worker,
+            ..honest(
+                "honest-provable-until-1970",
+                "the worker of shard 1 signs that a proof may be asked for until 1970 only, and gives it all the same",
+                |honest| {
+                    let mut draft = honest.draft();
+                    draft.bundle.shards[1].receipt.provable_until = UnixMillis(0);
                     draft.restate(&honest.keys, 1, |_| {});
                     draft.forged()
                 },

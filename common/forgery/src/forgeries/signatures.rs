@@ -1,5 +1,7 @@
 //! Who signed.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use shardproof_common::chain::Check;
 use shardproof_common::receipt::{Admission, PublicKey, Receipt, SignatureBytes};
@@ -16,6 +18,8 @@ const ED25519_ORDER: [u8; 32] = [
     0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde, 0x14, 0, 0, 0, 0, 0, 0,
     0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
 ];
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
 
 pub(super) fn forgeries() -> Vec<Forgery> {
     [receipts(), attempts(), admissions()].into_iter().flatten().collect()
@@ -37,8 +41,7 @@ fn receipts() -> Vec<Forgery> {
             Check::Receipt,
             |honest| {
                 with_receipt(honest, |receipt| {
-                    receipt.signature =
-                        Receipt::sign(receipt.statement.clone(), receipt.attempt, &honest.keys.outsider).signature;
+                    receipt.signature = receipt.signed_by(&honest.keys.outsider).signature;
                     Ok(())
                 })?
                 .forged()
@@ -51,8 +54,7 @@ fn receipts() -> Vec<Forgery> {
             Check::Receipt,
             |honest| {
                 with_receipt(honest, |receipt| {
-                    receipt.signature =
-                        Receipt::sign(receipt.statement.clone(), receipt.attempt, &honest.keys.workers[0]).signature;
+                    receipt.signature = receipt.signed_by(&honest.keys.workers[0]).signature;
                     Ok(())
                 })?
                 .forged()
@@ -118,7 +120,35 @@ fn attempts() -> Vec<Forgery> {
             Check::Receipt,
             |honest| {
                 with_receipt(honest, |receipt| {
-                    receipt.signature = Receipt::sign(receipt.statement.clone(), 1, &honest.keys.workers[1]).signature;
+                    let next = Receipt { attempt: 1, ..receipt.clone() };
+                    receipt.signature = next.signed_by(&honest.keys.workers[1]).signature;
+                    Ok(())
+                })?
+                .forged()
+            },
+        ),
+        forgery(
+            "receipt-relabelled-provable-until",
+            Forger::Messenger,
+            "shard 1's receipt says that a proof may be asked for a day longer",
+            Check::Receipt,
+            |honest| {
+                with_receipt(honest, |receipt| {
+                    receipt.provable_until = receipt.provable_until.after(DAY);
+                    Ok(())
+                })?
+                .forged()
+            },
+        ),
+        forgery(
+            "receipt-signed-for-another-time",
+            Forger::Messenger,
+            "shard 1's receipt carries the signature that its worker gave when it promised to prove for a day longer",
+            Check::Receipt,
+            |honest| {
+                with_receipt(honest, |receipt| {
+                    let later = Receipt { provable_until: receipt.provable_until.after(DAY), ..receipt.clone() };
+                    receipt.signature = later.signed_by(&honest.keys.workers[1]).signature;
                     Ok(())
                 })?
                 .forged()
@@ -193,6 +223,6 @@ fn admissions() -> Vec<Forgery> {
 fn outsider_at(honest: &Honest, shard: usize) -> Draft {
     let mut draft = honest.draft();
     let receipt = &mut draft.bundle.shards[shard].receipt;
-    *receipt = Receipt::sign(receipt.statement.clone(), receipt.attempt, &honest.keys.outsider);
+    *receipt = receipt.signed_by(&honest.keys.outsider);
     draft
 }

@@ -52,11 +52,8 @@ impl Emitter<'_> {
     ) -> Result<Value, QuantiseError> {
         let shape = self.real.shape(input).to_vec();
         let depth = shape[shape.len() - 1];
-        let spread = if centred {
-            self.centred(input, &shape)?
-        } else {
-            Spread { value: self.value(input), factor: 1.0 }
-        };
+        let spread =
+            if centred { self.centred(input, &shape)? } else { Spread { value: self.value(input), factor: 1.0 } };
         let magnitude = magnitude * spread.factor;
         let spread = Spread { value: self.narrow_spread(spread.value, magnitude, depth)?, ..spread };
         let (root, lift) = self.deviation(spread, epsilon, &shape)?;
@@ -67,7 +64,10 @@ impl Emitter<'_> {
         // No element of a row is larger than the root of the row's sum of squares.
         let most = ((depth as f64).sqrt() * power_of_two(product.scale) * 1.01).ceil() as i128;
         let tight = Interval::symmetric(most);
-        Ok(Value { tight: Interval { low: tight.low.max(product.tight.low), high: tight.high.min(product.tight.high) }, ..product })
+        Ok(Value {
+            tight: Interval { low: tight.low.max(product.tight.low), high: tight.high.min(product.tight.high) },
+            ..product
+        })
     }
 
     /// `n x - sum(x)`, at the scale of `x` and the bits of n.

@@ -42,7 +42,8 @@ impl Emitter<'_> {
     /// Two tensors such that sums of `depth` products of their elements stay within the bits of linear results.
     fn factors(&mut self, tensors: [Tensor; 2], depth: i128) -> Result<[Value; 2], QuantiseError> {
         let fits = |[x, y]: [Value; 2]| {
-            let product = x.magnitude().max(1).checked_mul(y.magnitude().max(1)).and_then(|most| most.checked_mul(depth));
+            let product =
+                x.magnitude().max(1).checked_mul(y.magnitude().max(1)).and_then(|most| most.checked_mul(depth));
             product.is_some_and(|most| most <= 1 << LINEAR_BITS)
         };
         let mut values = tensors.map(|tensor| self.value(tensor));

@@ -33,7 +33,8 @@ impl Emitter<'_> {
         let value = self.value(input);
         let finest = scale_for(self.calibration.magnitude(result), MAX_ROOT_BITS - HEADROOM_BITS);
         let room = (WIDEST as i32 - value.bounds.bits() as i32).max(0);
-        let scale = ((value.scale + room).div_euclid(2)).min(finest).max(value.scale.div_euclid(2) + value.scale.rem_euclid(2));
+        let scale =
+            ((value.scale + room).div_euclid(2)).min(finest).max(value.scale.div_euclid(2) + value.scale.rem_euclid(2));
         let radicand = self.lifted(value, 2 * scale)?;
         Ok(self.root_of(radicand))
     }

@@ -31,7 +31,8 @@ impl Emitter<'_> {
         result: Tensor,
     ) -> Result<Value, QuantiseError> {
         let value = self.value(input);
-        let domain = self.domain(value, [self.calibration.magnitude(input), self.calibration.magnitude(result)], function);
+        let domain =
+            self.domain(value, [self.calibration.magnitude(input), self.calibration.magnitude(result)], function);
         let entering = if domain.clamped {
             self.clamped(value, self.calibration.magnitude(input), domain)?
         } else {

@@ -1,7 +1,6 @@
 //! Operators that pick values by constants: Gather, Expand, Where.
 
 use super::{Lowered, Lowers, Operand};
-use crate::masks::MASKED;
 use crate::quantise::real::{RealOp, RealTensor, Tensor};
 
 impl Lowered<'_, '_> {
@@ -17,7 +16,8 @@ impl Lowered<'_, '_> {
             usize::try_from(counted).ok().filter(|&counted| (counted as i64) < extent)
         };
         let indices: Option<Vec<usize>> = given.iter().map(counted).collect();
-        let indices = indices.ok_or_else(|| self.unsupported(format!("an index beyond the {extent} of axis {axis}")))?;
+        let indices =
+            indices.ok_or_else(|| self.unsupported(format!("an index beyond the {extent} of axis {axis}")))?;
         let picked = match consecutive(&indices) {
             Some(slice) => self.sliced_axis(input, axis, slice),
             None => {
@@ -58,7 +58,7 @@ impl Lowered<'_, '_> {
                     });
                 }
                 Operand::Constant(constant) => {
-                    // Not a product: an infinite constant leaves zero where it is not chosen.
+                    // Not a product: an infinite constant leaves zero where it is not chosen, and the least number where it is.
                     let pick = |chosen: f64, value: f64| if chosen == 0.0 { 0.0 } else { value.max(f64::MIN) };
                     let part = chosen.zip(&constant.with_rank(shape.len()), pick);
                     constants = constants.zip(&part, |a, b| a + b);
@@ -69,7 +69,6 @@ impl Lowered<'_, '_> {
         if constants.values.iter().all(|&value| value == 0.0) {
             return Ok(selected);
         }
-        debug_assert!(MASKED > f64::MIN, "the least float masks");
         self.shifted_by_weight(selected, constants)
     }
 }

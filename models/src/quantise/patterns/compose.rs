@@ -47,7 +47,8 @@ fn expression(graph: &RealGraph, tensor: Tensor, argument: Tensor, operators: &m
     }
     Some(match graph.op(tensor)? {
         RealOp::Combine { terms, constant } => {
-            let term = |&(input, factor): &(Tensor, f64)| Some((expression(graph, input, argument, operators)?, factor));
+            let term =
+                |&(input, factor): &(Tensor, f64)| Some((expression(graph, input, argument, operators)?, factor));
             Expression::Sum { terms: terms.iter().map(term).collect::<Option<_>>()?, constant: *constant }
         }
         RealOp::MulTensors { inputs: [x, y] } => {

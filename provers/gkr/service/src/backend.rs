@@ -10,13 +10,13 @@ use shardproof_common::backend::{
 use shardproof_common::files;
 use shardproof_common::ids::Digest;
 use shardproof_common::machine::peak_rss_bytes;
-use shardproof_common::plan::BackendKind;
-use shardproof_common::statement::{BackendId, Statement};
+use shardproof_common::plan::{BackendKind, BoundaryMode};
+use shardproof_common::statement::{BackendId, Boundary, Statement};
 use shardproof_common::tensor::Tensor;
 use shardproof_gkr::Timings;
 
 use crate::VERSION;
-use crate::execution::Execution;
+use crate::execution::{Execution, boundary_of};
 use crate::loaded::Cache;
 use crate::setup::{check_cancelled, failed, setup};
 
@@ -69,6 +69,10 @@ impl Backend for GkrBackend {
         job: &Job<'_>,
     ) -> Result<Proof, BackendError> {
         self.prove_batch(shard, &[BatchMember { input, statement }], job)
+    }
+
+    fn output_boundary(&self, mode: BoundaryMode, output: &[Tensor]) -> Result<Boundary, BackendError> {
+        boundary_of(mode, output)
     }
 
     fn batch_limit(&self, shard: &ShardFiles) -> usize {

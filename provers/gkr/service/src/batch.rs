@@ -71,7 +71,7 @@ impl Asserted {
         }
         if !rest.is_empty() {
             let contexts: Vec<Digest> = std::iter::once(first).chain(rest).map(|member| member.context).collect();
-            all.context = Digest::derive("shardproof 1 gkr batch", &contexts);
+            all.context = Digest::derive("shardproof 2 gkr batch", &contexts);
         }
         all
     }

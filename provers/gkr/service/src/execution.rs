@@ -141,6 +141,16 @@ impl Bound {
     }
 }
 
+/// A boundary of one run, as a statement names it, of tensors that nothing is known of.
+///
+/// # Errors
+/// When they are floats, or cannot be committed to.
+pub(crate) fn boundary_of(mode: BoundaryMode, tensors: &[Tensor]) -> Result<Boundary, BackendError> {
+    let values = integers(tensors).map_err(BackendError::Input)?;
+    let bound = Bound::of(mode, values.iter().map(Vec::as_slice), 1).map_err(BackendError::Input)?;
+    Ok(bound.boundary(0, tensors))
+}
+
 /// Inputs have the registered shapes and scales.
 fn check_form(input: &[Tensor], specs: &[TensorSpec]) -> Result<(), String> {
     Boundary::public(input).conforms_to(specs).map_err(|error| error.to_string())

@@ -30,12 +30,18 @@ mod key_file;
 #[cfg(feature = "prover")]
 mod loaded;
 #[cfg(feature = "prover")]
+mod reexecution;
+#[cfg(feature = "prover")]
 mod setup;
 mod verifier;
 
 #[cfg(feature = "prover")]
 pub use backend::{GkrBackend, TIMINGS_FILE};
 pub use key_file::{KeyFile, KeyFileError};
+#[cfg(feature = "prover")]
+pub use loaded::{GRAPH, WEIGHTS};
+#[cfg(feature = "prover")]
+pub use reexecution::GkrReexecutor;
 pub use verifier::GkrVerifier;
 
 /// The one version whose keys and proofs are made and accepted here: that of the proofs' encoding and transcript.

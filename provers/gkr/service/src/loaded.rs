@@ -19,9 +19,9 @@ use crate::key_file::KeyFile;
 use crate::setup::{failed, gkr_options, read, visibility};
 
 /// Name of the file of the integer graph.
-pub(crate) const GRAPH: &str = "gkr.graph";
+pub const GRAPH: &str = "gkr.graph";
 /// Name of the file of the weights.
-pub(crate) const WEIGHTS: &str = "gkr.weights";
+pub const WEIGHTS: &str = "gkr.weights";
 /// Shards that stay loaded; a worker serves one or two.
 const KEPT: usize = 4;
 
@@ -66,15 +66,26 @@ impl Cache {
 
 impl Loaded {
     fn load(shard: &ShardFiles, registered: Digest) -> Result<Self, BackendError> {
+        let file = |name: &str| {
+            let missing = || failed("load", shard.shard, format!("the file {name} is missing"));
+            read(shard.files.get(name).ok_or_else(missing)?)
+        };
+        Self::from_bytes(shard, &file(GRAPH)?, &file(WEIGHTS)?, registered)
+    }
+
+    /// Makes the keys from the content of the shard's files, and compares them with the card before anything is run: the files
+    /// may be an accuser's.
+    pub(crate) fn from_bytes(
+        shard: &ShardFiles,
+        graph: &[u8],
+        weights: &[u8],
+        registered: Digest,
+    ) -> Result<Self, BackendError> {
         let options = gkr_options(&shard.options)?;
         let refuse = |error: &dyn std::fmt::Display| failed("load", shard.shard, error);
-        let file = |name: &str| {
-            let path = shard.files.get(name).ok_or_else(|| refuse(&format!("the file {name} is missing")))?;
-            read(path)
-        };
-        let graph = Graph::from_bytes(&file(GRAPH)?).map_err(|error| refuse(&error))?;
+        let graph = Graph::from_bytes(graph).map_err(|error| refuse(&error))?;
         let graph = graph.check().map_err(|error| refuse(&error))?;
-        let weights = Weights::from_bytes(&file(WEIGHTS)?, &graph).map_err(|error| refuse(&error))?;
+        let weights = Weights::from_bytes(weights, &graph).map_err(|error| refuse(&error))?;
         let executor = Executor::new(Arc::new(graph.clone()), &weights).map_err(|error| refuse(&error))?;
         let key = ProvingKey::new(graph, weights, visibility(options.weights)).map_err(|error| refuse(&error))?;
         let key_file = KeyFile::encode(key.verifying(), key.weights()).map_err(|error| refuse(&error))?;
@@ -104,6 +115,6 @@ impl Loaded {
         };
         let (input, output) = (boundary(shard.input_mode), boundary(shard.output_mode));
         let account = soundness::proof(self.key.verifying(), &Statement { context: &[], runs, input, output });
-        account.is_ok_and(|account| account.total_bits() >= soundness::MIN_BITS)
+        account.is_ok_and(|account| account.suffices())
     }
 }

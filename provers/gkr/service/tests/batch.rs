@@ -81,7 +81,7 @@ impl Claimed {
 
 fn batch_context(members: &[Claimed]) -> Digest {
     let contexts: Vec<Digest> = members.iter().map(|member| member.context).collect();
-    Digest::derive("shardproof 1 gkr batch", &contexts)
+    Digest::derive("shardproof 2 gkr batch", &contexts)
 }
 
 fn integers(tensors: &[Tensor]) -> Vec<i64> {

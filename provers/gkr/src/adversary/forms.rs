@@ -8,9 +8,9 @@ use crate::{VerifyingKey, WeightsKey};
 
 /// The encoding of a proof with so many openings of no bytes, without making the proof.
 fn hollow(openings: usize) -> Vec<u8> {
-    let witness = Commitment { root: [0; 32], ood: Ext::ZERO, num_vars: 6 };
+    let witness = Some(Commitment { root: [0; 32], ood: Ext::ZERO, num_vars: 6 });
     let head = postcard::to_allocvec(&(crate::VERSION, witness, Vec::<Ext>::new(), openings)).unwrap();
-    [head, vec![0; openings]].concat()
+    [head, vec![0; openings], vec![0; 32]].concat()
 }
 
 #[test]
@@ -42,7 +42,7 @@ fn a_witness_beyond_every_commitment_is_refused_at_once() {
     let commitment = Commitment { root: [0; 32], ood: Ext::ZERO, num_vars: 6 };
     let many = vec![vec![commitment; 1 << 22]];
     let layout = Layout::new(&scene.graph, 1 << 22);
-    proof.witness.num_vars = layout.variables;
+    proof.witness.as_mut().unwrap().num_vars = layout.variables;
     let statement = Statement {
         context: b"",
         runs: 1 << 22,
@@ -154,4 +154,56 @@ fn bounds_of_a_committed_input_are_shown_by_the_proof_that_it_is_an_output_of() 
             Boundary::Public(_) => assert!(matches!(verdict, Err(VerifyError::Boundary(_))), "{verdict:?}"),
         }
     }
+}
+
+/// A graph that only moves values: no lookup, no weight, and with public boundaries no value in the clear.
+fn mover() -> Scene {
+    let node = |name: &str, op: Op| Node { name: name.to_owned(), op, scale: 0 };
+    let graph = Graph {
+        inputs: vec![Input { name: "x".to_owned(), shape: vec![2, 3], scale: 0 }],
+        weights: vec![],
+        tables: vec![],
+        nodes: vec![
+            node("turn", Op::Transpose { input: TensorId(0), axes: vec![1, 0] }),
+            node("flatten", Op::Reshape { input: TensorId(1), shape: vec![6] }),
+        ],
+        outputs: vec![TensorId(2)],
+    };
+    Scene::new(graph, Weights(vec![]), &[vec![1, 2, 3, 4, 5, 6]])
+}
+
+#[test]
+fn a_proof_that_only_moves_values_is_of_one_statement() {
+    let scene = mover();
+    let (inputs, outputs, proof) = honest(&scene);
+    assert!(proof.values.is_empty() && proof.openings.is_empty(), "nothing but the seal depends on a challenge");
+    let verdict = |context: &[u8], proof: &Proof| {
+        let statement =
+            Statement { context, runs: 1, input: Boundary::Public(&inputs), output: Boundary::Public(&outputs) };
+        verify(scene.key.verifying(), None, &statement, proof)
+    };
+    verdict(b"a", &proof).unwrap();
+    assert!(matches!(verdict(b"b", &proof), Err(VerifyError::Seal)));
+    let mut other = proof.clone();
+    other.seal[31] ^= 1;
+    assert!(matches!(verdict(b"a", &other), Err(VerifyError::Seal)));
+}
+
+#[test]
+fn a_witness_is_committed_to_where_there_is_one_and_nowhere_else() {
+    let scene = mover();
+    let (inputs, outputs, mut proof) = honest(&scene);
+    proof.witness = Some(Commitment { root: [0; 32], ood: Ext::ZERO, num_vars: scene.layout.variables });
+    let statement =
+        Statement { context: b"a", runs: 1, input: Boundary::Public(&inputs), output: Boundary::Public(&outputs) };
+    let verdict = verify(scene.key.verifying(), None, &statement, &proof);
+    assert!(matches!(verdict, Err(VerifyError::Witness { due: false })), "{verdict:?}");
+
+    let scene = Scene::network();
+    let (inputs, outputs, mut proof) = honest(&scene);
+    proof.witness = None;
+    let statement =
+        Statement { context: b"a", runs: 1, input: Boundary::Public(&inputs), output: Boundary::Public(&outputs) };
+    let verdict = verify(scene.key.verifying(), None, &statement, &proof);
+    assert!(matches!(verdict, Err(VerifyError::Witness { due: true })), "{verdict:?}");
 }

@@ -160,9 +160,9 @@ impl ProvingKey {
     ) -> Result<Proof, ProveError> {
         let graph = self.verifying.graph();
         check_statement(graph, statement, trace, &committed)?;
-        let bits = soundness::proof(&self.verifying, statement)?.total_bits();
-        if bits < soundness::MIN_BITS {
-            return Err(ProveError::Soundness { runs: statement.runs, bits });
+        let account = soundness::proof(&self.verifying, statement)?;
+        if !account.suffices() {
+            return Err(ProveError::Soundness { runs: statement.runs, bits: account.total_bits() });
         }
         let layout = Layout::new(graph, statement.runs);
         let stack = timings.time("witness", "", || witness::stack(graph, &layout, trace));
@@ -182,7 +182,8 @@ impl ProvingKey {
         let graph = self.verifying.graph();
         let witness = timings.time("commit", "witness", || pcs::commit(stack))?;
         let mut transcript = begin(self.verifying.digest(), statement, layout);
-        witness.commitment().absorb(&mut transcript);
+        let commitment = (layout.leaves() > 0).then(|| witness.commitment().clone());
+        commitment.iter().for_each(|commitment| commitment.absorb(&mut transcript));
         let mut prover = Prover {
             graph,
             layout,
@@ -202,7 +203,7 @@ impl ProvingKey {
         }
         prover.inputs(committed.input);
         let (values, openings) = prover.finish(self.committed.as_ref(), lookups, &witness, timings)?;
-        Ok(Proof { version: VERSION, witness: witness.commitment().clone(), values, openings })
+        Ok(Proof { version: VERSION, witness: commitment, values, openings, seal: transcript.seal() })
     }
 }
 

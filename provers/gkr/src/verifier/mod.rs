@@ -59,14 +59,20 @@ pub fn verify(
     check_boundary("input", graph, &statement.input, &inputs(graph), statement.runs)?;
     check_boundary("output", graph, &statement.output, &graph.graph().outputs, statement.runs)?;
     let account = soundness::proof(key, statement).map_err(|error| VerifyError::Boundary(error.to_string()))?;
-    if account.total_bits() < soundness::MIN_BITS {
+    if !account.suffices() {
         return Err(VerifyError::Soundness { bits: account.total_bits() });
     }
     let layout = Layout::new(graph, statement.runs);
-    check_commitment(&proof.witness, layout.variables)?;
+    let due = layout.leaves() > 0;
+    if proof.witness.is_some() != due {
+        return Err(VerifyError::Witness { due });
+    }
 
     let mut transcript = begin(key.digest(), statement, &layout);
-    proof.witness.absorb(&mut transcript);
+    if let Some(witness) = &proof.witness {
+        check_commitment(witness, layout.variables)?;
+        witness.absorb(&mut transcript);
+    }
     let mut verifier = Verifier {
         graph,
         layout: &layout,
@@ -82,7 +88,8 @@ pub fn verify(
         verifier.node(node)?;
     }
     verifier.inputs(&statement.input)?;
-    verifier.finish(key, public, lookups, proof)
+    verifier.finish(key, public, lookups, proof)?;
+    if transcript.seal() == proof.seal { Ok(()) } else { Err(VerifyError::Seal) }
 }
 
 impl Verifier<'_> {

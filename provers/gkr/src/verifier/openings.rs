@@ -44,7 +44,7 @@ impl Verifier<'_> {
     ) -> Result<(), VerifyError> {
         let mut due = Vec::new();
         due.extend(self.weights(key, weights)?);
-        due.extend(self.witness(lookups, &proof.witness)?);
+        due.extend(self.witness(lookups, proof.witness.as_ref())?);
         self.boundaries(&mut due)?;
         if due.len() != proof.openings.len() {
             return Err(VerifyError::Openings { expected: due.len(), found: proof.openings.len() });
@@ -76,8 +76,13 @@ impl Verifier<'_> {
         }
     }
 
-    fn witness(&mut self, lookups: Option<LookupClaims>, commitment: &Commitment) -> Result<Option<Due>, VerifyError> {
-        let Some(lookups) = lookups else { return Ok(None) };
+    /// Both are there or neither: where the graph has lookups, it has a witness.
+    fn witness(
+        &mut self,
+        lookups: Option<LookupClaims>,
+        commitment: Option<&Commitment>,
+    ) -> Result<Option<Due>, VerifyError> {
+        let (Some(lookups), Some(commitment)) = (lookups, commitment) else { return Ok(None) };
         let claims = std::mem::take(&mut self.witness);
         let values = claims.iter().map(|claim| claim.value);
         let values = values.chain([lookups.cells, lookups.multiplicities, lookups.results]);

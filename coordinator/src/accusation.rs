@@ -1,0 +1,125 @@
+//! Evidence against workers: made, checked as anyone would check it, and kept with the run.
+//!
+//! A worker is convicted only by evidence that checks, so a flaw in what leads here convicts nobody.
+
+use std::sync::Arc;
+
+use shardproof_common::artifacts::Artifact;
+use shardproof_common::backend::{Job, Limits};
+use shardproof_common::evidence::{Conviction, Evidence, EvidenceError, Executable};
+use shardproof_common::ids::{RunId, ShardIndex};
+use shardproof_common::plan::BackendKind;
+use shardproof_common::receipt::{Admission, Receipt};
+use shardproof_common::statement::Binding;
+use shardproof_gkr_service::{GRAPH, GkrReexecutor, WEIGHTS};
+use tonic::Status;
+
+use crate::Coordinator;
+use crate::record::DisputeStage;
+use crate::setup::Prepared;
+use crate::workers::Event;
+
+impl Coordinator {
+    /// Brings two receipts of one worker against it. The run's dispute ends with it.
+    pub(crate) async fn accuse_of_contradiction(
+        self: &Arc<Self>,
+        run: RunId,
+        prepared: &Prepared,
+        (one, other): (Receipt, Receipt),
+    ) {
+        let admission = Admission::sign(one.worker, prepared.plan, &self.owner);
+        self.accuse(run, Evidence::contradiction(&prepared.card, admission, one, other)).await;
+        self.runs.change(run, |record| record.dispute_at(DisputeStage::Settled)).await;
+    }
+
+    /// Runs a shard again whose receipt or proof is in doubt, and brings what comes out against its worker if it is another
+    /// output. The run's dispute ends with it.
+    pub(crate) async fn reexecute(self: Arc<Self>, run: RunId, shard: ShardIndex) {
+        self.runs.change(run, |record| record.dispute_at(DisputeStage::Accusing)).await;
+        match self.collect(run, shard).await {
+            Ok(evidence) => {
+                self.accuse(run, evidence).await;
+            }
+            Err(reason) => tracing::info!(%run, %shard, reason, "the shard is not run again"),
+        }
+        self.runs.change(run, |record| record.dispute_at(DisputeStage::Settled)).await;
+    }
+
+    /// A receipt with the input and the shard that it takes to run it again.
+    async fn collect(self: &Arc<Self>, run: RunId, shard: ShardIndex) -> Result<Evidence, String> {
+        let prepared = self.serving().map_err(|status| status.message().to_owned())?;
+        let record = self.find_run(run).await.map_err(|status| status.message().to_owned())?;
+        let receipt = record.receipt(shard).cloned().ok_or("its worker gave no receipt")?;
+        let setup = prepared.shards.get(shard.as_usize()).ok_or("there is no such shard")?;
+        if setup.card.backend.kind != BackendKind::Gkr {
+            return Err(format!("shards of {} convict nobody", setup.card.backend.kind));
+        }
+        let input = match (&receipt.statement.input.binding, shard.0.checked_sub(1)) {
+            (Binding::Public(digest), _) => {
+                self.artifacts.read(*digest, self.settings.max_tensor_bytes).map_err(|error| error.to_string())?
+            }
+            (Binding::Committed(_), Some(before)) => self.ask_to_show(&prepared, &record, ShardIndex(before)).await?,
+            (Binding::Committed(_), None) => return Err("nobody has its input".to_owned()),
+        };
+        let file = |name: &str| {
+            let artifact = setup.files.get(name).ok_or_else(|| format!("its file {name} is missing"))?;
+            self.artifacts.read(artifact.digest, u64::MAX).map_err(|error| error.to_string())
+        };
+        let executable = Executable { graph: file(GRAPH)?.into(), weights: file(WEIGHTS)?.into() };
+        let admission = Admission::sign(receipt.worker, prepared.plan, &self.owner);
+        Ok(Evidence::wrong_execution(&prepared.card, admission, receipt, input, executable))
+    }
+
+    /// Checks evidence and, when it convicts, keeps it with the run and notes it against the worker.
+    async fn accuse(self: &Arc<Self>, run: RunId, evidence: Evidence) -> Option<Conviction> {
+        let coordinator = self.clone();
+        let checked = tokio::task::spawn_blocking(move || coordinator.convict(&evidence)).await;
+        match checked {
+            Ok(Ok((conviction, artifact))) => {
+                tracing::warn!(%run, %conviction, "evidence kept");
+                self.runs.change(run, |record| record.evidence = Some(artifact)).await;
+                self.note(conviction.worker, Event::Convicted).await;
+                Some(conviction)
+            }
+            Ok(Err(reason)) => {
+                tracing::info!(%run, reason, "nobody is convicted");
+                None
+            }
+            Err(panic) => {
+                tracing::error!(%run, %panic, "checking evidence ended early");
+                None
+            }
+        }
+    }
+
+    /// Blocking: the check that anyone can make, and the file.
+    fn convict(&self, evidence: &Evidence) -> Result<(Conviction, Artifact), String> {
+        let prepared = self.serving().map_err(|status| status.message().to_owned())?;
+        let directory = tempfile::tempdir_in(&self.scratch).map_err(|error| error.to_string())?;
+        let limits = Limits::default();
+        let job = Job { directory: directory.path(), limits, cancel: &self.shutdown, progress: &|_| {} };
+        let conviction = evidence
+            .check(&prepared.card, None, &GkrReexecutor, &job)
+            .map_err(|error: EvidenceError| error.to_string())?;
+        let bytes = evidence.encode().map_err(|error| error.to_string())?;
+        let artifact = self.artifacts.put(&bytes).map_err(|error| error.to_string())?;
+        Ok((conviction, artifact))
+    }
+
+    /// The evidence that a run left, as an artifact; without the shard's weights unless they are asked for.
+    pub(crate) async fn evidence(&self, run: RunId, with_shard: bool) -> Result<Artifact, Status> {
+        let record = self.find_run(run).await?;
+        let kept = record.evidence.ok_or_else(|| {
+            let so_far = if record.in_dispute() { " yet: a dispute is open" } else { "" };
+            Status::not_found(format!("run {run} has no evidence against a worker{so_far}"))
+        })?;
+        if with_shard {
+            return Ok(kept);
+        }
+        let damaged = |error: &dyn std::fmt::Display| Status::data_loss(error.to_string());
+        let bytes = self.artifacts.read(kept.digest, kept.size).map_err(|error| damaged(&error))?;
+        let evidence = Evidence::decode(&bytes).map_err(|error| damaged(&error))?.without_executable();
+        let bytes = evidence.encode().map_err(|error| damaged(&error))?;
+        self.artifacts.put(&bytes).map_err(|error| Status::resource_exhausted(error.to_string()))
+    }
+}
