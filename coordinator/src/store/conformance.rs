@@ -136,9 +136,9 @@ async fn old_runs_are_found_and_removed_unless_they_are_under_way(database: Test
     store.remove(&[ended.id, under_way.id]).await.unwrap();
     assert!(store.load(ended.id).await.unwrap().is_none());
     assert!(store.load(under_way.id).await.unwrap().is_some());
-    let left =
-        store.fetch(&Statement::new("SELECT shard FROM receipts UNION ALL SELECT shard FROM jobs"), &[Kind::Int]);
-    assert!(left.await.unwrap().is_empty(), "receipts and jobs go with their run");
+    let query = Statement::new("SELECT shard FROM receipts UNION ALL SELECT shard FROM jobs");
+    let left = store.fetch(&query, &[Kind::Int]).await.unwrap();
+    assert!(left.is_empty(), "receipts and jobs go with their run");
 }
 
 async fn workers_records_are_kept(database: TestDatabase) {
