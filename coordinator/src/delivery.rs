@@ -260,8 +260,8 @@ impl Coordinator {
     async fn fail_late(&self, run: RunId) {
         let seconds = self.settings.run_deadline.as_secs();
         let fail = |record: &mut RunRecord| {
-            let shards = (0..record.shards.len() as u32).map(ShardIndex);
-            let silent = shards.clone().find(|&shard| !record.has_receipt(shard)).or(shards.last());
+            let mut shards = (0..record.shards.len() as u32).map(ShardIndex);
+            let silent = shards.clone().find(|&shard| !record.has_receipt(shard)).or(shards.next_back());
             if let (RunState::Running, Some(shard)) = (record.state, silent) {
                 let reason = format!("no answer within {seconds} s: shard {shard} has not been heard of");
                 record.fail(Some(shard), None, reason);

@@ -1,4 +1,4 @@
-//! Answers that nobody asked for: twice, for another job, of another attempt, and once the matter is closed.
+//! Answers that nobody asked for: twice, for another job, of another attempt.
 
 use shardproof_common::card::ModelCard;
 use shardproof_common::ids::RunId;
@@ -93,7 +93,7 @@ async fn state_of(service: &Service, run: &Run) -> Run {
 
 #[tokio::test]
 async fn answers_that_nobody_asked_for_change_nothing() {
-    let service = Service::start(TINY, &[], 1, &[]);
+    let service = Service::start(TINY, &[], 1, &["--rejoin-grace", "1"]);
     let mut solo = Solo::join(&service).await;
     let run = service.submit(&tiny_input()).await.unwrap();
     let other = service.submit(&tiny_input()).await.unwrap();
@@ -126,16 +126,12 @@ async fn answers_that_nobody_asked_for_change_nothing() {
     assert_state(&rejected, RunState::Rejected);
     assert_eq!((rejected.blamed_shard, &rejected.blamed_worker), (Some(0), &rejected.shards[0].worker));
 
-    // Nothing said afterwards brings it back.
-    solo.say_proof(&service, id, attempt).await;
-    ignored(&service, 4).await;
-    solo.say_done(id).await;
+    // Its answer was false as well, which convicts it: nothing it says counts from now on, and its other run has no worker.
+    drop(solo);
+    assert_state(&service.settled(&other).await, RunState::Failed);
     let after = state_of(&service, &run).await;
     assert_eq!((after.state(), &after.reason), (RunState::Rejected, &rejected.reason));
     assert_eq!(answer(&after), answer(&answered));
-    assert_state(&state_of(&service, &other).await, RunState::Running);
-    drop(solo);
-    service.settled(&other).await;
     ends_clean(service).await;
 }
 
