@@ -38,7 +38,7 @@ check() {
 }
 
 scripts() {
-    for script in build.sh install.sh check.sh; do
+    for script in build.sh install.sh certificates.sh check.sh; do
         sh -n "$here/$script"
     done
     python3 -c 'import ast, sys; ast.parse(open(sys.argv[1]).read())' "$here/health_probe.py"
@@ -117,13 +117,41 @@ services() {
     ! python3 "$here/health_probe.py" --port "$port" || { echo 'the probe takes a dead service for a healthy one'; return 1; }
 }
 
+# The same with the certificates that compose.yaml mounts, which are for other hosts than the workers' here.
+services_with_tls() {
+    SHARDPROOF=$work/programs/shardproof "$here/certificates.sh" "$work/certificates"
+    "$work/programs/shardproof" cert issue "$work/certificates/authority" --role worker --host 127.0.0.1 \
+        --out "$work/certificates/worker"
+    "$work/programs/coordinator" --backend float --tls "$work/certificates/coordinator" --data-dir "$work/data/tls" -- \
+        127.0.0.1 0 1 mlp >"$work/tls.out" 2>"$work/tls.log" &
+    coordinator=$!
+    started=$coordinator
+    await "$work/tls.out" '^listening on ' || return 1
+    port=$(sed -n 's/^listening on .*:\([0-9]*\)$/\1/p' "$work/tls.out")
+    "$work/programs/worker" --tls "$work/certificates/worker" --data-dir "$work/data/tls-worker" -- \
+        127.0.0.1 0 127.0.0.1 "$port" SOLO >"$work/tls-worker.out" 2>"$work/tls-worker.log" &
+    started="$coordinator $!"
+    await "$work/tls-worker.out" '^listening on ' || return 1
+    worker_port=$(sed -n 's/^listening on .*:\([0-9]*\)$/\1/p' "$work/tls-worker.out")
+    SHARDPROOF_TLS=$work/certificates/client
+    export SHARDPROOF_TLS
+    await_health "$port" shardproof.v1.Runs && await_health "$worker_port" shardproof.v1.Activations || return 1
+    "$work/programs/shardproof" status --coordinator "127.0.0.1:$port" >"$work/status" || return 1
+    unset SHARDPROOF_TLS
+    if python3 "$here/health_probe.py" --port "$port"; then
+        echo 'a probe in the clear takes a service with TLS for a healthy one'
+        return 1
+    fi
+    stop
+}
+
 compose() {
     python3 "$here/check_compose.py" "$here/compose.yaml" "$work/programs"
 }
 
 check 'scripts parse' scripts
 if command -v shellcheck >/dev/null; then
-    check 'shellcheck' shellcheck "$here/build.sh" "$here/install.sh" "$here/check.sh"
+    check 'shellcheck' shellcheck "$here/build.sh" "$here/install.sh" "$here/certificates.sh" "$here/check.sh"
 else
     skip 'shellcheck' 'not installed'
 fi
@@ -150,6 +178,7 @@ else
     skip 'compose.yaml' "Python's yaml is not installed"
 fi
 check 'services start, are healthy, stop' services
+check 'the same with TLS' services_with_tls
 
 echo "$failures failed, $skipped skipped"
 [ "$failures" -eq 0 ]

@@ -30,6 +30,15 @@ def check_volumes(name, service, known):
     return [source for source in sources if source.endswith("-data")]
 
 
+def check_certificate(name, service):
+    """Every service speaks TLS with a certificate of its own, which it can read and not change."""
+    directory = service.get("environment", {}).get("SHARDPROOF_TLS")
+    mounts = [volume.split(":") for volume in service.get("volumes", [])]
+    found = [mount for mount in mounts if len(mount) == 3 and mount[1] == directory]
+    if found != [[f"./certificates/{name}", directory, "ro"]]:
+        fail(f"{name} has no certificate of its own mounted read-only where SHARDPROOF_TLS says")
+
+
 def check_command(name, command, programs):
     program, *arguments = [substitute(part) for part in command]
     path = programs / program
@@ -59,6 +68,7 @@ def main():
             context = (compose_path.parent / service["build"]["context"]).resolve()
             if not (context / service["build"]["dockerfile"]).is_file():
                 fail(f"{name}: no {service['build']['dockerfile']} in the build context")
+        check_certificate(name, service)
         program, arguments = check_command(name, service["command"], programs)
         advertised = next((part.split("=")[1] for part in arguments if part.startswith("--advertise=")), "")
         port = arguments[1]

@@ -1,11 +1,14 @@
 #!/usr/bin/env python3
 """Asks a gRPC server for its health (grpc.health.v1) with nothing but Python's standard library.
 
-    health_probe.py [--host HOST] [--port PORT] [--service NAME] [--timeout SECONDS]
+    health_probe.py [--host HOST] [--port PORT] [--service NAME] [--timeout SECONDS] [--tls DIR]
 
 Exits 0 when the server answers SERVING, 1 when it answers anything else or does not answer, 2 for wrong usage. Without
 --service the question is whether the program is alive. Readiness has names: `shardproof.v1.Runs` (a coordinator whose model
 is set up) and `shardproof.v1.Activations` (a worker that holds its shard). The port defaults to SHARDPROOF_HEALTH_PORT.
+
+With --tls, or SHARDPROOF_TLS in the environment, it speaks TLS and believes the authority in the directory's ca.pem. It shows
+no certificate, since health is told to anyone, and compares no host name: it asks its own machine, by whatever address.
 
 One unary call needs little of HTTP/2: the client's preface, one HEADERS frame whose fields are all literals, one DATA
 frame. Of what comes back only the DATA frame of the stream matters, so no header is ever decompressed.
@@ -14,6 +17,7 @@ frame. Of what comes back only the DATA frame of the stream matters, so no heade
 import argparse
 import os
 import socket
+import ssl
 import struct
 import sys
 import time
@@ -42,7 +46,7 @@ def literal(name, value):
     return b"\x00" + b"".join(bytes([len(field)]) + field for field in fields)
 
 
-def request(authority, service):
+def request(authority, service, scheme):
     """What the client says: preface, settings, and the call `Check(service)`."""
     name = service.encode()
     if len(name) > 127:
@@ -52,7 +56,7 @@ def request(authority, service):
         literal(*field)
         for field in [
             (":method", "POST"),
-            (":scheme", "http"),
+            (":scheme", scheme),
             (":path", "/grpc.health.v1.Health/Check"),
             (":authority", authority),
             ("content-type", "application/grpc"),
@@ -71,9 +75,14 @@ def request(authority, service):
 class Connection:
     """A socket that is read in whole pieces and never past a deadline."""
 
-    def __init__(self, host, port, timeout):
+    def __init__(self, host, port, timeout, tls):
         self.deadline = time.monotonic() + timeout
         self.socket = socket.create_connection((host, port), timeout)
+        if tls:
+            context = ssl.create_default_context(cafile=os.path.join(tls, "ca.pem"))
+            context.check_hostname = False
+            context.set_alpn_protocols(["h2"])
+            self.socket = context.wrap_socket(self.socket)
 
     def read(self, size):
         piece = b""
@@ -106,10 +115,10 @@ def status_of(message):
     return message[1]
 
 
-def check(host, port, service, timeout):
+def check(host, port, service, timeout, tls):
     """The server's health as a number of the protocol."""
-    connection = Connection(host, port, timeout)
-    connection.socket.sendall(request(f"{host}:{port}", service))
+    connection = Connection(host, port, timeout, tls)
+    connection.socket.sendall(request(f"{host}:{port}", service, "https" if tls else "http"))
     body = b""
     while True:
         kind, flags, stream, payload = connection.frame()
@@ -133,9 +142,10 @@ def main():
     parser.add_argument("--port", type=int, default=int(os.environ.get("SHARDPROOF_HEALTH_PORT", "8000")))
     parser.add_argument("--service", default="")
     parser.add_argument("--timeout", type=float, default=4.0)
+    parser.add_argument("--tls", metavar="DIR", default=os.environ.get("SHARDPROOF_TLS"))
     options = parser.parse_args()
     try:
-        health = check(options.host, options.port, options.service, options.timeout)
+        health = check(options.host, options.port, options.service, options.timeout, options.tls)
     except (OSError, Unhealthy) as error:
         print(f"{options.host}:{options.port}: {error}", file=sys.stderr)
         return 1

@@ -7,14 +7,14 @@ use shardproof_common::artifacts::ArtifactStore;
 use shardproof_common::card::ModelCard;
 use shardproof_common::ids::RunId;
 use shardproof_common::tensor::{FloatTensor, Tensor, encode_boundary};
+use shardproof_proto::convert;
 use shardproof_proto::transport::artifacts::TransferError;
+use shardproof_proto::transport::{self, Channel, Party, Transport};
 use shardproof_proto::v1::runs_client::RunsClient;
 use shardproof_proto::v1::{
     BundleRequest, ProveRequest, Run, RunState, StatusRequest, StatusResponse, SubmitRequest, WatchRequest,
 };
-use shardproof_proto::{convert, transport};
 use tonic::Status;
-use tonic::transport::Channel;
 
 use crate::error::BenchError;
 use crate::processes::Cluster;
@@ -48,7 +48,8 @@ impl Client {
     /// # Errors
     /// When nobody listens there.
     pub async fn connect(cluster: &Cluster) -> Result<Self, BenchError> {
-        Ok(Self { channel: transport::endpoint(cluster.address())?.connect().await? })
+        let channel = Transport::plaintext().connect(cluster.address(), Party::Coordinator).await?;
+        Ok(Self { channel })
     }
 
     /// Waits until the model is set up and every shard has a worker that is ready.

@@ -152,7 +152,7 @@ pub enum BenchError {
     Call(#[from] tonic::Status),
     /// The coordinator cannot be reached.
     #[error("the coordinator cannot be reached: {0}")]
-    Connection(#[from] tonic::transport::Error),
+    Connection(#[from] shardproof_proto::transport::ChannelError),
     /// The input could not be sent.
     #[error(transparent)]
     Transfer(#[from] TransferError),

@@ -88,6 +88,7 @@ impl Service {
             // What is measured and read from the logs must not depend on who measures.
             .env_remove("RUST_LOG")
             .env_remove("RUST_BACKTRACE")
+            .env_remove("SHARDPROOF_TLS")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(log_file)
@@ -175,6 +176,8 @@ impl Cluster {
         let mut args: Vec<String> = options.iter().map(|&option| option.to_owned()).collect();
         args.extend(["--log-format", "json", "--data-dir"].map(str::to_owned));
         args.push(data("coordinator"));
+        // One client that asks as fast as it can is what is measured.
+        args.extend(["--client-rate", "0"].map(str::to_owned));
         args.extend(["127.0.0.1".to_owned(), "0".to_owned(), shards.to_string(), model.to_owned()]);
         let coordinator = Service::start(&programs.coordinator, "coordinator", &args, directory).await?;
         let mut cluster = Self { coordinator, workers: Vec::new() };

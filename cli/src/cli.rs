@@ -10,7 +10,7 @@ use shardproof_coordinator::CoordinatorArgs;
 use shardproof_worker::WorkerArgs;
 
 use crate::output::{Outcome, Output};
-use crate::{card, demo, doctor, evidence, ezkl, plan, runs, services, status, verify, workers};
+use crate::{card, cert, demo, doctor, evidence, ezkl, plan, runs, services, status, token, verify, workers};
 
 /// Verifiable inference of ONNX models in shards.
 #[derive(Debug, Parser)]
@@ -46,6 +46,12 @@ enum Command {
     /// Model cards: show, fetch, check.
     #[command(subcommand)]
     Card(card::CardCommand),
+    /// Certificates for --tls: make an authority, issue.
+    #[command(subcommand)]
+    Cert(cert::CertCommand),
+    /// Tokens for clients without a certificate.
+    #[command(subcommand)]
+    Token(token::TokenCommand),
     Doctor(doctor::DoctorArgs),
     Ezkl(Box<ezkl::EzklArgs>),
     /// Prints a completion script for a shell.
@@ -110,6 +116,8 @@ impl Cli {
             Command::Status(args) => status::status(args, output).await,
             Command::Workers(args) => workers::run(args, output).await,
             Command::Card(command) => card::run(command, output).await,
+            Command::Cert(command) => cert::run(command, output),
+            Command::Token(command) => token::run(command, output),
             Command::Doctor(args) => doctor::run(args, output).await,
             Command::Ezkl(args) => ezkl::run(*args, output).await,
             Command::Completions { shell } => completions(shell, output),

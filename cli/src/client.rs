@@ -9,6 +9,8 @@ use shardproof_common::audit::{Nonce, NonceCommitment};
 use shardproof_common::ids::{RunId, ShardIndex};
 use shardproof_common::receipt::PublicKey;
 use shardproof_common::tensor::{Tensor, encode_boundary};
+use shardproof_proto::convert;
+use shardproof_proto::transport::{self, Channel, ChannelError, ConnectArgs, Party, Transport, explain};
 use shardproof_proto::v1::admin_client::AdminClient;
 use shardproof_proto::v1::runs_client::RunsClient;
 use shardproof_proto::v1::{
@@ -16,8 +18,6 @@ use shardproof_proto::v1::{
     ListWorkersResponse, ProveRequest, RevealRequest, RevokeWorkerRequest, Run, StatusRequest, StatusResponse,
     SubmitRequest, WatchRequest, WorkerRecord,
 };
-use shardproof_proto::{convert, transport};
-use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 
 /// How often a coordinator that is not there yet is tried again.
@@ -29,6 +29,8 @@ pub(crate) struct CoordinatorAddress {
     /// Where the coordinator listens.
     #[arg(long, value_name = "HOST:PORT", env = "SHARDPROOF_COORDINATOR", default_value = "localhost:8000")]
     pub(crate) coordinator: String,
+    #[command(flatten)]
+    pub(crate) connect: ConnectArgs,
 }
 
 /// A connection to a coordinator.
@@ -42,17 +44,24 @@ impl Client {
     /// Connects, or fails at once.
     ///
     /// # Errors
-    /// When nobody listens at the address.
-    pub(crate) async fn connect(address: &CoordinatorAddress) -> Result<Self> {
-        let address = address.coordinator.as_str();
-        let endpoint = transport::endpoint(address)
-            .with_context(|| format!("`{address}` is not an address: expected HOST:PORT"))?;
-        let channel = endpoint.connect().await.map_err(|error| {
-            let cause = innermost(&error);
-            anyhow!(
-                "no coordinator at {address} ({cause}); start one with `shardproof coordinator localhost 8000 4 mlp`, \
+    /// When nobody listens at the address, or it is not the coordinator.
+    pub(crate) async fn connect(at: &CoordinatorAddress) -> Result<Self> {
+        Self::connect_by(&at.connect.transport()?, &at.coordinator).await
+    }
+
+    /// Connects in this way, or fails at once.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub(crate) async fn connect_by(transport: &Transport, address: &str) -> Result<Self> {
+        let connected = transport.connect(address, Party::Coordinator).await;
+        let channel = connected.map_err(|error| match error {
+            ChannelError::Connect { reason } => anyhow!(
+                "no coordinator at {address} ({reason}); start one with `shardproof coordinator localhost 8000 4 mlp`, \
                  or name another with --coordinator HOST:PORT"
-            )
+            ),
+            ChannelError::Trouble(trouble) => anyhow!("the coordinator at {address}: {trouble}"),
+            other => other.into(),
         })?;
         Ok(Self { address: address.to_owned(), channel })
     }
@@ -60,14 +69,15 @@ impl Client {
     /// Connects, trying until somebody listens; says so once.
     ///
     /// # Errors
-    /// When the address is none.
-    pub(crate) async fn connect_when_there(address: &CoordinatorAddress, waiting: impl FnOnce()) -> Result<Self> {
-        let endpoint = transport::endpoint(&address.coordinator)
-            .with_context(|| format!("`{}` is not an address: expected HOST:PORT", address.coordinator))?;
+    /// When the address is none, or what is shown to the coordinator cannot be.
+    pub(crate) async fn connect_when_there(at: &CoordinatorAddress, waiting: impl FnOnce()) -> Result<Self> {
+        let (address, transport) = (at.coordinator.as_str(), at.connect.transport()?);
         let mut waiting = Some(waiting);
         loop {
-            if let Ok(channel) = endpoint.connect().await {
-                return Ok(Self { address: address.coordinator.clone(), channel });
+            match transport.connect(address, Party::Coordinator).await {
+                Ok(channel) => return Ok(Self { address: address.to_owned(), channel }),
+                Err(ChannelError::Connect { .. }) => {}
+                Err(error) => return Err(error.into()),
             }
             if let Some(waiting) = waiting.take() {
                 waiting();
@@ -146,8 +156,11 @@ impl Client {
 
     /// Fetches the evidence that a run left, as [`Client::fetch_bundle`] fetches the bundle.
     pub(crate) async fn fetch_evidence(&self, run: RunId, with_shard: bool, path: &Path) -> Result<u64> {
-        let request = EvidenceRequest { run: convert::run_bytes(run), with_shard };
-        let response = self.runs().evidence(request).await;
+        let request = EvidenceRequest { run: convert::run_bytes(run) };
+        let response = match with_shard {
+            true => self.admin().evidence_with_shard(request).await,
+            false => self.runs().evidence(request).await,
+        };
         let reference = response.map_err(|status| self.explain(&status))?.into_inner();
         self.fetch_file(&reference, &format!("the evidence of run {run}"), path).await
     }
@@ -218,7 +231,7 @@ impl Client {
     fn explain(&self, status: &Status) -> anyhow::Error {
         let lost = status.code() == Code::Unavailable || std::error::Error::source(status).is_some();
         if lost {
-            let cause = innermost(status);
+            let cause = explain(status);
             return anyhow!("the coordinator at {} is gone or cannot be reached ({cause})", self.address);
         }
         match status.message() {
@@ -226,13 +239,4 @@ impl Client {
             message => anyhow!("{message}"),
         }
     }
-}
-
-/// The cause that says most: connection errors come wrapped several times.
-fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
 }

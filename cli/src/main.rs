@@ -8,6 +8,7 @@ mod audit;
 mod backends;
 mod card;
 mod card_check;
+mod cert;
 mod cli;
 mod client;
 mod demo;
@@ -24,6 +25,7 @@ mod runs;
 mod services;
 mod status;
 mod table;
+mod token;
 mod verify;
 mod workers;
 

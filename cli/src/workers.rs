@@ -12,7 +12,8 @@ use crate::client::{Client, CoordinatorAddress};
 use crate::output::{Outcome, Output};
 use crate::table::{self, Table};
 
-/// Lists the workers with their records, admits keys and revokes them. For the model's owner: only on the coordinator's machine.
+/// Lists the workers with their records, admits keys and revokes them. For the model's owner: with an admin's certificate or token
+/// or, without them, on the coordinator's machine.
 ///
 /// From the first admitted key on only admitted keys join; workers that are connected by then stay until they leave. A key that was
 /// convicted of a lie is refused for good.

@@ -14,10 +14,10 @@ use shardproof_common::statement::Binding;
 use shardproof_gkr_service::{GRAPH, GkrReexecutor, WEIGHTS};
 use tonic::Status;
 
+use crate::Coordinator;
 use crate::record::DisputeStage;
 use crate::setup::Prepared;
 use crate::workers::Event;
-use crate::{Coordinator, MAX_TENSOR_BYTES};
 
 impl Coordinator {
     /// Brings two receipts of one worker against it. The run's dispute ends with it.
@@ -56,7 +56,7 @@ impl Coordinator {
         }
         let input = match (&receipt.statement.input.binding, shard.0.checked_sub(1)) {
             (Binding::Public(digest), _) => {
-                self.artifacts.read(*digest, MAX_TENSOR_BYTES).map_err(|error| error.to_string())?
+                self.artifacts.read(*digest, self.settings.max_tensor_bytes).map_err(|error| error.to_string())?
             }
             (Binding::Committed(_), Some(before)) => self.ask_to_show(&prepared, &record, ShardIndex(before)).await?,
             (Binding::Committed(_), None) => return Err("nobody has its input".to_owned()),

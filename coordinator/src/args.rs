@@ -9,6 +9,7 @@ use shardproof_common::hold::HoldAt;
 use shardproof_common::machine;
 use shardproof_common::telemetry::LogFormat;
 
+use crate::access::AccessArgs;
 use crate::plan_args::PlanArgs;
 
 /// What a coordinator is told when it starts.
@@ -28,6 +29,9 @@ pub struct CoordinatorArgs {
     /// How the service runs
     #[command(flatten)]
     pub service: ServiceArgs,
+    /// Who may reach it
+    #[command(flatten)]
+    pub access: AccessArgs,
 }
 
 /// How the service runs.
@@ -85,9 +89,6 @@ pub struct ServiceArgs {
     /// Seconds that what is under way may take to end once the program is told to stop
     #[arg(long, value_name = "SECS", default_value_t = 60)]
     pub drain_deadline: u64,
-    /// Runs under way at a time
-    #[arg(long, value_name = "N", default_value_t = 1024)]
-    pub max_runs: usize,
     /// Log lines for people (text) or programs (json)
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub log_format: LogFormat,

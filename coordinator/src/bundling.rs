@@ -8,9 +8,9 @@ use shardproof_common::receipt::Admission;
 use shardproof_common::statement::{Binding, Boundary};
 use tonic::Status;
 
+use crate::Coordinator;
 use crate::record::{ProofState, RunRecord, RunState};
 use crate::setup::Prepared;
-use crate::{Coordinator, MAX_PROOF_BYTES, MAX_TENSOR_BYTES};
 
 impl Coordinator {
     /// Stores the bundle of a run and says where.
@@ -56,9 +56,10 @@ impl Coordinator {
         let admission = Admission::sign(receipt.worker, prepared.plan, &self.owner);
         let made = shard.artifact.filter(|_| matches!(shard.proof, ProofState::Verified | ProofState::Rejected));
         let proof = match (made, prepared.shards[index].verifying_key) {
-            (Some(proof), Some(key)) => {
-                Some(ShardProof { verifying_key: self.blob(key, u64::MAX)?, proof: self.blob(proof, MAX_PROOF_BYTES)? })
-            }
+            (Some(proof), Some(key)) => Some(ShardProof {
+                verifying_key: self.blob(key, u64::MAX)?,
+                proof: self.blob(proof, self.settings.max_proof_bytes)?,
+            }),
             _ => None,
         };
         Ok(ShardRecord { receipt, admission, proof })
@@ -67,7 +68,7 @@ impl Coordinator {
     fn shown(&self, boundary: &Boundary, mode: BoundaryMode) -> Result<Option<Blob>, Status> {
         match (&boundary.binding, mode) {
             (Binding::Public(digest), BoundaryMode::Public) => {
-                let encoding = self.artifacts.read(*digest, MAX_TENSOR_BYTES);
+                let encoding = self.artifacts.read(*digest, self.settings.max_tensor_bytes);
                 Ok(Some(encoding.map_err(|error| Status::not_found(format!("a public boundary: {error}")))?.into()))
             }
             _ => Ok(None),

@@ -17,17 +17,17 @@ use shardproof_common::receipt::{PublicKey, Receipt, handed_digest};
 use shardproof_common::statement::Binding;
 use shardproof_common::tensor::encoded_bytes;
 use shardproof_proto::convert;
-use shardproof_proto::transport::{self, activations};
+use shardproof_proto::transport::{Party, activations};
 use shardproof_proto::v1::coordinator_message::Message;
 use shardproof_proto::v1::{ActivationHeader, ShowOutput, Shown};
 use tokio::sync::oneshot;
 use tonic::{Code, Status};
 
+use crate::Coordinator;
 use crate::binding::Unbound;
 use crate::record::{DisputeStage, PassedOn, RunRecord, RunState};
 use crate::setup::Prepared;
 use crate::workers::Event;
-use crate::{Coordinator, MAX_TENSOR_BYTES};
 
 /// What is said against an output.
 #[derive(Debug, Default)]
@@ -117,13 +117,14 @@ impl Coordinator {
             }
             Ruling::Against { shard: at, worker, reason, refused } => {
                 tracing::warn!(%run, shard = %at, worker = worker.short(), reason, "dispute settled");
+                // On its record before anyone sees the verdict.
+                self.note(worker, if refused { Event::Refused } else { Event::Failed }).await;
                 self.runs
                     .change(run, |record| {
                         record.reject(at, Some(worker), reason);
                         record.dispute_at(if refused { DisputeStage::Settled } else { DisputeStage::Accusing });
                     })
                     .await;
-                self.note(worker, if refused { Event::Refused } else { Event::Failed }).await;
                 if !refused {
                     self.reexecute(run, at).await;
                 }
@@ -198,7 +199,7 @@ impl Coordinator {
     ) -> Result<Vec<u8>, String> {
         let receipt = record.receipt(shard).ok_or_else(|| format!("shard {shard} gave no receipt"))?;
         if let Binding::Public(digest) = &receipt.statement.output.binding
-            && let Ok(encoding) = self.artifacts.read(*digest, MAX_TENSOR_BYTES)
+            && let Ok(encoding) = self.artifacts.read(*digest, self.settings.max_tensor_bytes)
         {
             return Ok(encoding);
         }
@@ -263,7 +264,7 @@ impl Coordinator {
             ..Default::default()
         };
         let deadline = self.settings.dispute_deadline;
-        let delivered = match transport::hop_channel(&address, self.settings.hop_deadline) {
+        let delivered = match self.transport.hop_channel(&address, Party::Worker, self.settings.hop_deadline) {
             Ok(channel) => activations::deliver(channel, header, encoding.into(), deadline).await,
             Err(error) => Err(Status::unavailable(error.to_string())),
         };
@@ -318,3 +319,6 @@ impl Coordinator {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

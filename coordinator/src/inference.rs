@@ -13,7 +13,7 @@ use shardproof_common::statement::Boundary;
 use shardproof_common::tensor::{FloatTensor, Tensor, decode_boundary, encode_boundary, encoded_bytes};
 use shardproof_common::{chain, clock};
 use shardproof_proto::convert;
-use shardproof_proto::transport::{self, activations};
+use shardproof_proto::transport::{Party, activations};
 use shardproof_proto::v1::ActivationHeader;
 use thiserror::Error;
 use tonic::Status;
@@ -43,7 +43,7 @@ impl Coordinator {
         let under_way = self.runs.under_way().len();
         if under_way >= self.settings.max_runs {
             return Err(Status::resource_exhausted(format!(
-                "{under_way} runs are under way, as many as are allowed at a time"
+                "{under_way} runs are under way, as many as --max-runs allows at a time: wait for one to end"
             )));
         }
         // Room for an input that does not fit, so that the refusal can say what is wrong with it.
@@ -78,7 +78,7 @@ impl Coordinator {
             owner_signature: convert::pack(&signed),
             ..Default::default()
         };
-        let delivered = match transport::hop_channel(&address, self.settings.hop_deadline) {
+        let delivered = match self.transport.hop_channel(&address, Party::Worker, self.settings.hop_deadline) {
             Ok(channel) => activations::deliver(channel, header, encoding.into(), deadline).await,
             Err(error) => Err(Status::unavailable(error.to_string())),
         };

@@ -6,6 +6,7 @@
 //! and are verified here before a client sees them in a bundle (`bundling`). What a worker's proofs came to is on its record
 //! (`workers`). What must survive a restart is in the `store`.
 
+mod access;
 mod accusation;
 mod args;
 mod audit;
@@ -39,11 +40,13 @@ use shardproof_common::ids::{RunId, ShardIndex};
 use shardproof_common::process::{self, DataDir};
 use shardproof_common::receipt::{Identity, PublicKey};
 use shardproof_common::{keyfile, machine, telemetry};
+use shardproof_proto::transport::{Party, Transport};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use access::{AccessArgs, LimitArgs};
 pub use args::{CoordinatorArgs, ServiceArgs};
 use cluster::Cluster;
 use dashmap::DashMap;
@@ -55,10 +58,6 @@ use setup::{Planned, Prepared};
 use store::Store;
 use workers::Workers;
 
-/// Largest boundary that the coordinator takes, bytes of its encoding.
-const MAX_TENSOR_BYTES: u64 = 1 << 30;
-/// Largest proof that it takes, bytes.
-const MAX_PROOF_BYTES: u64 = 256 << 20;
 /// Proofs verified at a time.
 const VERIFICATIONS: usize = 2;
 /// A worker that has sent no heartbeat for so long is taken for dead.
@@ -67,6 +66,7 @@ const SILENCE: Duration = Duration::from_secs(20);
 /// What the parts of a coordinator share.
 struct Coordinator {
     settings: Settings,
+    transport: Transport,
     planned: Planned,
     owner: Identity,
     artifacts: ArtifactStore,
@@ -115,6 +115,10 @@ struct Settings {
     hop_deadline: Duration,
     drain_deadline: Duration,
     max_runs: usize,
+    /// Largest boundary that the coordinator takes, bytes of its encoding.
+    max_tensor_bytes: u64,
+    /// Largest proof that it takes, bytes.
+    max_proof_bytes: u64,
     memory_bytes: Option<u64>,
 }
 
@@ -129,6 +133,9 @@ pub async fn run(args: CoordinatorArgs) -> anyhow::Result<()> {
     if args.service.exit_with_parent {
         process::exit_with_parent(shutdown.clone());
     }
+    let access = args.access.clone();
+    let transport = access.listen.transport(Party::Coordinator)?;
+    let gate = access.gate()?;
     check_audit(&args)?;
     let data = DataDir::open(data_directory(&args)?)?;
     let listener = TcpListener::bind((args.host.as_str(), args.port)).await.with_context(|| {
@@ -136,6 +143,7 @@ pub async fn run(args: CoordinatorArgs) -> anyhow::Result<()> {
     })?;
     let port = listener.local_addr()?.port();
     let advertised = args.service.advertise.clone().unwrap_or_else(|| format!("{}:{port}", args.host));
+    access.listen.check_exposure(&listener, access.tokens.is_some())?;
     let loopback = listener.local_addr()?.ip().is_loopback();
 
     let planning = args.clone();
@@ -148,7 +156,8 @@ pub async fn run(args: CoordinatorArgs) -> anyhow::Result<()> {
     let workers = Workers::load(store.clone(), listed).await?;
     warn_of_exposure(loopback, &workers);
     let coordinator = Arc::new(Coordinator {
-        settings: settings(&args.service)?,
+        settings: settings(&args)?,
+        transport,
         cluster: Cluster::new(planned.plan.shards.len(), advertised, store.holders(plan).await?),
         planned,
         owner: keyfile::load_or_create(&data.join("owner.key"))
@@ -171,14 +180,15 @@ pub async fn run(args: CoordinatorArgs) -> anyhow::Result<()> {
     process::announce(&format!("{}:{port}", args.host))?;
     tracing::info!(model = coordinator.planned.name, shards = args.shards, plan = plan.short(), "coordinator started");
     coordinator.tasks.spawn(coordinator.clone().prepare(args, data.join("setup")));
-    services::serve(coordinator.clone(), listener).await?;
+    services::serve(coordinator.clone(), listener, &access.listen, gate).await?;
     match &*coordinator.stage.borrow() {
         Stage::Failed(reason) => anyhow::bail!("{reason}"),
         Stage::Preparing(_) | Stage::Serving(_) => Ok(()),
     }
 }
 
-fn settings(args: &ServiceArgs) -> anyhow::Result<Settings> {
+fn settings(args: &CoordinatorArgs) -> anyhow::Result<Settings> {
+    let (args, limits) = (&args.service, &args.access.limits);
     Ok(Settings {
         run_deadline: Duration::from_secs(args.run_deadline),
         prove_deadline: Duration::from_secs(args.prove_deadline),
@@ -190,7 +200,9 @@ fn settings(args: &ServiceArgs) -> anyhow::Result<Settings> {
         provable_for: args.provable_for,
         hop_deadline: Duration::from_secs(args.hop_deadline),
         drain_deadline: Duration::from_secs(args.drain_deadline),
-        max_runs: args.max_runs,
+        max_runs: limits.max_runs,
+        max_tensor_bytes: limits.max_upload,
+        max_proof_bytes: limits.max_proof,
         memory_bytes: args.memory_limit.or_else(machine::memory_bytes),
     })
 }

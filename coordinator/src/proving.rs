@@ -20,12 +20,12 @@ use shardproof_proto::v1::coordinator_message::Message;
 use shardproof_proto::v1::{CancelJob, ProofDone, ProveJob, ProveMember};
 use tonic::Status;
 
+use crate::Coordinator;
 use crate::record::{DisputeStage, ProofState, RunRecord, RunState};
 use crate::registry::SessionId;
 use crate::runs::now_ms;
 use crate::setup::Prepared;
 use crate::workers::Event;
-use crate::{Coordinator, MAX_PROOF_BYTES, MAX_TENSOR_BYTES};
 
 impl Coordinator {
     /// Requests proofs of `shards`, of all when none is named, for each of `runs`: of all runs or, where one of them cannot be
@@ -99,7 +99,8 @@ impl Coordinator {
         for &shard in wanted.iter().filter(to_be_asked) {
             if record.promise_is_past(shard, clock::now()) {
                 return Err(Status::failed_precondition(format!(
-                    "the time until which shard {shard} of run {run} can be proven is past: its worker promised to keep what that                      takes for a while only (worker --keep-spool); run it again, and ask in time"
+                    "the time until which shard {shard} of run {run} can be proven is past: its worker promised to keep what \
+                     that takes for a while only (worker --keep-spool); run it again, and ask in time"
                 )));
             }
             self.prover_of(record, shard).map_err(Status::failed_precondition)?;
@@ -282,7 +283,7 @@ impl Coordinator {
         let unable = |error: &dyn std::fmt::Display| Verdict::Unable(error.to_string());
         let proof = self
             .artifacts
-            .read(artifact.digest, MAX_PROOF_BYTES)
+            .read(artifact.digest, self.settings.max_proof_bytes)
             .map_err(|error| Verdict::Rejected(error.to_string()))?;
         let shard = receipt.statement.shard;
         let key = prepared.shards.get(shard.as_usize()).and_then(|shard| shard.verifying_key);
@@ -319,7 +320,7 @@ impl Coordinator {
     /// The encoding of a public boundary, which workers upload before they report its receipt or proof.
     fn public_encoding(&self, boundary: &Boundary) -> Result<Option<Vec<u8>>, Verdict> {
         match boundary.binding {
-            Binding::Public(digest) => match self.artifacts.read(digest, MAX_TENSOR_BYTES) {
+            Binding::Public(digest) => match self.artifacts.read(digest, self.settings.max_tensor_bytes) {
                 Ok(encoding) => Ok(Some(encoding)),
                 Err(error) => Err(Verdict::Rejected(format!("a public boundary was not handed over: {error}"))),
             },

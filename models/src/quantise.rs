@@ -11,7 +11,23 @@
 //!   run ends with an error. Sigmoid, Tanh and Erf have no such limit where calibration reaches their level parts: their
 //!   inputs are clamped, exactly.
 //!
-//! Biases, and all constants of more than one element, are weights; a single number that a tensor is multiplied by, raised
+//! # What is not linear
+//!
+//! | operators | integers | error |
+//! |---|---|---|
+//! | ReLU, Max, Min, Clip, Abs | differences and ReLUs | none |
+//! | Sigmoid, Tanh, Erf, Exp, Gelu, powers, .. | one table | half a unit of the input times the slope, half a unit of the result |
+//! | products whose factors are functions of one tensor: GELU and SiLU in several operators | one table | the same |
+//! | Softmax | maximum, table, sum, a division for each row | `p (e^u - 1) + 2^-T (3 + n p)` for a share p of n; u is a score's unit, T the bits |
+//! | LayerNormalization, in one operator or decomposed; RMS norm | sums, root, a division for each row | `(w / v)(1 + a) / 2 + a (1 / r + 1 / (2 R) + 2^-k)`, a the magnitude of the result; w is the input's unit, v the deviation, r and R its root and reciprocal as integers |
+//! | Sqrt, Reciprocal, Div, Pow by -1, -0.5, 0.5 | proven by inequalities | a unit; half a unit of the quotient |
+//! | MatMul, Mul of two tensors, Pow by 2 | exact | none |
+//!
+//! How the bounds of softmax and normalisation come about is written where they are emitted, in `quantise/emit/softmax.rs` and
+//! `quantise/emit/normalise.rs`; `tests/quantise_bounds.rs` holds both to them. A constant mask (`-inf`, or any number of at
+//! most -10^4, by Add or Where) makes what it hides exactly zero.
+//!
+//! Biases, masks, and all constants of more than one element, are weights; a single number that a tensor is multiplied by, raised
 //! by or clipped at is part of the architecture.
 
 mod calibration;

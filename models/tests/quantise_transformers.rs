@@ -8,10 +8,15 @@ mod calibrated;
 mod support;
 
 use calibrated::{agrees, count, load, ramp, refused, samples};
-use shardproof_common::plan::CalibrationTarget;
+use std::sync::Arc;
+
+use shardproof_common::plan::{BackendOptions, CalibrationTarget, GkrOptions};
 use shardproof_common::tensor::FloatTensor;
-use shardproof_models::quantise::{QuantisationReport, QuantiseError, QuantiseOptions, Quantised, quantise};
-use shardproof_models::{LoadOptions, OnnxModel};
+use shardproof_integer::Executor;
+use shardproof_models::quantise::{
+    OutputError, QuantisationReport, QuantiseError, QuantiseOptions, Quantised, quantise, quantise_chain,
+};
+use shardproof_models::{BoundaryModes, FloatShard, LoadOptions, OnnxModel, SplitRequest};
 use support::{Builder, float, int, ints};
 
 fn one(operator: &str, shape: &[i64]) -> Builder {
@@ -368,6 +373,69 @@ fn transformers_of_both_exporters() {
                     let allowed = 6.0 * limit * error.outputs[0].range;
                     assert!((q as f64 * unit - f64::from(y)).abs() <= allowed, "{file}: PyTorch's answer {expected:?}");
                 }
+            }
+        }
+    }
+}
+
+/// The answers of a chain of shards, and how many tensors cross between them.
+fn in_shards(model: &OnnxModel, shards: usize, inputs: &[Vec<FloatTensor>]) -> (Vec<f64>, Vec<usize>) {
+    let backend = |_| BackendOptions::Gkr(GkrOptions::default());
+    let strategy = shardproof_models::Strategy::Balanced;
+    let split = model.split(&SplitRequest { shards, strategy, backend: &backend, modes: BoundaryModes::default() });
+    let split = split.unwrap();
+    let crossing = split.plan.boundaries.iter().map(|boundary| boundary.tensors.len()).collect();
+    let files: Vec<_> = split.shards.iter().map(|shard| &shard.onnx).collect();
+    let chain = quantise_chain(&files, &QuantiseOptions::new(CalibrationTarget::Accuracy), &inputs[..3]).unwrap();
+    let unit = (-f64::from(chain[shards - 1].output_scales()[0])).exp2();
+    let mut answers = Vec::new();
+    for sample in &inputs[3..] {
+        let scales = chain[0].input_scales();
+        let mut tensors: Vec<Vec<i64>> =
+            sample.iter().zip(scales).map(|(tensor, scale)| tensor.quantise(scale).unwrap().values).collect();
+        for shard in &chain {
+            let executor = Executor::new(Arc::new(shard.graph.clone()), &shard.weights).unwrap();
+            let trace = executor.run(&tensors, 1).unwrap();
+            tensors = shard.graph.graph().outputs.iter().map(|&output| trace.tensor(output).to_vec()).collect();
+        }
+        answers.extend(tensors[0].iter().map(|&q| q as f64 * unit));
+    }
+    (answers, crossing)
+}
+
+/// Between the blocks of a residual stream one tensor crosses, inside of them the stream and what is added to it.
+#[test]
+fn residual_streams_are_cut_anywhere() {
+    for file in ["dynamo.onnx", "torchscript.onnx"] {
+        let (model, inputs) = exported(file);
+        let float = FloatShard::load(&model.to_onnx()).unwrap();
+        let answer = |sample: &Vec<FloatTensor>| float.run(sample).unwrap().swap_remove(0).values;
+        let expected: Vec<f64> = inputs[3..].iter().flat_map(answer).map(f64::from).collect();
+        for shards in [2, 3, 5, 9, 16, model.max_shards()] {
+            let (found, crossing) = in_shards(&model, shards, &inputs);
+            if shards == model.max_shards() {
+                let inner = &crossing[1..shards];
+                assert!(inner.contains(&1) && inner.contains(&2), "{file}: {crossing:?}");
+            }
+            let error = OutputError::of(&expected, &found);
+            assert!(error.relative() <= 1e-3, "{file} in {shards}: {:.1e}", error.relative());
+        }
+    }
+}
+
+#[test]
+fn the_zoos_transformer_is_cut_between_its_blocks() {
+    let model =
+        OnnxModel::load(&shardproof_models::ModelSource::resolve("attention").unwrap(), &LoadOptions::default())
+            .unwrap();
+    let backend = |_| BackendOptions::Gkr(GkrOptions::default());
+    for strategy in [shardproof_models::Strategy::Balanced, shardproof_models::Strategy::Layers] {
+        for shards in [1, 2, 3, 4, 6, 12] {
+            let request = SplitRequest { shards, strategy, backend: &backend, modes: BoundaryModes::default() };
+            let split = model.split(&request).unwrap();
+            for boundary in &split.plan.boundaries {
+                let shapes: Vec<_> = boundary.tensors.iter().map(|tensor| tensor.shape.clone()).collect();
+                assert_eq!(shapes, [[10, 32, 128]], "{strategy:?} {shards}");
             }
         }
     }

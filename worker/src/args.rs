@@ -7,6 +7,7 @@ use clap::Args;
 use shardproof_common::hold::HoldAt;
 use shardproof_common::ids::Role;
 use shardproof_ezkl::KeepWarm;
+use shardproof_proto::transport::ListenArgs;
 
 /// What a worker is told when it starts.
 #[derive(Args, Clone, Debug)]
@@ -54,6 +55,9 @@ pub struct WorkerArgs {
     /// gkr: add where each proof's time went to this CSV file, one row for each step and layer
     #[arg(long, value_name = "FILE")]
     pub timings: Option<PathBuf>,
+    /// Who may reach it
+    #[command(flatten)]
+    pub listen: ListenArgs,
     /// Log lines for people (text) or programs (json)
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub log_format: shardproof_common::telemetry::LogFormat,

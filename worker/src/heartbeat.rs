@@ -7,16 +7,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use shardproof_proto::transport;
+use shardproof_proto::transport::{Channel, Party, Transport};
 use shardproof_proto::v1::HeartbeatRequest;
 use shardproof_proto::v1::control_client::ControlClient;
 use tokio::sync::{Notify, watch};
-use tonic::transport::Channel;
 
 const INTERVAL: Duration = Duration::from_secs(2);
 
 /// Starts the thread. `stale` is notified when the coordinator does not know the session.
 pub(crate) fn start(
+    transport: Transport,
     coordinator: &str,
     session: watch::Receiver<Option<u64>>,
     stale: Arc<Notify>,
@@ -25,7 +25,7 @@ pub(crate) fn start(
     let coordinator = coordinator.to_owned();
     let beat_until_the_session_ends = move || {
         runtime.block_on(async move {
-            match transport::lazy_channel(&coordinator) {
+            match transport.lazy_channel(&coordinator, Party::Coordinator) {
                 Ok(channel) => beat(channel, session, stale).await,
                 Err(error) => tracing::error!(%error, "no heartbeats"),
             }

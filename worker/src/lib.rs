@@ -32,13 +32,12 @@ use shardproof_common::{keyfile, machine, telemetry};
 use shardproof_ezkl::{EzklBackend, EzklConfig, KeepWarm, RunnerKind};
 use shardproof_gkr_service::GkrBackend;
 use shardproof_models::FloatBackend;
-use shardproof_proto::transport::{self, traffic::Traffic};
+use shardproof_proto::transport::{self, Channel, ClientLimits, Gate, ListenArgs, Party, Transport, traffic::Traffic};
 use shardproof_proto::v1::{WorkerMessage, worker_message};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tonic::transport::Channel;
 
 pub use args::WorkerArgs;
 use shard::HeldShard;
@@ -53,6 +52,7 @@ struct Worker {
     identity: Identity,
     role: Role,
     address: String,
+    transport: Transport,
     coordinator: Channel,
     artifacts: ArtifactStore,
     spool: Spool,
@@ -113,15 +113,17 @@ pub async fn run(args: WorkerArgs) -> anyhow::Result<()> {
     if args.exit_with_parent {
         process::exit_with_parent(shutdown.clone());
     }
+    let transport = args.listen.transport(Party::Worker)?;
     let data = DataDir::open(data_directory(&args)?)?;
     let listener = TcpListener::bind((args.host.as_str(), args.port)).await.with_context(|| {
         format!("cannot listen on {}:{}: give another port, or 0 for a free one", args.host, args.port)
     })?;
+    args.listen.check_exposure(&listener, false)?;
     let port = listener.local_addr()?.port();
     let address = args.advertise.clone().unwrap_or_else(|| format!("{}:{port}", args.host));
 
     let coordinator = format!("{}:{}", args.coordinator_host, args.coordinator_port);
-    let channel = transport::lazy_channel(&coordinator).with_context(|| format!("`{coordinator}` is no address"))?;
+    let channel = transport.lazy_channel(&coordinator, Party::Coordinator)?;
     let (outbox, pending) = mpsc::channel(OUTBOX_MESSAGES);
     let (proving, jobs) = proving::queue();
     let worker = Arc::new(Worker {
@@ -129,6 +131,7 @@ pub async fn run(args: WorkerArgs) -> anyhow::Result<()> {
             .context("the key worker.key in the data directory")?,
         role: args.role,
         address,
+        transport,
         coordinator: channel,
         artifacts: ArtifactStore::open(data.join("artifacts"))?,
         spool: Spool::open(data.join("spool"), &data.scratch()?)?,
@@ -153,13 +156,14 @@ pub async fn run(args: WorkerArgs) -> anyhow::Result<()> {
     proving::start(worker.clone(), jobs, args.prove_delay_ms)?;
     process::announce(&format!("{}:{port}", args.host))?;
     tracing::info!(role = %worker.role, key = %worker.identity.public().short(), "worker ready for the coordinator");
-    serve(worker, listener, pending, coordinator).await
+    serve(worker, listener, &args.listen, pending, coordinator).await
 }
 
 /// Serves activations and keeps the session with the coordinator until either ends.
 async fn serve(
     worker: Arc<Worker>,
     listener: TcpListener,
+    listen: &ListenArgs,
     pending: mpsc::Receiver<WorkerMessage>,
     coordinator: String,
 ) -> anyhow::Result<()> {
@@ -169,14 +173,17 @@ async fn serve(
         .register_encoded_file_descriptor_set(shardproof_proto::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()?;
-    let activations = pipeline::server(worker.clone());
+    let activations = pipeline::server(worker.clone()).max_decoding_message_size(listen.message_bytes());
     let stop = worker.shutdown.clone();
     let traffic = Traffic::default();
-    let server = transport::server()
+    let connections = listen.listening(listener, traffic.clone()).connections(&worker.transport)?;
+    // Nobody calls a worker but its neighbours and the coordinator.
+    let gate = Gate::new(None, ClientLimits::default());
+    let server = transport::server(gate, listen.max_streams)
         .add_service(health_service)
         .add_service(reflection)
         .add_service(activations)
-        .serve_with_incoming_shutdown(traffic.counted(listener), stop.cancelled_owned());
+        .serve_with_incoming_shutdown(connections, stop.cancelled_owned());
     let server = tokio::spawn(server);
     let watcher = tokio::spawn(shard::report_health(worker.clone(), health));
 

@@ -24,8 +24,8 @@ use shardproof_common::statement::{Binding, Boundary, Statement};
 use shardproof_common::tensor::{self, Tensor};
 use shardproof_common::{chain, clock};
 use shardproof_proto::convert;
+use shardproof_proto::transport::activations;
 use shardproof_proto::transport::artifacts::{self, TransferError};
-use shardproof_proto::transport::{self, activations};
 use shardproof_proto::v1::activations_server::{Activations, ActivationsServer};
 use shardproof_proto::v1::worker_message::Message;
 use shardproof_proto::v1::{self, Activation, ActivationHeader, Delivered, FailureStage};
@@ -54,7 +54,7 @@ pub(crate) struct Pipeline {
 }
 
 pub(crate) fn server(worker: Arc<Worker>) -> Server {
-    ActivationsServer::new(Pipeline { worker }).max_decoding_message_size(transport::MAX_MESSAGE_BYTES)
+    ActivationsServer::new(Pipeline { worker })
 }
 
 /// One run on its way through this worker.

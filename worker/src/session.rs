@@ -11,12 +11,13 @@ use std::time::Duration;
 
 use backon::BackoffBuilder;
 use shardproof_common::hold::Stage;
-use shardproof_common::ids::{Digest, PROTOCOL_VERSION};
+use shardproof_common::ids::{Digest, PROTOCOL_VERSION, Role};
+use shardproof_proto::convert;
+use shardproof_proto::transport::{self, Party, explain};
 use shardproof_proto::v1::control_client::ControlClient;
 use shardproof_proto::v1::coordinator_message::Message as FromCoordinator;
 use shardproof_proto::v1::worker_message::Message as ToCoordinator;
 use shardproof_proto::v1::{self, CoordinatorMessage, WorkerMessage};
-use shardproof_proto::{convert, transport};
 use thiserror::Error;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
@@ -35,7 +36,7 @@ pub(crate) async fn keep(
 ) -> Result<(), SessionError> {
     let stale = Arc::new(Notify::new());
     let session = watch::Sender::new(None);
-    heartbeat::start(&coordinator, session.subscribe(), stale.clone())?;
+    heartbeat::start(worker.transport.clone(), &coordinator, session.subscribe(), stale.clone())?;
 
     let mut delays = delays();
     let mut last_notice: Option<tokio::time::Instant> = None;
@@ -55,7 +56,7 @@ pub(crate) async fn keep(
                     last_notice = None;
                 }
                 if last_notice.is_none_or(|at| at.elapsed() >= WAITING_NOTICE) {
-                    tracing::warn!(coordinator, reason = status.message(), "waiting for the coordinator");
+                    tracing::warn!(coordinator, reason = why(&status), "waiting for the coordinator");
                     last_notice = Some(tokio::time::Instant::now());
                 }
             }
@@ -65,6 +66,14 @@ pub(crate) async fn keep(
             () = tokio::time::sleep(delays.next().unwrap_or(Duration::from_secs(2))) => {}
             () = worker.stopping.cancelled() => return Ok(()),
         }
+    }
+}
+
+/// What the coordinator said, or why nothing could be said to it.
+fn why(status: &Status) -> String {
+    match std::error::Error::source(status) {
+        Some(_) => explain(status),
+        None => status.message().to_owned(),
     }
 }
 
@@ -153,7 +162,12 @@ fn handle(worker: &Arc<Worker>, message: FromCoordinator, session: &watch::Sende
 
 /// What does not parse counts as vacant: without a next address nothing is passed on, without a key nothing is taken.
 fn neighbours(worker: &Worker, route: &v1::Route) -> Neighbours {
-    let next = (!route.next.is_empty()).then(|| transport::hop_channel(&route.next, worker.hop_deadline));
+    let party = match worker.role {
+        Role::First | Role::Middle => Party::Worker,
+        // The last outputs are the answer.
+        Role::Last | Role::Solo => Party::Coordinator,
+    };
+    let next = (!route.next.is_empty()).then(|| worker.transport.hop_channel(&route.next, party, worker.hop_deadline));
     Neighbours { next: next.and_then(Result::ok), previous: convert::public_key(&route.previous).ok() }
 }
 

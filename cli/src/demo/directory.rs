@@ -98,6 +98,11 @@ impl DemoDirectory {
         Ok(["--data-dir".to_owned(), text.to_owned()])
     }
 
+    /// A directory below the processes' data, which goes with it.
+    pub(super) fn in_data(&self, name: &str) -> PathBuf {
+        self.data().join(name)
+    }
+
     /// The owner's public key, from the owner's own key file: in a demo the owner is at this machine.
     pub(super) fn owner_key(&self) -> Result<Option<PublicKey>> {
         let path = self.data().join("coordinator").join("owner.key");
@@ -142,7 +147,7 @@ impl Drop for DemoDirectory {
     }
 }
 
-fn remove_if_there(path: &Path) -> Result<()> {
+pub(super) fn remove_if_there(path: &Path) -> Result<()> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(error).with_context(|| format!("{}: cannot be removed", path.display()))

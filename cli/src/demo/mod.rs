@@ -4,6 +4,7 @@
 //! proofs, and then verifies the bundle as somebody would who trusts none of them. What it leaves behind is what such a
 //! verifier needs (bundle, card, model, input, answer) and the logs; no process outlives it.
 
+mod certificates;
 mod children;
 mod directory;
 mod report;
@@ -20,11 +21,12 @@ use shardproof_common::ids::{Role, ShardIndex};
 use shardproof_common::plan::BackendKind;
 use shardproof_common::tensor::Tensor;
 use shardproof_coordinator::PlanArgs;
+use shardproof_proto::transport::{Party, Transport};
 use shardproof_proto::v1::StatusResponse;
 use shardproof_worker::TIMINGS_HEADER;
 
 use crate::backends::EzklChoice;
-use crate::client::{Client, CoordinatorAddress};
+use crate::client::Client;
 use crate::model::{self, ChosenInput, ChosenModel};
 use crate::output::{Outcome, Output};
 use crate::progress::Phase;
@@ -32,6 +34,7 @@ use crate::run_view::RunView;
 use crate::verify::Verification;
 use crate::{answer, card, job, runs};
 
+use certificates::Certificates;
 use children::{Service, Services};
 use directory::DemoDirectory;
 use report::{DemoReport, Gathered};
@@ -62,6 +65,9 @@ pub(crate) struct DemoArgs {
     /// Keep the data of coordinator and workers (proving keys take much room).
     #[arg(long)]
     keep: bool,
+    /// Have all of them speak TLS, with certificates of an authority that is made for this demo alone.
+    #[arg(long)]
+    tls: bool,
     #[command(flatten)]
     ezkl: EzklChoice,
     /// Delay every proof, to see proofs of different shards overlap.
@@ -172,11 +178,17 @@ fn announce_first_use(args: &DemoArgs, output: Output) {
 /// Starts coordinator and workers and waits until they serve.
 async fn serve(args: &DemoArgs, directory: &DemoDirectory, services: &mut Services, output: Output) -> Result<Served> {
     let mut phase = Phase::begin("starting the coordinator and the workers", output.verbose());
+    let certificates = args.tls.then(|| Certificates::make(directory)).transpose()?;
+    let tls_args = |party, name: &str| match &certificates {
+        Some(certificates) => certificates.issue(party, name),
+        None => Ok(Vec::new()),
+    };
     let mut coordinator_args: Vec<String> =
         ["coordinator", "127.0.0.1", "0", &args.shards.to_string(), &args.model].map(str::to_owned).to_vec();
     coordinator_args.extend(args.plan.to_args());
     coordinator_args.extend(args.ezkl.to_args());
     coordinator_args.extend(directory.data_dir_args("coordinator")?);
+    coordinator_args.extend(tls_args(Party::Coordinator, "coordinator")?);
     let (coordinator, address) = Service::start("coordinator", &coordinator_args, directory.path()).await?;
     services.push(coordinator);
     let (host, port) = address.rsplit_once(':').context("the coordinator's address has no port")?;
@@ -187,6 +199,7 @@ async fn serve(args: &DemoArgs, directory: &DemoDirectory, services: &mut Servic
             ["worker", "127.0.0.1", "0", host, port, role.as_str()].map(str::to_owned).to_vec();
         worker_args.extend(args.ezkl.to_args());
         worker_args.extend(directory.data_dir_args(&name)?);
+        worker_args.extend(tls_args(Party::Worker, &name)?);
         if let Some(path) = &args.timings {
             worker_args.push(format!("--timings={}", path.display()));
         }
@@ -197,7 +210,11 @@ async fn serve(args: &DemoArgs, directory: &DemoDirectory, services: &mut Servic
     }
     output.detail(&format!("coordinator and workers: processes {:?}", services.ids()));
 
-    let client = Client::connect(&CoordinatorAddress { coordinator: address.clone() }).await?;
+    let transport = match &certificates {
+        Some(certificates) => certificates.client()?,
+        None => Transport::plaintext(),
+    };
+    let client = Client::connect_by(&transport, &address).await?;
     loop {
         services.check_alive()?;
         let status = client.status().await?;

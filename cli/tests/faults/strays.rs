@@ -4,7 +4,7 @@ use shardproof_common::card::ModelCard;
 use shardproof_common::ids::RunId;
 use shardproof_common::tensor::{IntegerTensor, Tensor};
 use shardproof_proto::convert;
-use shardproof_proto::transport;
+use shardproof_proto::transport::{self, Party, Transport};
 use shardproof_proto::v1::coordinator_message::Message as FromCoordinator;
 use shardproof_proto::v1::worker_message::Message as ToCoordinator;
 use shardproof_proto::v1::{GetRequest, InferenceDone, ProofDone, ProveJob, Ready, Run, RunState};
@@ -79,7 +79,7 @@ impl Solo {
     }
 
     async fn say_proof(&self, service: &Service, run: RunId, attempt: u64) {
-        let channel = transport::lazy_channel(&service.coordinator.address).unwrap();
+        let channel = Transport::plaintext().lazy_channel(&service.coordinator.address, Party::Coordinator).unwrap();
         let proof = transport::artifacts::store(channel, "no proof at all".into()).await.unwrap();
         let proof = Some(convert::artifact_ref(proof));
         let done = ProofDone { run: convert::run_bytes(run), shard: 0, attempt, proof, ..Default::default() };

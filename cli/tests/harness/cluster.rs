@@ -18,7 +18,7 @@ use shardproof_common::tensor::{FloatTensor, Tensor, decode_boundary, encode_bou
 use shardproof_ezkl::{EzklConfig, EzklVerifier};
 use shardproof_gkr_service::GkrVerifier;
 use shardproof_models::{ModelSource, OnnxModel, input};
-use shardproof_proto::transport;
+use shardproof_proto::transport::{self, Channel, Party, Transport};
 use shardproof_proto::v1::runs_client::RunsClient;
 use shardproof_proto::v1::{
     ArtifactRef, BundleRequest, ProveRequest, Run, RunState, StatusRequest, StatusResponse, SubmitRequest, WatchRequest,
@@ -26,7 +26,6 @@ use shardproof_proto::v1::{
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
-use tonic::transport::Channel;
 
 /// Longest that a test waits for anything.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(240);
@@ -89,6 +88,15 @@ impl Program {
         assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
     }
 
+    /// Waits until it has logged `text`.
+    pub(crate) fn until_logged(&self, text: &str) {
+        let started = Instant::now();
+        while !self.logged().contains(text) {
+            assert!(started.elapsed() < PATIENCE, "not logged: {text}; {}", self.logged());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     pub(crate) fn logged(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap()
     }
@@ -107,6 +115,8 @@ pub(crate) struct Service {
     pub(crate) directory: TempDir,
     pub(crate) coordinator: Program,
     pub(crate) workers: Vec<Program>,
+    /// How the test talks to the coordinator.
+    pub(crate) transport: Transport,
     arguments: Vec<String>,
     roles: Vec<String>,
 }
@@ -127,7 +137,8 @@ impl Service {
         let coordinator = Program::start(directory.path(), "coordinator", &[arguments.clone(), strings(once)].concat());
         // A coordinator that is started again has to be found where it was.
         arguments[2] = port(&coordinator.address).to_owned();
-        let mut service = Self { directory, coordinator, workers: Vec::new(), arguments, roles: Vec::new() };
+        let transport = Transport::plaintext();
+        let mut service = Self { directory, coordinator, workers: Vec::new(), transport, arguments, roles: Vec::new() };
         for role in roles {
             service.add_worker(role, &[]);
         }
@@ -187,7 +198,7 @@ impl Service {
     }
 
     pub(crate) fn channel(&self) -> Channel {
-        transport::lazy_channel(&self.coordinator.address).unwrap()
+        self.transport.lazy_channel(&self.coordinator.address, Party::Coordinator).unwrap()
     }
 
     pub(crate) fn client(&self) -> RunsClient<Channel> {

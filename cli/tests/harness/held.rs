@@ -11,7 +11,6 @@ use shardproof_common::statement::{Boundary, Statement};
 use shardproof_common::tensor::{Tensor, decode_boundary};
 use shardproof_gkr_service::GkrBackend;
 use shardproof_proto::transport::activations;
-use shardproof_proto::transport::traffic::Traffic;
 use shardproof_proto::v1::activations_server::{Activations, ActivationsServer};
 use shardproof_proto::v1::coordinator_message::Message as FromCoordinator;
 use shardproof_proto::v1::worker_message::Message as ToCoordinator;
@@ -19,6 +18,7 @@ use shardproof_proto::v1::{Activation, ActivationHeader, Assignment, Delivered, 
 use shardproof_proto::{convert, transport};
 use tempfile::TempDir;
 use tokio::sync::{mpsc, oneshot};
+use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -55,7 +55,7 @@ impl Held {
         let index = ShardIndex(assignment.shard);
         let directory = tempfile::tempdir().unwrap();
         let store = ArtifactStore::open(directory.path()).unwrap();
-        let channel = transport::lazy_channel(&service.coordinator.address).unwrap();
+        let channel = service.channel();
         let mut files = std::collections::BTreeMap::new();
         for file in &assignment.files {
             let artifact = convert::artifact(file.artifact.as_ref()).unwrap();
@@ -178,8 +178,8 @@ impl Inbox {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (sender, deliveries) = mpsc::channel(4);
-        let server = transport::server().add_service(ActivationsServer::new(Server(sender)));
-        tokio::spawn(server.serve_with_incoming(Traffic::default().counted(listener)));
+        let server = tonic::transport::Server::builder().add_service(ActivationsServer::new(Server(sender)));
+        tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
         Self { address, deliveries }
     }
 

@@ -10,7 +10,7 @@ use shardproof_common::receipt::{Identity, Receipt, SignatureBytes};
 use shardproof_common::statement::{Boundary, Statement};
 use shardproof_common::tensor::{FloatTensor, Tensor, encode_boundary};
 use shardproof_proto::convert;
-use shardproof_proto::transport::{self, activations};
+use shardproof_proto::transport::{Party, Transport, activations};
 use shardproof_proto::v1::control_client::ControlClient;
 use shardproof_proto::v1::coordinator_message::Message as FromCoordinator;
 use shardproof_proto::v1::worker_message::Message as ToCoordinator;
@@ -35,7 +35,7 @@ impl Rogue {
 
     pub(crate) async fn join_as(identity: Identity, service: &Service, role: &str, address: &str) -> Self {
         let (sender, receiver) = mpsc::channel(16);
-        let channel = transport::lazy_channel(&service.coordinator.address).unwrap();
+        let channel = Transport::plaintext().lazy_channel(&service.coordinator.address, Party::Coordinator).unwrap();
         let inbound = ControlClient::new(channel).work(ReceiverStream::new(receiver)).await.unwrap().into_inner();
         let mut rogue = Self { identity, sender, inbound };
         let FromCoordinator::Challenge(challenge) = rogue.next().await.unwrap() else { panic!("expected a challenge") };
@@ -146,6 +146,6 @@ pub(crate) async fn deliver_signed(
         ..Default::default()
     };
     let encoding = encode_boundary(tensors).into();
-    let channel = transport::lazy_channel(address).unwrap();
+    let channel = Transport::plaintext().lazy_channel(address, Party::Worker).unwrap();
     activations::deliver(channel, header, encoding, Duration::from_secs(20)).await
 }

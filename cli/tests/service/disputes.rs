@@ -57,6 +57,7 @@ async fn a_worker_that_signed_for_a_wrong_output_is_convicted_by_running_its_sha
     let words = "signed another output than the registered shard gives";
     scene.assert_convicted(&run, words, &[]);
     scene.assert_convicted(&run, words, &["--with-shard"]);
+    assert_eq!(scene.record(), (1, 0, 1));
 }
 
 #[tokio::test]
@@ -73,6 +74,7 @@ async fn a_worker_that_does_not_show_what_it_signed_for_is_named_and_not_convict
     scene.rogue.say(ToCoordinator::Shown(Shown { run: asked, shard, output: None, refusal })).await;
     let run = scene.rejected(&run, "does not show the output that it signed for: it says: the spool has expired").await;
     assert!(!run.evidence);
+    assert_eq!(scene.record(), (0, 1, 0));
 }
 
 #[tokio::test]
@@ -303,7 +305,7 @@ async fn a_failed_proof_of_a_wrong_output_ends_in_evidence_though_the_input_is_k
             break job;
         }
     };
-    let channel = transport::lazy_channel(&scene.service.coordinator.address).unwrap();
+    let channel = scene.service.channel();
     let proof = transport::artifacts::store(channel, "no proof at all".into()).await.unwrap();
     let done = ProofDone {
         run: job.members[0].run.clone(),

@@ -1,6 +1,6 @@
 //! Runs without proofs, in float mode.
 
-use shardproof_proto::transport;
+use shardproof_proto::transport::{Party, Transport};
 use shardproof_proto::v1::{ListRequest, RunState};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -65,7 +65,7 @@ async fn both_programs_report_their_health_and_describe_themselves() {
         (&service.coordinator.address, "shardproof.v1.Runs"),
         (&service.workers[0].address, "shardproof.v1.Activations"),
     ] {
-        let channel = transport::lazy_channel(address).unwrap();
+        let channel = Transport::plaintext().lazy_channel(address, Party::Coordinator).unwrap();
         let request = HealthCheckRequest { service: name.to_owned() };
         let health = HealthClient::new(channel.clone()).check(request).await.unwrap().into_inner();
         assert_eq!(health.status(), ServingStatus::Serving, "{name}");

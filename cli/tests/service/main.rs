@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on is a test that failed")]
 
+mod access;
 mod attacks;
 mod audits;
 mod batches;
@@ -12,6 +13,8 @@ mod full_disk;
 #[path = "../harness/held.rs"]
 mod held;
 mod inference;
+mod limits;
+mod lying_draws;
 mod proving;
 mod recovery;
 mod refusals;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use shardproof_proto::transport::artifacts::ArtifactService;
 use shardproof_proto::transport::traffic::Traffic;
-use shardproof_proto::transport::{self, MAX_MESSAGE_BYTES};
+use shardproof_proto::transport::{self, Gate, ListenArgs};
 use shardproof_proto::v1::activations_server::ActivationsServer;
 use shardproof_proto::v1::admin_server::AdminServer;
 use shardproof_proto::v1::artifacts_server::ArtifactsServer;
@@ -17,31 +17,40 @@ use shardproof_proto::v1::control_server::ControlServer;
 use shardproof_proto::v1::runs_server::RunsServer;
 use tokio::net::TcpListener;
 
-use crate::{Coordinator, MAX_TENSOR_BYTES, SILENCE, Stage};
+use crate::{Coordinator, SILENCE, Stage};
 
 /// Serves until the coordinator is told to stop, then waits for what is under way to come to rest.
-pub(crate) async fn serve(coordinator: Arc<Coordinator>, listener: TcpListener) -> anyhow::Result<()> {
+pub(crate) async fn serve(
+    coordinator: Arc<Coordinator>,
+    listener: TcpListener,
+    listen: &ListenArgs,
+    gate: Gate,
+) -> anyhow::Result<()> {
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_not_serving::<RunsServer<client::ClientService>>().await;
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(shardproof_proto::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()?;
-    let artifacts = ArtifactService::new(coordinator.artifacts.clone(), MAX_TENSOR_BYTES);
-    let router = transport::server()
+    let artifacts = ArtifactService::new(coordinator.artifacts.clone(), coordinator.settings.max_tensor_bytes);
+    let largest = listen.message_bytes();
+    let router = transport::server(gate, listen.max_streams)
         .add_service(health_service)
         .add_service(reflection)
-        .add_service(ArtifactsServer::new(artifacts).max_decoding_message_size(MAX_MESSAGE_BYTES))
+        .add_service(ArtifactsServer::new(artifacts).max_decoding_message_size(largest))
         .add_service(
             ControlServer::new(control::ControlService::new(coordinator.clone()))
                 .max_decoding_message_size(control::MAX_MESSAGE_BYTES),
         )
         .add_service(
-            ActivationsServer::new(answers::AnswerService::new(coordinator.clone()))
-                .max_decoding_message_size(MAX_MESSAGE_BYTES),
+            ActivationsServer::new(answers::AnswerService::new(coordinator.clone())).max_decoding_message_size(largest),
         )
-        .add_service(RunsServer::new(client::ClientService::new(coordinator.clone())))
-        .add_service(AdminServer::new(admin::AdminService::new(coordinator.clone())));
+        .add_service(
+            RunsServer::new(client::ClientService::new(coordinator.clone())).max_decoding_message_size(largest),
+        )
+        .add_service(
+            AdminServer::new(admin::AdminService::new(coordinator.clone())).max_decoding_message_size(largest),
+        );
 
     let reporter = tokio::spawn(report_health(coordinator.clone(), health));
     let watchdog = tokio::spawn(tidy(coordinator.clone()));
@@ -49,7 +58,8 @@ pub(crate) async fn serve(coordinator: Arc<Coordinator>, listener: TcpListener) 
     tokio::spawn(coordinator.clone().drain());
     let stop = coordinator.shutdown.clone();
     let traffic = Traffic::default();
-    router.serve_with_incoming_shutdown(traffic.counted(listener), stop.cancelled_owned()).await?;
+    let connections = listen.listening(listener, traffic.clone()).connections(&coordinator.transport)?;
+    router.serve_with_incoming_shutdown(connections, stop.cancelled_owned()).await?;
     traffic.log();
     coordinator.tasks.close();
     coordinator.tasks.wait().await;

@@ -7,6 +7,7 @@
 
 mod interval;
 mod linear;
+mod moves;
 mod normalise;
 mod products;
 mod quotients;
@@ -22,7 +23,7 @@ use shardproof_integer::{
 use super::calibration::Calibration;
 use super::error::QuantiseError;
 use super::exact::{bits_of, power_of_two};
-use super::real::{Fill, RealGraph, RealNode, RealOp, RealTensor, Tensor};
+use super::real::{RealGraph, RealNode, RealOp, RealTensor, Tensor};
 use interval::Interval;
 
 /// Values may be four times those of calibration before a run ends with an error.
@@ -295,45 +296,6 @@ impl<'a> Emitter<'a> {
         let op = Op::Combine { terms: vec![(y.id, 1), (positive.id, 1)], constant: 0 };
         let larger = self.push(op, scale, |of| of(y).plus(of(positive)));
         Ok(Value { tight: x.tight.larger(y.tight), ..larger })
-    }
-
-    fn pad(&mut self, input: Tensor, before: &[usize], after: &[usize], fill: Fill) -> Result<Value, QuantiseError> {
-        let source = self.value(input);
-        let value = match fill {
-            Fill::Lowest => source.tight.low,
-            Fill::Value(value) => self.integer(value, source.scale)?,
-        };
-        let op = Op::Pad { input: source.id, before: before.to_vec(), after: after.to_vec(), value: value as i64 };
-        Ok(self.push(op, source.scale, |of| of(source).with(value)))
-    }
-
-    /// A constant of the architecture as an integer at `scale`.
-    fn integer(&self, value: f64, scale: i32) -> Result<i128, QuantiseError> {
-        let scaled = (value * power_of_two(scale)).round();
-        if scaled.abs() > power_of_two(LINEAR_BITS) {
-            return Err(self.range(format!("constant {value} at scale {scale} has more than {LINEAR_BITS} bits")));
-        }
-        Ok(scaled as i128)
-    }
-
-    /// Parts of different scales are first brought to few bits, so that none is blown up to another's precision.
-    fn concat(&mut self, inputs: &[Tensor], axis: usize, result: Tensor) -> Result<Value, QuantiseError> {
-        let mut parts: Vec<Value> = inputs.iter().map(|&input| self.value(input)).collect();
-        if parts.iter().any(|part| part.scale != parts[0].scale) {
-            let wanted = self.target_scale(result);
-            for (part, &input) in parts.iter_mut().zip(inputs) {
-                if !part.within_bits(BOUNDARY_BITS) {
-                    *part = self.rescaled(*part, self.calibration.magnitude(input), wanted, MAX_REQUANT_BITS, false)?;
-                }
-            }
-            let finest = parts.iter().map(|part| part.scale).max().unwrap_or(0);
-            for part in &mut parts {
-                *part = self.refined(*part, finest)?;
-            }
-        }
-        let op = Op::Concat { inputs: parts.iter().map(|part| part.id).collect(), axis };
-        let joined = |of: fn(Value) -> Interval| parts.iter().map(|&part| of(part)).reduce(Interval::joined);
-        Ok(self.push(op, parts[0].scale, |of| joined(of).expect("a concatenation has parts")))
     }
 
     /// The same values at a finer scale.

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use prost::bytes::Bytes;
 use shardproof_common::ids::Digest;
-use tonic::transport::Channel;
 use tonic::{Request, Status, Streaming};
 
+use super::Channel;
 use super::artifacts::chunks_of;
 use crate::v1::activation::Part;
 use crate::v1::activations_client::ActivationsClient;

@@ -12,10 +12,9 @@ use shardproof_common::artifacts::{Artifact, ArtifactError, ArtifactStore};
 use shardproof_common::ids::Digest;
 use thiserror::Error;
 use tokio::task::spawn_blocking;
-use tonic::transport::Channel;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 
-use super::CHUNK_BYTES;
+use super::{CHUNK_BYTES, Channel};
 use crate::convert;
 use crate::v1::artifacts_client::ArtifactsClient;
 use crate::v1::artifacts_server::Artifacts;
@@ -128,7 +127,10 @@ impl Artifacts for ArtifactService {
         while let Some(chunk) = stream.message().await? {
             size += chunk.data.len() as u64;
             if size > self.max_upload_bytes {
-                return Err(Status::resource_exhausted(format!("an upload may have {} bytes", self.max_upload_bytes)));
+                return Err(Status::resource_exhausted(format!(
+                    "an upload may have {} bytes (--max-upload)",
+                    self.max_upload_bytes
+                )));
             }
             hasher.update(&chunk.data);
             file.write_all(&chunk.data)
@@ -190,7 +192,10 @@ pub enum TransferError {
 impl TransferError {
     fn is_transient(&self) -> bool {
         match self {
-            Self::Remote(status) => !matches!(status.code(), tonic::Code::NotFound | tonic::Code::InvalidArgument),
+            Self::Remote(status) => !matches!(
+                status.code(),
+                Code::NotFound | Code::InvalidArgument | Code::PermissionDenied | Code::Unauthenticated
+            ),
             Self::Size { expected, found } => found < expected,
             Self::Store(_) | Self::Stored { .. } | Self::Task(_) => false,
         }
@@ -200,6 +205,8 @@ impl TransferError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::transport::traffic::Traffic;
+    use crate::transport::{ClientLimits, Gate, Listening, Party, Transport};
 
     #[test]
     fn chunks_cover_the_bytes() {
@@ -243,8 +250,11 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let service = crate::v1::artifacts_server::ArtifactsServer::new(service).max_decoding_message_size(2 << 20);
-        let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
-        tokio::spawn(super::super::server().add_service(service).serve_with_incoming(incoming));
-        super::super::lazy_channel(&address.to_string()).unwrap()
+        let transport = Transport::plaintext();
+        let listening = Listening { listener, traffic: Traffic::default(), max_connections: 8 };
+        let gate = Gate::new(None, ClientLimits::default());
+        let incoming = listening.connections(&transport).unwrap();
+        tokio::spawn(super::super::server(gate, 100).add_service(service).serve_with_incoming(incoming));
+        transport.lazy_channel(&address.to_string(), Party::Coordinator).unwrap()
     }
 }

@@ -9,11 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
-use futures::{Stream, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
-use tokio_stream::wrappers::TcpListenerStream;
-use tonic::transport::server::{Connected, TcpConnectInfo};
+use tokio::net::TcpStream;
 
 /// What a server's connections have carried so far.
 #[derive(Clone, Debug, Default)]
@@ -26,15 +23,14 @@ struct Counters {
 }
 
 impl Traffic {
-    /// The connections that `listener` accepts, counted here. Nothing that they send waits for more to be sent: a server that
-    /// is given its connections leaves that option as it finds it, and small messages would take 40 ms.
-    pub fn counted(&self, listener: TcpListener) -> impl Stream<Item = io::Result<CountedStream>> + use<> {
-        let traffic = self.clone();
-        let counted = move |stream: TcpStream| {
-            stream.set_nodelay(true)?;
-            Ok(CountedStream { stream, traffic: traffic.clone() })
-        };
-        TcpListenerStream::new(listener).map(move |accepted| accepted.and_then(&counted))
+    /// `stream` with its bytes counted here. Nothing that it sends waits for more to be sent: a server that is given its
+    /// connections leaves that option as it finds it, and small messages would take 40 ms.
+    ///
+    /// # Errors
+    /// When the connection is gone.
+    pub fn count(&self, stream: TcpStream) -> io::Result<CountedStream> {
+        stream.set_nodelay(true)?;
+        Ok(CountedStream { stream, traffic: self.clone() })
     }
 
     /// Bytes received.
@@ -58,14 +54,6 @@ impl Traffic {
 pub struct CountedStream {
     stream: TcpStream,
     traffic: Traffic,
-}
-
-impl Connected for CountedStream {
-    type ConnectInfo = TcpConnectInfo;
-
-    fn connect_info(&self) -> Self::ConnectInfo {
-        self.stream.connect_info()
-    }
 }
 
 impl AsyncRead for CountedStream {
@@ -116,17 +104,18 @@ impl AsyncWrite for CountedStream {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
 
     #[tokio::test]
     async fn both_directions_are_counted() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let traffic = Traffic::default();
-        let mut incoming = Box::pin(traffic.counted(listener));
         let mut client = TcpStream::connect(address).await.unwrap();
-        let mut server = incoming.next().await.unwrap().unwrap();
+        let mut server = traffic.count(listener.accept().await.unwrap().0).unwrap();
         client.write_all(&[7; 1000]).await.unwrap();
         server.read_exact(&mut [0; 1000]).await.unwrap();
         server.write_all(&[8; 30]).await.unwrap();

@@ -8,7 +8,7 @@ use shardproof_common::receipt::{PublicKey, Receipt};
 use shardproof_common::statement::Boundary;
 use shardproof_common::tensor::{FloatTensor, Tensor, encode_boundary};
 use shardproof_proto::convert;
-use shardproof_proto::transport::{self, activations};
+use shardproof_proto::transport::{self, Party, Transport, activations};
 use shardproof_proto::v1::activation::Part;
 use shardproof_proto::v1::activations_client::ActivationsClient;
 use shardproof_proto::v1::coordinator_message::Message as FromCoordinator;
@@ -94,7 +94,7 @@ impl Scene {
             receipt: convert::pack(receipt),
             ..Default::default()
         };
-        let channel = transport::lazy_channel(&self.next).unwrap();
+        let channel = Transport::plaintext().lazy_channel(&self.next, Party::Worker).unwrap();
         activations::deliver(channel, header, encode_boundary(tensors).into(), Duration::from_secs(20)).await
     }
 
@@ -119,7 +119,7 @@ impl Scene {
     }
 
     pub(super) async fn show(&self, request: ShowOutput, tensors: &[Tensor]) {
-        let channel = transport::lazy_channel(&self.service.coordinator.address).unwrap();
+        let channel = self.service.channel();
         let stored = transport::artifacts::store(channel, encode_boundary(tensors).into()).await.unwrap();
         let (run, shard) = (request.run, request.shard);
         let output = Some(convert::artifact_ref(stored));
@@ -138,6 +138,17 @@ impl Scene {
     /// `shardproof ARGS` against the coordinator: exit code and all that it says.
     pub(super) fn shardproof(&self, args: &[&str]) -> (Option<i32>, String) {
         shardproof(&[args, &["--coordinator", &self.service.coordinator.address]].concat())
+    }
+
+    /// How often the rogue has failed a check, refused what it owed, and been convicted.
+    pub(super) fn record(&self) -> (u64, u64, u64) {
+        let (code, said) = self.shardproof(&["--json", "workers"]);
+        assert_eq!(code, Some(0), "{said}");
+        let all: serde_json::Value = serde_json::from_str(&said).unwrap();
+        let workers = all["workers"].as_array().unwrap();
+        let own = workers.iter().find(|worker| worker["key"] == self.key().to_string()).unwrap();
+        let count = |what: &str| own[what].as_u64().unwrap();
+        (count("failed"), count("refused"), count("convicted"))
     }
 
     pub(super) fn file(&self, name: &str) -> String {
@@ -194,7 +205,7 @@ pub(super) async fn with_network(changes_digest: bool) -> (Service, Run) {
             }
             let parts =
                 [Part::Header(header), Part::Chunk(encoding.into())].map(|part| Activation { part: Some(part) });
-            let channel = transport::lazy_channel(&target).unwrap();
+            let channel = Transport::plaintext().lazy_channel(&target, Party::Worker).unwrap();
             let answer = ActivationsClient::new(channel).deliver(futures::stream::iter(parts)).await;
             delivery.reply(answer.map(drop));
         }

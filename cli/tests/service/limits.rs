@@ -1,0 +1,103 @@
+//! Each limit by itself: what is too much is refused with the option that sets the limit, and nothing else is.
+
+use shardproof_proto::transport;
+use shardproof_proto::transport::artifacts::TransferError;
+use shardproof_proto::v1::artifacts_client::ArtifactsClient;
+use shardproof_proto::v1::{Chunk, StatusRequest};
+use tonic::{Code, Status};
+
+use crate::cluster::{Service, samples};
+
+fn assert_exhausted(refused: &Status, option: &str) {
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused:?}");
+    assert!(refused.message().contains(option), "{refused:?}");
+}
+
+fn serve(limit: &[&str]) -> Service {
+    Service::start("mlp", &[], 1, &[&["--backend", "float"], limit].concat())
+}
+
+async fn upload(service: &Service, bytes: usize) -> Result<(), Status> {
+    match transport::artifacts::store(service.channel(), vec![7; bytes].into()).await {
+        Ok(_) => Ok(()),
+        Err(TransferError::Remote(status)) => Err(status),
+        Err(other) => panic!("{other}"),
+    }
+}
+
+/// An upload that does not end while the channel's sender lives.
+async fn endless_upload(service: &Service) -> tokio::sync::mpsc::Sender<Chunk> {
+    let (sender, chunks) = tokio::sync::mpsc::channel(1);
+    let mut client = ArtifactsClient::new(service.channel());
+    tokio::spawn(async move { client.store(tokio_stream::wrappers::ReceiverStream::new(chunks)).await });
+    // Taken by the connection, and so on its way before anything that is asked later.
+    for _ in 0..3 {
+        sender.send(Chunk { data: vec![7; 10].into() }).await.unwrap();
+    }
+    sender
+}
+
+#[tokio::test]
+async fn calls_a_second() {
+    let service = serve(&["--client-rate", "1"]);
+    let refused = loop {
+        if let Err(refused) = service.client().status(StatusRequest {}).await {
+            break refused;
+        }
+    };
+    assert_exhausted(&refused, "--client-rate");
+}
+
+#[tokio::test]
+async fn calls_under_way() {
+    let service = serve(&["--client-calls", "1"]);
+    let upload = endless_upload(&service).await;
+    let refused = loop {
+        if let Err(refused) = service.client().status(StatusRequest {}).await {
+            break refused;
+        }
+    };
+    assert_exhausted(&refused, "--client-calls");
+    drop(upload);
+    service.until("the call has ended", |_| true).await;
+}
+
+#[tokio::test]
+async fn uploads_under_way() {
+    let service = serve(&["--client-uploads", "1"]);
+    let under_way = endless_upload(&service).await;
+    let refused = loop {
+        if let Err(refused) = upload(&service, 10).await {
+            break refused;
+        }
+    };
+    assert_exhausted(&refused, "--client-uploads");
+    service.client().status(StatusRequest {}).await.unwrap();
+    drop(under_way);
+}
+
+#[tokio::test]
+async fn bytes_of_an_upload() {
+    let service = serve(&["--max-upload", "1000"]);
+    upload(&service, 1000).await.unwrap();
+    assert_exhausted(&upload(&service, 1001).await.unwrap_err(), "--max-upload");
+}
+
+#[tokio::test]
+async fn bytes_of_a_message() {
+    let service = serve(&["--max-message", "1088K"]);
+    let mut client = ArtifactsClient::new(service.channel());
+    let mut send = async |bytes: usize| {
+        client.store(futures::stream::iter([Chunk { data: vec![7; bytes].into() }])).await.map(|_| ())
+    };
+    send(1087 << 10).await.unwrap();
+    assert_exhausted(&send(1089 << 10).await.unwrap_err(), "--max-message");
+}
+
+#[tokio::test]
+async fn runs_under_way() {
+    let mut service = serve(&["--max-runs", "0"]);
+    service.add_worker("SOLO", &[]);
+    service.ready().await;
+    assert_exhausted(&service.submit(&samples("mlp")[0].0).await.unwrap_err(), "--max-runs");
+}
