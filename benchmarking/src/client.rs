@@ -48,8 +48,15 @@ impl Client {
     /// # Errors
     /// When nobody listens there.
     pub async fn connect(cluster: &Cluster) -> Result<Self, BenchError> {
-        let channel = Transport::plaintext().connect(cluster.address(), Party::Coordinator).await?;
-        Ok(Self { channel })
+        Self::connect_to(cluster.address()).await
+    }
+
+    /// Connects to the coordinator at `address`, `host:port`.
+    ///
+    /// # Errors
+    /// When nobody listens there.
+    pub async fn connect_to(address: &str) -> Result<Self, BenchError> {
+        Ok(Self { channel: Transport::plaintext().connect(address, Party::Coordinator).await? })
     }
 
     /// Waits until the model is set up and every shard has a worker that is ready.

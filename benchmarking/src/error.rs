@@ -117,6 +117,14 @@ pub enum BenchError {
         /// `coordinator`, or which worker.
         name: String,
     },
+    /// Nothing came of a number of clients.
+    #[error("{clients} clients: {error}")]
+    Load {
+        /// Clients at a time.
+        clients: usize,
+        /// The first error.
+        error: String,
+    },
     /// The offline verifier did not accept.
     #[error("offline verification ended with {status}:\n{said}")]
     Offline {

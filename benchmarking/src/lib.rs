@@ -7,7 +7,9 @@
 //!
 //! - [`hop`]: what it takes to pass a boundary from one worker to the next, against the same bytes over plain TCP.
 //! - [`cost`]: what the service adds to the ezkl calls that it makes.
+//! - [`load`]: what load the service holds without proofs.
 //! - [`overlap`]: whether proofs of different shards are made at the same time.
+//! - [`pipeline`]: throughput of the pipeline without proofs.
 //! - [`results`]: the published results and their page.
 //! - [`system`]: the whole service over numbers of shards.
 //! - [`accuracy`]: how far quantised answers are from the float model's; alone of all, without processes.
@@ -20,8 +22,10 @@ pub mod conditions;
 pub mod cost;
 pub mod error;
 pub mod hop;
+pub mod load;
 pub mod memory;
 pub mod overlap;
+pub mod pipeline;
 pub mod plot;
 pub mod processes;
 pub mod progress;

@@ -16,6 +16,8 @@ use crate::error::BenchError;
 const START: Duration = Duration::from_secs(60);
 const GRACE: Duration = Duration::from_secs(10);
 const TAIL_LINES: usize = 15;
+/// Linux counts processor time for programs in these, whatever its own clock.
+const TICKS_PER_SECOND: f64 = 100.0;
 
 /// The built programs.
 #[derive(Clone, Debug)]
@@ -230,6 +232,16 @@ impl Cluster {
     }
 }
 
+/// Processor time that a process has used so far on all cores, s; 0 where it is gone or the system doesn't tell.
+pub fn processor_seconds(process: u32) -> f64 {
+    // Fields are counted behind the name, which is in parentheses and may hold anything.
+    const USER: usize = 11;
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    let fields: Vec<&str> = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().collect();
+    let ticks = |index: usize| fields.get(index).and_then(|field| field.parse::<f64>().ok()).unwrap_or(0.0);
+    (ticks(USER) + ticks(USER + 1)) / TICKS_PER_SECOND
+}
+
 fn role(shard: usize, shards: usize) -> &'static str {
     match (shard, shards) {
         (_, 1) => "SOLO",
@@ -247,6 +259,16 @@ mod tests {
     fn roles_make_a_chain() {
         assert_eq!((0..4).map(|shard| role(shard, 4)).collect::<Vec<_>>(), ["FIRST", "MIDDLE", "MIDDLE", "LAST"]);
         assert_eq!(role(0, 1), "SOLO");
+    }
+
+    #[test]
+    fn processor_time_grows_with_work() {
+        let before = processor_seconds(std::process::id());
+        let started = std::time::Instant::now();
+        while processor_seconds(std::process::id()) <= before {
+            assert!(started.elapsed() < Duration::from_secs(30), "no processor time is counted");
+        }
+        assert_eq!(processor_seconds(u32::MAX), 0.0);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use shardproof_common::receipt::{PublicKey, handed_digest};
 use shardproof_proto::convert;
 use shardproof_proto::transport::{Channel, Party, activations};
 use shardproof_proto::v1::ActivationHeader;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 use tokio::time::{Instant, timeout_at};
 use tonic::Status;
 
@@ -26,16 +26,25 @@ use crate::Coordinator;
 use crate::record::{RunRecord, RunState};
 use crate::setup::Prepared;
 
+/// Inputs on their way to the first worker at a time: enough that it never waits for the next one.
+const HANDED_AT_A_TIME: usize = 32;
 /// Times that a run is sent again although every worker was there.
 const MOST_HICCUPS: u32 = 4;
 /// Pause before it is sent again; twice as long each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
 /// The runs that are seen through, and the way to their first worker.
-#[derive(Default)]
 pub(crate) struct Deliveries {
     interruptions: DashMap<RunId, mpsc::Sender<Interruption>>,
     first: Mutex<Option<(String, Channel)>>,
+    /// Turns to hand an input over: what waits for one holds no input in memory, here or in the first worker's receive buffers.
+    turns: Semaphore,
+}
+
+impl Default for Deliveries {
+    fn default() -> Self {
+        Self { interruptions: DashMap::new(), first: Mutex::new(None), turns: Semaphore::new(HANDED_AT_A_TIME) }
+    }
 }
 
 /// What makes it necessary to send a run again.
@@ -48,11 +57,11 @@ pub(crate) enum Interruption {
 }
 
 /// Why a run was not handed over.
-struct Trouble {
+pub(crate) struct Trouble {
     /// Whether another try may go better.
     passing: bool,
     shard: ShardIndex,
-    reason: String,
+    pub(crate) reason: String,
 }
 
 impl Coordinator {
@@ -114,20 +123,13 @@ impl Coordinator {
         &self,
         run: RunId,
         prepared: &Prepared,
-        encoding: Option<Bytes>,
+        mut encoding: Option<Bytes>,
         deadline: Instant,
         interruptions: &mut mpsc::Receiver<Interruption>,
     ) -> Result<(), Trouble> {
         let first = ShardIndex(0);
         let stuck = |reason: String| Trouble { passing: false, shard: first, reason };
-        let holders = self.await_workers(deadline).await.map_err(|shard| Trouble {
-            passing: false,
-            shard,
-            reason: format!(
-                "the worker of shard {shard} was lost before it passed the run on, and none took its place within {} s",
-                self.settings.rejoin_grace.as_secs()
-            ),
-        })?;
+        let (holders, _turn) = self.workers_and_turn(deadline, &mut encoding).await?;
         // Whatever was told until now is made up for by what follows.
         while interruptions.try_recv().is_ok() {}
         let record = self.find_run(run).await.map_err(|status| stuck(status.message().to_owned()))?;
@@ -147,7 +149,38 @@ impl Coordinator {
         })
     }
 
-    async fn read_input(&self, record: &RunRecord) -> Result<Bytes, Trouble> {
+    /// The workers that hold the shards, and a turn to hand the input over. While the run waits for its turn, `encoding` is let go.
+    async fn workers_and_turn(
+        &self,
+        deadline: Instant,
+        encoding: &mut Option<Bytes>,
+    ) -> Result<(Vec<PublicKey>, SemaphorePermit<'_>), Trouble> {
+        let late = |reason: &str| Trouble { passing: false, shard: ShardIndex(0), reason: reason.to_owned() };
+        loop {
+            let holders = self.await_workers(deadline).await.map_err(|shard| Trouble {
+                passing: false,
+                shard,
+                reason: format!(
+                    "the worker of shard {shard} was lost before it passed the run on, and none took its place within {} s",
+                    self.settings.rejoin_grace.as_secs()
+                ),
+            })?;
+            if let Ok(turn) = self.deliveries.turns.try_acquire() {
+                return Ok((holders, turn));
+            }
+            *encoding = None;
+            let turn = timeout_at(deadline, self.deliveries.turns.acquire()).await;
+            let turn = turn.map_err(|_| late("the run's deadline passed before the first worker had room for it"))?;
+            let turn = turn.map_err(|_| late("the coordinator is stopping"))?;
+            // The workers may have changed meanwhile. A run that waits for one must not keep the others' turns.
+            let holders = self.cluster.with(|registry| registry.vacant().is_empty().then(|| registry.holders()));
+            if let Some(holders) = holders {
+                return Ok((holders, turn));
+            }
+        }
+    }
+
+    pub(crate) async fn read_input(&self, record: &RunRecord) -> Result<Bytes, Trouble> {
         let input = self.artifacts.read(record.input.digest, self.settings.max_tensor_bytes).await;
         input.map(Bytes::from).map_err(|error| Trouble {
             passing: matches!(error, ArtifactError::Remote { .. }),
@@ -198,7 +231,7 @@ impl Coordinator {
     }
 
     /// The workers that hold the shards, once all are ready; else a shard that has none within the grace.
-    async fn await_workers(&self, deadline: Instant) -> Result<Vec<PublicKey>, ShardIndex> {
+    pub(crate) async fn await_workers(&self, deadline: Instant) -> Result<Vec<PublicKey>, ShardIndex> {
         let until = deadline.min(Instant::now() + self.settings.rejoin_grace);
         let mut changes = self.cluster.changes();
         loop {
@@ -228,8 +261,7 @@ impl Coordinator {
         let seconds = self.settings.run_deadline.as_secs();
         let fail = |record: &mut RunRecord| {
             let mut shards = (0..record.shards.len() as u32).map(ShardIndex);
-            let last = shards.clone().next_back();
-            let silent = shards.find(|&shard| !record.has_receipt(shard)).or(last);
+            let silent = shards.clone().find(|&shard| !record.has_receipt(shard)).or(shards.next_back());
             if let (RunState::Running, Some(shard)) = (record.state, silent) {
                 let reason = format!("no answer within {seconds} s: shard {shard} has not been heard of");
                 record.fail(Some(shard), None, reason);

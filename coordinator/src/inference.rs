@@ -72,7 +72,11 @@ impl Coordinator {
         let due = clock::now().after(self.settings.provable_for);
         let checked = self.runs.change(run, |record| record_receipt(&prepared, record, shard, told, due)).await;
         self.hold.reach(hold::Stage::ReceiptTaken).await;
-        let Some(Err(fault)) = checked else { return };
+        let fault = match checked {
+            Some(Err(fault)) => fault,
+            Some(Ok(true)) => return self.ask_successor(run, shard, worker).await,
+            Some(Ok(false)) | None => return,
+        };
         tracing::warn!(%run, %shard, %fault, "receipt refused");
         match fault {
             Fault::Contradiction(both) => self.accuse_of_contradiction(run, &prepared, *both).await,
@@ -206,27 +210,33 @@ enum Fault {
     Contradiction(Box<(Receipt, Receipt)>),
 }
 
-/// Takes a receipt into the record of a run that waits for it.
+/// Takes a receipt into the record of a run that waits for it; whether it takes the place of another worker's.
 fn record_receipt(
     prepared: &Prepared,
     record: &mut RunRecord,
     shard: ShardIndex,
     told: Told,
     due: UnixMillis,
-) -> Result<(), Fault> {
+) -> Result<bool, Fault> {
     let run = record.id;
     if record.state != RunState::Running {
+        // One that does not hold cannot take the place of one that does.
+        if chain::check_receipt(&told.receipt, &prepared.card, run, shard).is_err() {
+            return Ok(false);
+        }
+        let by_another = record.receipt(shard).is_some_and(|known| known.worker != told.receipt.worker);
         return match record.replace_receipt(shard, &told.receipt) {
-            Replaced::Taken | Replaced::Ignored => Ok(()),
+            Replaced::Taken => Ok(by_another),
+            Replaced::Ignored => Ok(false),
             Replaced::Contradicted => Err(Fault::EitherNeighbours(
                 "sent through again, its shard gave a receipt that contradicts the first one".to_owned(),
             )),
         };
     }
     if record.has_receipt(shard) || !record.counts(told.receipt.attempt.into()) {
-        return Ok(());
+        return Ok(false);
     }
-    let Some(entry) = record.shards.get_mut(shard.as_usize()) else { return Ok(()) };
+    let Some(entry) = record.shards.get_mut(shard.as_usize()) else { return Ok(false) };
     let Told { receipt, upstream, witness_us, witness_bytes, peak_rss_bytes } = told;
     check_own(prepared, run, shard, &receipt, upstream.as_ref())?;
     if receipt.provable_until < due {
@@ -253,13 +263,13 @@ fn record_receipt(
                     "the receipt that came with its input is by worker {stranger}, which did not run shard {passed_on_by}"
                 );
                 record.reject(taker, record.receipt(taker).map(|receipt| receipt.worker), reason);
-                return Ok(());
+                return Ok(false);
             }
         }
     }
     check_neighbours(record, shard)?;
     record.settle_inference();
-    Ok(())
+    Ok(false)
 }
 
 /// What a receipt says by itself, and together with the one that came with the shard's input: whoever signs for an input

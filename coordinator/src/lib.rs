@@ -22,6 +22,7 @@ mod plan_args;
 mod proving;
 mod record;
 mod registry;
+mod replay;
 mod runs;
 mod services;
 mod setup;

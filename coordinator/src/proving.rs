@@ -103,7 +103,12 @@ impl Coordinator {
                      that takes for a while only (worker --keep-spool); run it again, and ask in time"
                 )));
             }
-            self.prover_of(record, shard).map_err(Status::failed_precondition)?;
+            if let Err(reason) = self.prover_of(record, shard) {
+                let receipt = record.shards.get(shard.as_usize()).and_then(|entry| entry.receipt.as_ref());
+                if !receipt.is_some_and(|receipt| self.has_successor(shard, receipt.worker)) {
+                    return Err(Status::failed_precondition(reason));
+                }
+            }
         }
         Ok(true)
     }
@@ -131,8 +136,8 @@ impl Coordinator {
     }
 
     /// Sends the requests for proofs of one shard, those of one worker together; without its worker a request waits for it to
-    /// come back. The runs are of one requester: a worker may prove them together.
-    async fn send_jobs(self: &Arc<Self>, shard: ShardIndex, runs: &[RunId]) {
+    /// come back, or for the worker that took the shard over. The runs are of one requester: a worker may prove them together.
+    pub(crate) async fn send_jobs(self: &Arc<Self>, shard: ShardIndex, runs: &[RunId]) {
         let mut owed: HashMap<PublicKey, Vec<(RunId, u64)>> = HashMap::new();
         for &run in runs {
             let Ok(record) = self.find_run(run).await else { continue };
@@ -148,16 +153,25 @@ impl Coordinator {
             if session.is_some_and(|session| self.cluster.send(session, Message::Prove(job))) {
                 continue;
             }
+            let has_successor = self.has_successor(shard, worker);
             for (run, _) in runs {
+                if has_successor {
+                    self.tasks.spawn(self.clone().replay(run, shard));
+                }
                 self.tasks.spawn(self.clone().await_return(run, shard, worker));
             }
         }
     }
 
-    /// Asks a worker that is back for the proofs it owes: for one at a time, because they may be of different requests.
+    /// Asks a worker that is back for the proofs it owes: for one at a time, because they may be of different requests. Those that
+    /// another worker of the shard owes, which is gone, become this one's.
     pub(crate) async fn ask_again(self: &Arc<Self>, shard: ShardIndex, worker: PublicKey) {
         for run in self.runs.under_way() {
-            if run.owed_by(shard, worker) {
+            let receipt = run.shards.get(shard.as_usize()).and_then(|entry| entry.receipt.as_ref());
+            let lost = receipt.is_some_and(|receipt| receipt.worker != worker);
+            if lost && run.awaits_proof(shard) {
+                self.tasks.spawn(self.clone().replay(run.id, shard));
+            } else if run.owed_by(shard, worker) {
                 self.runs.change(run.id, |record| record.renew_attempt(shard)).await;
                 self.send_jobs(shard, &[run.id]).await;
             }

@@ -342,6 +342,15 @@ impl RunRecord {
         }
     }
 
+    /// Begins the attempt in which an answered run is sent through its shards again; none when it has no answer, or is settled.
+    pub(crate) fn begin_replay(&mut self) -> Option<u32> {
+        if !matches!(self.state, RunState::Answered | RunState::Partial) {
+            return None;
+        }
+        self.attempt += 1;
+        Some(self.attempt)
+    }
+
     /// Takes a receipt of a run that was answered before and is sent through its shards again: in place of the one of an earlier
     /// attempt, if it says the same. What is proven, or about to be, keeps its receipt. The answer is what happened.
     pub(crate) fn replace_receipt(&mut self, shard: ShardIndex, receipt: &Receipt) -> Replaced {

@@ -292,7 +292,7 @@ impl Coordinator {
         self.part_with(worker, departure).await;
     }
 
-    /// What follows when a worker was taken out: its runs end as those of one that was lost, and others take its shard.
+    /// What follows when a worker was taken out: its runs go on as those of one that was lost, and others take its shard.
     async fn part_with(self: &Arc<Self>, worker: PublicKey, departure: Option<Departure>) {
         let Some(Departure { shard, given }) = departure else { return };
         tracing::warn!(worker = worker.short(), "the worker was taken out");

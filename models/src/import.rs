@@ -72,13 +72,14 @@ fn is_own_domain(domain: &str) -> bool {
 /// Gives every node a name of its own: messages, plans and layers refer to nodes by name.
 fn name_nodes(nodes: &mut [NodeProto]) {
     let mut taken: HashSet<String> = HashSet::new();
+    // The next suffix of each wanted name: a file in which all nodes have one name is not searched through for each.
+    let mut suffixes: HashMap<String, usize> = HashMap::new();
     for (index, node) in nodes.iter_mut().enumerate() {
         let wanted = if node.name.is_empty() { format!("{}_{index}", node.op_type) } else { node.name.clone() };
         let mut name = wanted.clone();
-        for suffix in 1.. {
-            if taken.insert(name.clone()) {
-                break;
-            }
+        while !taken.insert(name.clone()) {
+            let suffix = suffixes.entry(wanted.clone()).or_insert(0);
+            *suffix += 1;
             name = format!("{wanted}_{suffix}");
         }
         node.name = name;

@@ -353,3 +353,12 @@ proptest::proptest! {
         let _ = parse(&bytes);
     }
 }
+
+#[test]
+fn as_many_nodes_of_one_name_as_a_file_holds_are_named_in_one_pass() {
+    let mut model = Builder::new().input("x", &[1, 4]).node("same", "Relu", &["nowhere"], &["y"]).output("y");
+    for index in 0..100_000 {
+        model = model.node("same", "Relu", &["x"], &[format!("y{index}").as_str()]);
+    }
+    refused!(model.bytes(), ModelError::UnknownTensor { .. }, "nowhere", "same");
+}

@@ -46,6 +46,9 @@ pub struct WorkerArgs {
     /// How long a run can be proven after its receipt, which promises it: what proofs need is kept for so long, as 24h, 30m or 7d
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = shardproof_common::clock::parse_duration)]
     pub keep_spool: Duration,
+    /// Bytes that spooled runs may take on disk, with K, M, G or T; beyond, boundaries are refused and nothing is evicted
+    #[arg(long, value_name = "BYTES", default_value = "32G", value_parser = shardproof_common::machine::parse_bytes)]
+    pub spool_limit: u64,
     /// Use this `ezkl` program instead of the Python wheel
     #[arg(long, value_name = "PATH")]
     pub ezkl_cli: Option<PathBuf>,

@@ -138,7 +138,7 @@ pub async fn run(args: WorkerArgs) -> anyhow::Result<()> {
         transport,
         coordinator: channel,
         artifacts: ArtifactStore::open(data.join("artifacts"))?,
-        spool: Spool::open(data.join("spool"), &data.scratch()?)?,
+        spool: Spool::open(data.join("spool"), &data.scratch()?, args.spool_limit)?,
         passages: pipeline::Passages::new(),
         backends: backends(&args),
         shard: watch::Sender::new(None),

@@ -8,10 +8,14 @@
 //! A worker signs one statement in each attempt of a run, for two would be evidence against it. So receipts are signed under
 //! the run's turn, and only while the attempt that they are of is the one that arrived last. A receipt outlives the rest of
 //! its entry for the same reason.
+//!
+//! The spool has a limit, because it grows with what others send. A boundary that would exceed it is refused; nothing is ever
+//! evicted to make room, since each receipt promises that its run can be proven. Receipts and proofs are written all the same.
 
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
@@ -33,7 +37,17 @@ const TURNS: usize = 64;
 pub(crate) struct Spool {
     root: PathBuf,
     scratch: Arc<Path>,
+    usage: Arc<Usage>,
     turns: [Mutex<()>; TURNS],
+}
+
+/// How full the spool is.
+#[derive(Debug)]
+struct Usage {
+    /// Bytes of all files. A file that is written again counts twice until the next recount.
+    used: AtomicU64,
+    /// Most bytes with which a boundary is still taken.
+    limit: u64,
 }
 
 /// What was delivered last of a run.
@@ -52,13 +66,22 @@ pub(crate) struct Arrival {
 pub(crate) struct Entry {
     directory: PathBuf,
     scratch: Arc<Path>,
+    usage: Arc<Usage>,
 }
 
 impl Spool {
-    /// Opens the spool in `root`, which is made where it is missing. `scratch` is on the same file system.
-    pub(crate) fn open(root: PathBuf, scratch: &Path) -> io::Result<Self> {
+    /// Opens the spool in `root`, which is made where it is missing. `scratch` is on the same file system. Boundaries are taken
+    /// while the files have no more than `limit` bytes together.
+    pub(crate) fn open(root: PathBuf, scratch: &Path, limit: u64) -> io::Result<Self> {
         fs::create_dir_all(&root)?;
-        Ok(Self { root, scratch: scratch.into(), turns: std::array::from_fn(|_| Mutex::new(())) })
+        let usage = Arc::new(Usage { used: AtomicU64::new(size_of(&root)?), limit });
+        Ok(Self { root, scratch: scratch.into(), usage, turns: std::array::from_fn(|_| Mutex::new(())) })
+    }
+
+    /// Counts anew what the files take, after some were removed.
+    pub(crate) fn recount(&self) -> io::Result<()> {
+        self.usage.used.store(size_of(&self.root)?, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Held while a delivery or a receipt of the run is written, so that neither overtakes the other.
@@ -76,7 +99,7 @@ impl Spool {
     /// The entry of a run, which may not exist yet.
     pub(crate) fn entry(&self, run: RunId, shard: ShardIndex) -> Entry {
         let directory = self.root.join(run.to_string()).join(shard.to_string());
-        Entry { directory, scratch: self.scratch.clone() }
+        Entry { directory, scratch: self.scratch.clone(), usage: self.usage.clone() }
     }
 }
 
@@ -93,6 +116,10 @@ impl Entry {
 
     /// Spools the encoding of an input boundary. A proof of another input goes: it is of an earlier attempt.
     pub(crate) fn write_input(&self, encoding: &[u8], arrival: &Arrival) -> Result<(), SpoolError> {
+        let (used, limit) = (self.usage.used.load(Ordering::Relaxed), self.usage.limit);
+        if used.saturating_add(encoding.len() as u64) > limit {
+            return Err(SpoolError::Full { used, limit });
+        }
         fs::create_dir_all(&self.directory)
             .map_err(|source| SpoolError::Io { path: self.directory.clone(), source })?;
         if self.arrival().is_none_or(|earlier| earlier.input != arrival.input) {
@@ -142,6 +169,7 @@ impl Entry {
         let written = tempfile::NamedTempFile::new_in(&self.scratch).and_then(|mut file| {
             file.write_all(bytes)?;
             file.persist(&path).map_err(|error| error.error)?;
+            self.usage.used.fetch_add(bytes.len() as u64, Ordering::Relaxed);
             Ok(())
         });
         written.map_err(|source| SpoolError::Io { path, source })
@@ -157,6 +185,25 @@ impl Entry {
     }
 }
 
+/// Bytes of all files below `directory`; those that vanish meanwhile count nothing.
+fn size_of(directory: &Path) -> io::Result<u64> {
+    let gone = |error: io::Error| if error.kind() == io::ErrorKind::NotFound { Ok(0) } else { Err(error) };
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) => return gone(error),
+    };
+    let mut bytes = 0;
+    for entry in entries {
+        let entry = entry?;
+        bytes += match entry.metadata() {
+            Ok(metadata) if metadata.is_dir() => size_of(&entry.path())?,
+            Ok(metadata) => metadata.len(),
+            Err(error) => gone(error)?,
+        };
+    }
+    Ok(bytes)
+}
+
 /// What can be wrong with the spool.
 #[derive(Debug, Error)]
 pub(crate) enum SpoolError {
@@ -166,6 +213,11 @@ pub(crate) enum SpoolError {
     /// A file is not what was written.
     #[error("{path} is damaged: {reason}")]
     Damaged { path: PathBuf, reason: String },
+    /// There is no room for another boundary.
+    #[error(
+        "this worker's spool has {used} bytes of the {limit} allowed: raise --spool-limit, or lower --keep-spool for later runs"
+    )]
+    Full { used: u64, limit: u64 },
     /// The file system failed.
     #[error("{path}: {source}")]
     Io { path: PathBuf, source: io::Error },
@@ -188,7 +240,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let run = RunId::generate();
         let tensors = vec![Tensor::Integer(IntegerTensor { shape: vec![2], scale: 3, values: vec![1, -2] })];
-        let open = || Spool::open(directory.path().join("spool"), directory.path()).unwrap();
+        let open = || Spool::open(directory.path().join("spool"), directory.path(), u64::MAX).unwrap();
         let entry = open().entry(run, ShardIndex(1));
         assert!(matches!(entry.read_input(), Err(SpoolError::NotSpooled { .. })));
         let encoding = encode_boundary(&tensors);
@@ -199,5 +251,28 @@ mod tests {
         assert_eq!(again.read_input().unwrap(), tensors);
         fs::write(entry.directory().join(INPUT), b"x").unwrap();
         assert!(matches!(entry.read_input(), Err(SpoolError::Damaged { .. })));
+    }
+
+    #[test]
+    fn a_full_spool_takes_no_boundary_and_keeps_what_it_has() {
+        let directory = tempfile::tempdir().unwrap();
+        let encoding = [7; 1000];
+        let arrival = Arrival { attempt: 0, input: Digest::of(&encoding), upstream: None };
+        let spool = Spool::open(directory.path().join("spool"), directory.path(), 2500).unwrap();
+        let entries = [1, 2, 3].map(|n| spool.entry(RunId::from_bytes([n; 16]), ShardIndex(0)));
+        entries[0].write_input(&encoding, &arrival).unwrap();
+        entries[1].write_input(&encoding, &arrival).unwrap();
+        assert!(matches!(entries[2].write_input(&encoding, &arrival), Err(SpoolError::Full { limit: 2500, .. })));
+        entries[0].write_proof(&encoding).unwrap();
+        assert_eq!(entries[0].read_proof().unwrap(), encoding, "what was promised is written all the same");
+        assert!(entries[0].arrival().is_some() && entries[2].arrival().is_none());
+
+        // A spool that is opened again is as full, and room comes only from what is removed.
+        let again = Spool::open(directory.path().join("spool"), directory.path(), 2500).unwrap();
+        let third = again.entry(RunId::from_bytes([3; 16]), ShardIndex(0));
+        assert!(matches!(third.write_input(&encoding, &arrival), Err(SpoolError::Full { .. })));
+        fs::remove_dir_all(directory.path().join("spool").join(RunId::from_bytes([1; 16]).to_string())).unwrap();
+        again.recount().unwrap();
+        third.write_input(&encoding, &arrival).unwrap();
     }
 }

@@ -37,7 +37,9 @@ pub(crate) async fn regularly(worker: Arc<Worker>) {
         let at_work = worker.clone();
         let cleared = tokio::task::spawn_blocking(move || {
             let unused = |run| !at_work.passages.contains_key(&run);
-            clear(&at_work.spool, clock::now(), unused, false)
+            let cleared = clear(&at_work.spool, clock::now(), unused, false)?;
+            at_work.spool.recount()?;
+            io::Result::Ok(cleared)
         });
         match cleared.await {
             Ok(Ok(Cleared { entries: 0, .. })) => {}
@@ -60,7 +62,7 @@ pub fn collect_offline(directory: &Path, dry_run: bool) -> anyhow::Result<Cleare
     let root = directory.join("spool");
     anyhow::ensure!(root.is_dir(), "{}: no worker has kept a spool here", directory.display());
     let data = DataDir::open(directory)?;
-    let spool = Spool::open(root, &data.scratch()?)?;
+    let spool = Spool::open(root, &data.scratch()?, u64::MAX)?;
     Ok(clear(&spool, clock::now(), |_| true, dry_run)?)
 }
 
@@ -157,7 +159,7 @@ mod tests {
     #[test]
     fn what_is_promised_stays_then_what_was_signed_then_nothing() {
         let directory = tempfile::tempdir().unwrap();
-        let spool = Spool::open(directory.path().join("spool"), directory.path()).unwrap();
+        let spool = Spool::open(directory.path().join("spool"), directory.path(), u64::MAX).unwrap();
         let (run, now) = (RunId::generate(), clock::now());
         let entry = spool.entry(run, ShardIndex(0));
         let arrival = Arrival { attempt: 0, input: Digest::of(b"input"), upstream: None };
@@ -188,7 +190,7 @@ mod tests {
     #[test]
     fn an_input_without_a_receipt_stays_for_as_long_as_its_run_may_come_again() {
         let directory = tempfile::tempdir().unwrap();
-        let spool = Spool::open(directory.path().join("spool"), directory.path()).unwrap();
+        let spool = Spool::open(directory.path().join("spool"), directory.path(), u64::MAX).unwrap();
         let (run, now) = (RunId::generate(), clock::now());
         let arrival = Arrival { attempt: 0, input: Digest::of(b"input"), upstream: None };
         spool.entry(run, ShardIndex(0)).write_input(b"input", &arrival).unwrap();

@@ -1,8 +1,8 @@
 //! The coordinator is killed at each stage of a run. It starts again on its data directory and goes on where it was.
 
-use shardproof_proto::v1::{GetRequest, ProofState};
+use shardproof_proto::v1::{GetRequest, ProofState, RunState};
 
-use crate::cluster::{Service, answer};
+use crate::cluster::{Service, answer, assert_state};
 use crate::support::{TINY, ends_clean, holding, proves, tiny_input, verifies};
 
 const ROLES: [&str; 3] = ["FIRST", "MIDDLE", "LAST"];
@@ -26,6 +26,34 @@ async fn killed_while_it_sets_up_a_shard() {
     let found: Vec<bool> = service.status().await.shards.iter().map(|shard| shard.setup_cached).collect();
     assert_eq!(found, [true, false, false], "what was set up is not set up again");
     let run = service.infer(&tiny_input()).await;
+    proves(&service, &run, tiny_input()).await;
+    ends_clean(service).await;
+}
+
+#[tokio::test]
+async fn killed_after_it_accepted_a_run() {
+    killed_with_a_run_at("submitted").await;
+}
+
+#[tokio::test]
+async fn killed_with_one_receipt_in() {
+    killed_with_a_run_at("receipt-taken:1").await;
+}
+
+#[tokio::test]
+async fn killed_with_two_receipts_in() {
+    killed_with_a_run_at("receipt-taken:2").await;
+}
+
+/// A run that was accepted is answered after the restart, without its client asking again.
+async fn killed_with_a_run_at(stage: &str) {
+    let mut service = service(stage);
+    service.ready().await;
+    let run = service.submit(&tiny_input()).await.unwrap();
+    holding(&service.coordinator, stage.split(':').next().unwrap()).await;
+    kill_and_restart(&mut service);
+    let run = service.settled(&run).await;
+    assert_state(&run, RunState::Answered);
     proves(&service, &run, tiny_input()).await;
     ends_clean(service).await;
 }

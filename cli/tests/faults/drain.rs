@@ -1,10 +1,10 @@
 //! Programs that are told to stop while runs are under way.
 
-use shardproof_proto::v1::RunState;
+use shardproof_proto::v1::{GetRequest, RunState};
 use tonic::Code;
 
 use crate::cluster::{Service, answer, assert_close, assert_state, samples};
-use crate::support::{ended, ends_clean, holding, logged};
+use crate::support::{ended, ends_clean, eventually, holding, logged};
 
 const FLOAT: &[&str] = &["--backend", "float"];
 
@@ -80,5 +80,57 @@ async fn a_worker_told_to_stop_makes_way_for_a_spare() {
     service.until("the spare holds shard 1", |status| status.workers.len() == 2 && status.shards[1].ready).await;
     let (input, expected) = &samples("mlp")[0];
     assert_close(&answer(&service.infer(input).await), expected, 1e-5);
+    ends_clean(service).await;
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_a_program_at_once_and_the_run_goes_on_after_the_restart() {
+    let mut service = Service::start("mlp", &["FIRST"], 2, FLOAT);
+    service.add_worker("LAST", &["--hold-at", "before-receipt"]);
+    service.ready().await;
+    let (input, expected) = &samples("mlp")[0];
+    let run = service.submit(input).await.unwrap();
+    holding(&service.workers[1], "before-receipt").await;
+    service.workers[1].signal("TERM");
+    logged(&service.workers[1], "stopping; a second signal stops at once").await;
+    service.workers[1].signal("TERM");
+    assert_eq!(ended(&mut service.workers[1]).await, Some(130));
+    service.coordinator.signal("TERM");
+    logged(&service.coordinator, "taking no more runs").await;
+    service.coordinator.signal("TERM");
+    assert_eq!(ended(&mut service.coordinator).await, Some(130));
+    service.restart_coordinator();
+    service.restart_worker(1, &[]);
+    let run = service.settled(&run).await;
+    assert_state(&run, RunState::Answered);
+    assert_close(&answer(&run), expected, 1e-5);
+    ends_clean(service).await;
+}
+
+#[tokio::test]
+async fn a_drain_has_a_deadline_and_what_is_left_goes_on_after_the_restart() {
+    let mut service = Service::start_once("mlp", &["FIRST"], 2, FLOAT, &["--drain-deadline", "1"]);
+    service.add_worker("LAST", &["--hold-at", "before-receipt"]);
+    service.ready().await;
+    let (input, expected) = &samples("mlp")[0];
+    let run = service.submit(input).await.unwrap();
+    holding(&service.workers[1], "before-receipt").await;
+    service.coordinator.signal("TERM");
+    assert_eq!(ended(&mut service.coordinator).await, Some(0));
+    assert!(service.coordinator.logged().contains("the drain deadline has passed"), "{}", service.coordinator.logged());
+    service.restart_coordinator();
+    service.workers[1].signal("USR1");
+    service.ready().await;
+    let run = service.settled(&run).await;
+    assert_state(&run, RunState::Answered);
+    assert_close(&answer(&run), expected, 1e-5);
+    let known = service.client().get(GetRequest { run: run.run.clone() }).await.unwrap().into_inner();
+    assert_state(&known, RunState::Answered);
+    eventually(
+        "the worker is back",
+        || service.workers[1].logged().matches("joined").count() == 2,
+        || service.workers[1].logged(),
+    )
+    .await;
     ends_clean(service).await;
 }

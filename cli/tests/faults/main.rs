@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on is a test that failed")]
 
 mod chain;
+mod clock;
 #[path = "../harness/cluster.rs"]
 mod cluster;
 mod coordinators;
@@ -18,6 +19,8 @@ mod network;
 mod relay;
 #[path = "../harness/rogue.rs"]
 mod rogue;
+mod spares;
+mod storage;
 mod strays;
 mod support;
 mod workers;

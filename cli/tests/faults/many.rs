@@ -6,14 +6,15 @@ use crate::cluster::{Program, Service, answer, assert_close, assert_state, sampl
 use crate::support::{ends_clean, holding, peak_rss};
 
 const RUNS: usize = 1000;
-/// Most that a program may grow by while all of them are under way, bytes: none of them holds what all runs carry.
-const MOST_GROWTH: u64 = 96 << 20;
+/// Most that a program may grow by while all of them are under way, bytes. Measured: 9.4 MB for the coordinator, 2.7 MB for a
+/// worker.
+const MOST_GROWTH: u64 = 32 << 20;
 
 #[tokio::test]
 async fn a_thousand_runs_in_flight_are_all_answered_in_bounded_memory() {
     let mut service = Service::start("mlp", &["FIRST", "MIDDLE", "MIDDLE"], 4, &["--backend", "float"]);
-    // The second run to reach it holds, and with it its place: the queues fill up from behind.
-    service.add_worker("LAST", &["--hold-at", "before-receipt:2", "--concurrency", "1"]);
+    // The second run to reach it takes its only place and holds: all the others wait behind it.
+    service.add_worker("LAST", &["--hold-at", "before-receipt:2", "--queue", "1"]);
     service.ready().await;
     let samples = samples("mlp");
     assert_close(&answer(&service.infer(&samples[0].0).await), &samples[0].1, 1e-5);
@@ -24,8 +25,10 @@ async fn a_thousand_runs_in_flight_are_all_answered_in_bounded_memory() {
         runs.push(service.submit(&samples[index % samples.len()].0).await.unwrap());
     }
     holding(&service.workers[3], "before-receipt").await;
-    let listed = service.client().get(GetRequest { run: runs[RUNS - 1].run.clone() }).await.unwrap().into_inner();
-    assert_state(&listed, RunState::Running);
+    for run in &runs {
+        let now = service.client().get(GetRequest { run: run.run.clone() }).await.unwrap().into_inner();
+        assert_state(&now, RunState::Running);
+    }
     service.workers[3].signal("USR1");
     for (index, run) in runs.iter().enumerate() {
         let ended = service.settled(run).await;

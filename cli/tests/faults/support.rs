@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use shardproof_common::tensor::FloatTensor;
-use shardproof_proto::v1::{Run, RunState};
+use shardproof_proto::v1::{GetRequest, Run, RunState};
 
 use crate::cluster::{PATIENCE, Program, Service, answer, assert_close, assert_state, verify_bundle};
 
@@ -34,8 +34,23 @@ pub(crate) async fn holding(program: &Program, stage: &str) {
     logged(program, &format!("holding at {stage}")).await;
 }
 
+/// Waits until the run is as described.
+pub(crate) async fn run_until(service: &Service, run: &Run, what: &str, holds: impl Fn(&Run) -> bool) -> Run {
+    let started = Instant::now();
+    loop {
+        let now = service.client().get(GetRequest { run: run.run.clone() }).await.unwrap().into_inner();
+        if holds(&now) {
+            return now;
+        }
+        assert!(started.elapsed() < PATIENCE, "not so: {what}: {now:?}; {}", service.coordinator.logged());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
 /// Proves every shard of an answered run and checks its bundle as anyone else would.
 pub(crate) async fn proves(service: &Service, run: &Run, input: Vec<FloatTensor>) {
+    // Its answer may have been in when the coordinator that was asked for it ended.
+    service.ready().await;
     service.prove(run, &[]).await.unwrap();
     verifies(service, run, input).await;
 }

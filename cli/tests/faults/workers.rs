@@ -1,7 +1,9 @@
 //! A worker is killed at each stage of its work. It comes back on its data directory, and the run ends verified.
 
-use crate::cluster::Service;
-use crate::support::{TINY, ends_clean, holding, proves, tiny_input, verifies};
+use shardproof_proto::v1::RunState;
+
+use crate::cluster::{Service, assert_state};
+use crate::support::{TINY, ends_clean, holding, proves, run_until, tiny_input, verifies};
 
 /// The worker that is killed holds the middle shard.
 const MIDDLE: usize = 1;
@@ -26,6 +28,37 @@ async fn killed_while_it_fetches_its_shard() {
     kill_and_restart(&mut service);
     service.ready().await;
     let run = service.infer(&tiny_input()).await;
+    proves(&service, &run, tiny_input()).await;
+    ends_clean(service).await;
+}
+
+#[tokio::test]
+async fn killed_before_it_acknowledges_the_boundary() {
+    killed_with_a_run_at("spooled").await;
+}
+
+#[tokio::test]
+async fn killed_before_its_receipt() {
+    killed_with_a_run_at("before-receipt").await;
+}
+
+#[tokio::test]
+async fn killed_after_its_receipt_before_it_passes_the_run_on() {
+    killed_with_a_run_at("after-receipt").await;
+}
+
+/// A run is at the middle worker, which dies and returns: the run goes on, and is proven as if nothing had been.
+async fn killed_with_a_run_at(stage: &str) {
+    let mut service = service(stage).await;
+    service.ready().await;
+    let run = service.submit(&tiny_input()).await.unwrap();
+    holding(&service.workers[MIDDLE], stage).await;
+    if stage == "after-receipt" {
+        run_until(&service, &run, "the receipt has come", |run| !run.shards[MIDDLE].worker.is_empty()).await;
+    }
+    kill_and_restart(&mut service);
+    let run = service.settled(&run).await;
+    assert_state(&run, RunState::Answered);
     proves(&service, &run, tiny_input()).await;
     ends_clean(service).await;
 }

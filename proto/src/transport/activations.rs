@@ -37,16 +37,9 @@ pub async fn deliver(
 /// Whether what was refused with `code` may be taken later: nobody was there, the connection broke, or the one who was there
 /// did not know its shard or its neighbours yet.
 pub fn may_pass(code: Code) -> bool {
-    matches!(
-        code,
-        Code::Unavailable
-            | Code::Cancelled
-            | Code::Unknown
-            | Code::Internal
-            | Code::Aborted
-            | Code::PermissionDenied
-            | Code::FailedPrecondition
-    )
+    let nobody_there =
+        matches!(code, Code::Unavailable | Code::Cancelled | Code::Unknown | Code::Internal | Code::Aborted);
+    nobody_there || matches!(code, Code::PermissionDenied | Code::FailedPrecondition)
 }
 
 /// Receives the header of a boundary.

@@ -7,6 +7,7 @@
 
 mod forms;
 mod messages;
+mod tensors;
 
 use std::sync::Arc;
 

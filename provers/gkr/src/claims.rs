@@ -4,7 +4,7 @@ use p3_field::PrimeCharacteristicRing;
 use shardproof_integer::{CheckedGraph, Op, TensorId, WeightId, Window};
 
 use crate::field::{Base, Ext};
-use crate::functional::{AxisMap, Functional, Term};
+use crate::functional::{AxisMap, Factor, Functional, Term};
 use crate::layout::Digit;
 use crate::mle::{bits_for, eq_prefix};
 
@@ -111,12 +111,21 @@ pub(crate) fn variables(extents: &[usize]) -> usize {
 /// Evaluation of a tensor's multilinear extension at `point`, whose coordinates go axis by axis.
 pub(crate) fn evaluation(extents: &[usize], point: &[Ext]) -> Functional {
     let mut rest = point;
-    let factors = extents.iter().map(|&extent| {
+    let factors = extents.iter().flat_map(|&extent| {
         let (axis, others) = rest.split_at(bits_for(extent));
         rest = others;
-        eq_prefix(axis, extent).into()
+        eq_factors(axis, extent)
     });
     Functional::product(factors.collect())
+}
+
+/// `eq(point, i)` for the first `extent` indices as a product: a factor of two values for each power of two that divides the
+/// extent, so that an operator that splits the axis there finds a factor for each part.
+pub(crate) fn eq_factors(point: &[Ext], extent: usize) -> Vec<Factor> {
+    let (high, low) = point.split_at(point.len() - (extent.trailing_zeros() as usize).min(point.len()));
+    let odd = eq_prefix(high, extent >> low.len());
+    let first = (odd.len() > 1 || low.is_empty()).then(|| Factor::from(odd));
+    first.into_iter().chain(low.iter().map(|&x| Factor::from([Ext::ONE - x, x]))).collect()
 }
 
 /// What the reductions of products with weights and of matrices need: one claim of one term with one factor for each of `extents`.

@@ -13,6 +13,9 @@ use p3_field::PrimeCharacteristicRing;
 use crate::field::{Base, Ext};
 use crate::mle::{dot, eq_index, eq_prefix, eq_range, trailing_zeros};
 
+/// Most values that factors are multiplied out to where that makes a pass over a tensor faster.
+const BLOCK: usize = 256;
+
 /// A vector of a Kronecker product.
 pub(crate) type Factor = Arc<[Ext]>;
 
@@ -150,6 +153,11 @@ impl Term {
         let mut product = units.iter().fold(self.scalar, |product, unit| product * unit[0]);
         let (mut point, mut offset) = (point, offset);
         while let Some(last) = factors.pop() {
+            if let ([zero, one], [.., x], 0) = (&last[..], point, offset % 2) {
+                product *= *zero + *x * (*one - *zero);
+                (point, offset) = (&point[..point.len() - 1], offset / 2);
+                continue;
+            }
             let aligned = last.len().trailing_zeros().min(trailing_zeros(offset)) as usize;
             let (high, low) = point.split_at(point.len() - aligned.min(point.len()));
             let block = eq_prefix(low, 1 << low.len());
@@ -181,7 +189,8 @@ impl Term {
     }
 
     fn apply(&self, values: &[Base]) -> Ext {
-        let Some((last, rest)) = self.factors.split_last() else {
+        let blocks = self.blocks();
+        let Some((last, rest)) = blocks.split_last() else {
             return values.iter().map(|&value| self.scalar * value).sum();
         };
         let mut folded: Vec<Ext> = values.chunks_exact(last.len()).map(|chunk| dot_base(last, chunk)).collect();
@@ -189,6 +198,39 @@ impl Term {
             folded = folded.chunks_exact(factor.len()).map(|chunk| dot(factor, chunk)).collect();
         }
         folded.into_iter().sum::<Ext>() * self.scalar
+    }
+
+    /// The factors with neighbours multiplied out up to [`BLOCK`] values, from the last one on: a pass over a tensor with
+    /// longer factors is one with fewer steps.
+    fn blocks(&self) -> Vec<Factor> {
+        let mut blocks: Vec<Factor> = Vec::new();
+        let mut end = self.factors.len();
+        while end > 0 {
+            let mut start = end - 1;
+            let mut length = self.factors[start].len();
+            while start > 0 && length * self.factors[start - 1].len() <= BLOCK {
+                start -= 1;
+                length *= self.factors[start].len();
+            }
+            blocks.push(expand(&self.factors[start..end].iter().collect::<Vec<_>>()));
+            end = start;
+        }
+        blocks.reverse();
+        blocks
+    }
+
+    /// Adds `scale` times the coefficients to `target`, which is as long as the tensor.
+    #[cfg(feature = "prover")]
+    fn add_to(&self, scale: Ext, target: &mut [Ext]) {
+        let blocks = self.blocks();
+        let Some((last, outer)) = blocks.split_last() else {
+            return target.iter_mut().for_each(|cell| *cell += scale * self.scalar);
+        };
+        let outer = expand(&outer.iter().collect::<Vec<_>>());
+        for (chunk, &outer) in target.chunks_exact_mut(last.len()).zip(outer.iter()) {
+            let scale = scale * self.scalar * outer;
+            chunk.iter_mut().zip(last.iter()).for_each(|(cell, &value)| *cell += scale * value);
+        }
     }
 }
 
@@ -293,6 +335,12 @@ impl Functional {
     pub(crate) fn inner(&self, other: &Self) -> Ext {
         let pairs = self.terms.iter().flat_map(|a| other.terms.iter().map(move |b| a.inner(b)));
         pairs.sum()
+    }
+
+    /// Adds `scale` times the coefficients to `target`, which is as long as the tensor.
+    #[cfg(feature = "prover")]
+    pub(crate) fn add_to(&self, scale: Ext, target: &mut [Ext]) {
+        self.terms.iter().for_each(|term| term.add_to(scale, target));
     }
 
     /// The functional's value on a tensor.
@@ -416,6 +464,22 @@ mod tests {
         ] {
             assert_eq!(functional.permute(&[4, 2, 3], &axes).apply(&x), functional.apply(&y));
         }
+    }
+
+    #[test]
+    fn coefficients_are_added_to_what_is_there() {
+        let a = Functional::product(vec![vector(1, 2), vector(2, 3), vector(3, 5), vector(4, 1), vector(5, 700)]);
+        let b = Functional::product(vec![vector(6, 21_000)]).scaled(Ext::from_u64(9));
+        let both = Functional { terms: [a.terms, b.terms].concat() };
+        let before = vector(7, 21_000);
+        let mut target = before.to_vec();
+        both.add_to(Ext::TWO, &mut target);
+        let expected = before.iter().zip(both.dense()).map(|(&before, value)| before + Ext::TWO * value);
+        assert_eq!(target, expected.collect::<Vec<_>>());
+        assert_eq!(both.apply(&tensor(21_000)), naive(&both, &tensor(21_000)));
+        let mut one = [Ext::ONE];
+        Functional::product(vec![]).scaled(Ext::TWO).add_to(Ext::TWO, &mut one);
+        assert_eq!(one, [Ext::from_u8(5)]);
     }
 
     #[test]

@@ -1,18 +1,25 @@
 //! The end of a proof: all claims on one commitment become one, which is opened.
 
+use std::collections::BTreeMap;
+
 use p3_field::PrimeCharacteristicRing;
+use rayon::prelude::*;
 use shardproof_integer::{CheckedGraph, WeightId, Weights};
 
 use super::{Prover, weights};
 use crate::claims::WitnessClaim;
 use crate::field::{Base, Ext};
+use crate::functional::Functional;
 use crate::layout::Layout;
 use crate::lookup::LookupClaims;
-use crate::mle::eq_range;
+use crate::mle::{eq_index, eq_range, eq_table};
 use crate::pcs::{self, Opening, PcsError};
 use crate::sumcheck::prove_product_of_base;
 use crate::timings::Timings;
 use crate::weights::WeightLayout;
+
+/// log2 of the leaves whose coefficients are made together.
+const BLOCK_BITS: usize = 12;
 
 /// The vector of all weights that is committed to.
 pub(super) fn stack_weights(graph: &CheckedGraph, weights: &Weights) -> Vec<Base> {
@@ -57,7 +64,7 @@ impl Prover<'_> {
             let values = values.chain([lookups.cells, lookups.multiplicities, lookups.results]).collect();
             let layout = self.layout;
             let add = |powers: Vec<Ext>, target: &mut [Ext]| {
-                claims.iter().zip(&powers).for_each(|(claim, &power)| add_columns(claim, power, target));
+                add_columns(&claims, &powers, target);
                 add_lookups(layout, &lookups, &powers[claims.len()..], target);
             };
             let point = timings.time("batch", "witness", || self.batch(witness, values, add));
@@ -67,7 +74,7 @@ impl Prover<'_> {
             let values = tensor.claims.iter().map(|claim| claim.value).collect();
             let add = |powers: Vec<Ext>, target: &mut [Ext]| {
                 for (claim, power) in tensor.claims.iter().zip(powers) {
-                    target.iter_mut().zip(claim.functional.dense()).for_each(|(cell, value)| *cell += power * value);
+                    claim.functional.add_to(power, &mut target[..claim.functional.elements()]);
                 }
             };
             let point = timings.time("batch", "boundary", || self.batch(tensor.committed, values, add));
@@ -97,24 +104,48 @@ impl Prover<'_> {
     }
 }
 
-fn add_columns(claim: &WitnessClaim, power: Ext, target: &mut [Ext]) {
-    let dense = claim.functional.dense();
-    for &(offset, weight) in &claim.columns {
-        let scale = power * weight;
-        target[offset..offset + dense.len()].iter_mut().zip(&dense).for_each(|(cell, &value)| *cell += scale * value);
+/// Adds the coefficients of claims on columns, column by column.
+fn add_columns(claims: &[WitnessClaim], powers: &[Ext], target: &mut [Ext]) {
+    let mut columns: BTreeMap<usize, Vec<(&Functional, Ext)>> = BTreeMap::new();
+    for (claim, &power) in claims.iter().zip(powers) {
+        for &(offset, weight) in &claim.columns {
+            columns.entry(offset).or_default().push((&claim.functional, power * weight));
+        }
     }
+    let mut parts = Vec::with_capacity(columns.len());
+    let (mut rest, mut start) = (target, 0);
+    for (offset, claims) in columns {
+        let elements = claims[0].0.elements();
+        let (_, from) = std::mem::take(&mut rest).split_at_mut(offset - start);
+        let (column, behind) = from.split_at_mut(elements);
+        parts.push((column, claims));
+        (rest, start) = (behind, offset + elements);
+    }
+    parts.into_par_iter().for_each(|(column, claims)| {
+        claims.into_iter().for_each(|(functional, scale)| functional.add_to(scale, column));
+    });
 }
 
 /// Adds the coefficients of looked-up cells, multiplicities and results of tables.
 fn add_lookups(layout: &Layout, lookups: &LookupClaims, powers: &[Ext], target: &mut [Ext]) {
-    let weights = eq_range(&lookups.point, 0, layout.leaves());
     let cells_end = layout.lookups.last().map_or(0, |lookup| lookup.cells.end);
-    let (cells, multiplicities) = weights.split_at(cells_end);
-    target[..cells_end].iter_mut().zip(cells).for_each(|(cell, &weight)| *cell += powers[0] * weight);
-    target[cells_end..].iter_mut().zip(multiplicities).for_each(|(cell, &weight)| *cell += powers[1] * weight);
+    let (leaves, results) = target.split_at_mut(layout.leaves());
+    let (high, low) = lookups.point.split_at(lookups.point.len() - BLOCK_BITS.min(lookups.point.len()));
+    let block = eq_table(low);
+    leaves.par_chunks_mut(block.len()).enumerate().for_each(|(index, leaves)| {
+        let scale = eq_index(high, index);
+        let cells = cells_end.saturating_sub(index * block.len()).min(leaves.len());
+        let (cells, multiplicities) = leaves.split_at_mut(cells);
+        let (of_cells, of_multiplicities) = block.split_at(cells.len());
+        for (part, weights, power) in [(cells, of_cells, powers[0]), (multiplicities, of_multiplicities, powers[1])] {
+            let scale = scale * power;
+            part.iter_mut().zip(weights).for_each(|(cell, &weight)| *cell += scale * weight);
+        }
+    });
     for lookup in &layout.lookups {
         let Some(first) = lookup.results else { continue };
-        let weights = &weights[lookup.cells.clone()];
-        target[first..].iter_mut().zip(weights).for_each(|(cell, &weight)| *cell += powers[2] * weight);
+        let weights = eq_range(&lookups.point, lookup.cells.start, lookup.cells.len());
+        let column = results[first - layout.leaves()..].iter_mut();
+        column.zip(weights).for_each(|(cell, weight)| *cell += powers[2] * weight);
     }
 }
