@@ -17,7 +17,11 @@ impl Stage {
     /// `worker` is the script that is started as one.
     fn new(worker: &str) -> Self {
         let stage = Self { directory: tempfile::tempdir().unwrap() };
-        fs::copy(env!("CARGO_BIN_EXE_system_benchmark"), stage.path("system_benchmark")).unwrap();
+        // By a process of its own: a file that this one had open for writing could not be started while a child that another
+        // test starts just then still holds it open.
+        let mut copy = Command::new("cp");
+        copy.arg(env!("CARGO_BIN_EXE_system_benchmark")).arg(stage.path("system_benchmark"));
+        assert!(copy.status().unwrap().success());
         stage.script("shardproof", "exec SHARDPROOF \"$@\"");
         stage.script("coordinator", "exec SHARDPROOF coordinator \"$@\"");
         stage.script("worker", worker);
