@@ -238,6 +238,31 @@ fn rows_without_variance_are_normalised_as_well() {
     assert!(error.outputs[0].max < 0.02, "{error:?}");
 }
 
+/// Rows of one element have no spread, and take all of a softmax; tensors of one axis are one row.
+#[test]
+fn rows_of_one_element_and_single_rows() {
+    for shape in [vec![6], vec![3, 1], vec![1, 1, 4]] {
+        let softmax = Builder::new().input("x", &shape).node("s", "Softmax", &["x"], &["y"]).output("y");
+        let norm = layer_norm(&shape).node("n", "LayerNormalization", &["x", "scale", "bias"], &["y"]).output("y");
+        for (name, builder) in [("Softmax", softmax), ("LayerNormalization", norm)] {
+            let model = load(&builder);
+            let inputs = samples(&model, 4, 1, 1.0);
+            let quantised = quantised(&model, CalibrationTarget::Accuracy, &inputs);
+            let error = QuantisationReport::measure(&model.to_onnx(), &quantised, &inputs).unwrap();
+            assert!(error.outputs[0].max <= 2e-3, "{name} {shape:?}: {error:?}");
+        }
+    }
+}
+
+#[test]
+fn what_would_take_too_much_is_refused() {
+    let wide = Builder::new().input("a", &[1 << 15, 1]).input("b", &[1, 1 << 15]).weights("one", &[1, 1], &[1.0]);
+    let product = wide.node("m", "MatMul", &["a", "b"], &["t"]).node("s", "ReduceSum", &["t"], &["y"]).output("y");
+    let error = OnnxModel::parse("wide", &product.bytes(), &LoadOptions::default())
+        .map(|model| quantise(&model.to_onnx(), &QuantiseOptions::new(CalibrationTarget::Accuracy), &[]).unwrap_err());
+    assert!(error.unwrap().to_string().contains("too large"));
+}
+
 #[test]
 fn rms_norm() {
     let builder = layer_norm(&[4, 16])

@@ -26,7 +26,7 @@
 //! Masked scores are lowered by more than the range of all scores and D together. No maximum is one of them then, and their
 //! exponential is exactly 0: they have no part in the sum, whatever they were.
 
-use shardproof_integer::{BOUNDARY_BITS, MAX_REQUANT_BITS, Op, Table};
+use shardproof_integer::{BOUNDARY_BITS, MAX_REQUANT_BITS, MAX_TABLE_BITS, Op, Table};
 
 use super::interval::Interval;
 use super::{Emitter, HEADROOM_BITS, Value, scale_for};
@@ -36,6 +36,9 @@ use crate::quantise::real::{RealTensor, Tensor};
 
 /// Most bits of a score: differences of masked ones then are within a requantisation's bits.
 const SCORE_BITS: u32 = MAX_REQUANT_BITS - 4;
+
+/// How many more bits than others a table may have that makes a comparison needless.
+const SPARE_BITS: u32 = 2;
 
 /// The units in which exponents are looked up.
 #[derive(Clone, Copy)]
@@ -78,7 +81,8 @@ impl Emitter<'_> {
         };
         let largest = self.largest_of_rows(candidates, scores);
         let largest = self.along_rows(largest, &shape);
-        let powers = self.powers(candidates, largest, spread + lowered, exponents)?;
+        let elements = shape.iter().product();
+        let powers = self.powers(candidates, largest, spread + lowered, exponents, elements)?;
         self.shares(powers, &shape, exponents)
     }
 
@@ -119,8 +123,11 @@ impl Emitter<'_> {
         largest: Value,
         spread: i128,
         exponents: Exponents,
+        elements: usize,
     ) -> Result<Value, QuantiseError> {
-        let most = 1_i128 << self.precision.table_bits;
+        // A table of four times the entries is cheaper than a comparison for each of many more scores.
+        let spare = if elements >> (self.precision.table_bits + SPARE_BITS) > 0 { SPARE_BITS } else { 0 };
+        let most = 1_i128 << (self.precision.table_bits + spare).min(MAX_TABLE_BITS);
         let terms = [(candidates, 1), (largest, -1)];
         // The table's last entry is the maximum's.
         let (argument, bits) = if spread < most {
@@ -138,6 +145,11 @@ impl Emitter<'_> {
             let shift = (1 << (bits - 1)) - 1 - exponents.reach;
             (self.combined_at(&[(cut, 1)], shift, candidates.scale), bits)
         };
+        if bits > MAX_TABLE_BITS {
+            return Err(
+                self.range(format!("exponentials of scores times {:e} take a table of {bits} bits", exponents.unit))
+            );
+        }
         let entries = (0..1_i128 << bits).rev().map(|distance| exponents.at(distance) as i32);
         let name = format!("exponentials of -{:e} a unit", exponents.unit);
         let table = self.table_of(Table { name, bits, values: entries.collect() });

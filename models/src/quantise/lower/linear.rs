@@ -212,6 +212,9 @@ impl Lowered<'_, '_> {
             let reason = format!("a computed tensor of shape {own:?} cannot be broadcast to {shape:?}");
             return Err(self.unsupported(reason));
         }
+        if shape.iter().try_fold(1_usize, |all, &extent| all.checked_mul(extent)).is_none_or(|all| all > MAX_ELEMENTS) {
+            return Err(self.unsupported(format!("broadcasting to {shape:?} takes more than {MAX_ELEMENTS} elements")));
+        }
         let raised = [vec![1; shape.len() - own.len()], own].concat();
         let input = self.reshaped(tensor, raised.clone())?;
         Ok(if raised == shape { input } else { self.push(RealOp::Expand { input }, shape.to_vec()) })
