@@ -29,7 +29,7 @@ pub use memory::Budget;
 
 /// A function of untrusted bytes.
 pub struct Target {
-    /// Of the program `fuzz_NAME`, and of folders with seeds and findings.
+    /// Names it on command lines, and its folders with seeds and findings.
     pub name: &'static str,
     /// Makes what all inputs need, once, outside of the budget.
     prepare: fn(),

@@ -60,7 +60,6 @@ async fn from_worker(mut stream: Streaming<WorkerMessage>) {
                 let _stage = failure.stage();
             }
             FromWorker::Progress(progress) => drop(convert::run_id(&progress.run)),
-            #[allow(unreachable_patterns, reason = "kinds of messages are added")]
             _ => {}
         }
     }
