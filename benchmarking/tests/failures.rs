@@ -1,7 +1,6 @@
 //! A measurement that failed is reported as failed, never as a number.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on is a test that failed")]
 
-use std::fs;
 use std::process::{Command, Output};
 
 /// Runs a copy of `program` that has no other programs beside it.
