@@ -1,6 +1,6 @@
 //! The gate: every call to a server passes it, and what is not let in here reaches no service.
 //!
-//! Who may call what is one table, [`DOORS`]. A service that has no row is closed, so that a new one cannot be open by oversight.
+//! Who may call what is one table, [`DOORS`]. To parties, a service that has no row is closed: a new one cannot be open by oversight.
 //! A caller is who its token says, or else its certificate. In the clear there are no parties: whoever reaches the port may call
 //! everything, except what tokens guard once there are any, and what is the admin's, which only this machine may call then.
 //!
