@@ -1,11 +1,13 @@
 //! Under which conditions figures were made: what a table must say for its figures to mean anything.
 
 use std::fs;
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
-use shardproof_common::machine;
+use shardproof_common::{files, machine};
 
+use crate::error::BenchError;
 use crate::report::profile;
 
 /// The machine and the programs.
@@ -43,6 +45,17 @@ impl Conditions {
             unix_seconds: since.map_or(0, |since| since.as_secs()),
             load: load().unwrap_or(f64::NAN),
         }
+    }
+
+    /// Writes them to `conditions.json` in `directory`, beside the figures that they are of.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn write(&self, directory: &Path) -> Result<(), BenchError> {
+        let path = directory.join("conditions.json");
+        let text = serde_json::to_vec_pretty(self)
+            .map_err(|error| BenchError::Io { what: path.display().to_string(), source: error.into() })?;
+        files::write_whole(&path, &text).map_err(BenchError::io(path.display().to_string()))
     }
 
     /// One line for people.

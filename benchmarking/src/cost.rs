@@ -21,7 +21,7 @@ use shardproof_models::{BoundaryModes, LoadOptions, ModelSource, OnnxModel, Spli
 
 use crate::client::Client;
 use crate::error::BenchError;
-use crate::processes::{Cluster, Programs};
+use crate::processes::{Cluster, Programs, WorkerOptions};
 use crate::report::{profile, table};
 use crate::script::{self, Job, Step};
 use crate::stats::Summary;
@@ -147,7 +147,8 @@ async fn service(
         arguments.extend(["--srs", srs.as_str()]);
     }
     let started = Instant::now();
-    let mut cluster = Cluster::start(programs, directory.path(), &options.model, 1, &arguments, &[]).await?;
+    let mut cluster =
+        Cluster::start(programs, directory.path(), &options.model, 1, &arguments, WorkerOptions::default()).await?;
     let outcome = pass(&mut cluster, input, started).await;
     cluster.stop().await;
     outcome

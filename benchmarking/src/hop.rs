@@ -22,7 +22,7 @@ use tract_onnx::pb::{
 
 use crate::client::Client;
 use crate::error::BenchError;
-use crate::processes::{Cluster, Programs, Service};
+use crate::processes::{Cluster, Programs, Service, WorkerOptions};
 use crate::report::{profile, table};
 use crate::stats::Summary;
 use crate::tcp::Loopback;
@@ -75,7 +75,7 @@ pub async fn measure(options: HopOptions) -> Result<HopReport, BenchError> {
     fs::write(&model, hop_model(options.mebibytes)).map_err(BenchError::io(model.display().to_string()))?;
     let model = model.display().to_string();
     let float = ["--backend", "float"];
-    let mut cluster = Cluster::start(&programs, directory.path(), &model, 2, &float, &[]).await?;
+    let mut cluster = Cluster::start(&programs, directory.path(), &model, 2, &float, WorkerOptions::default()).await?;
     let outcome = runs(&mut cluster, options).await;
     cluster.stop().await;
     outcome

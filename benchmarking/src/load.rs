@@ -22,7 +22,7 @@ use crate::client::Client;
 use crate::conditions::Conditions;
 use crate::error::BenchError;
 use crate::memory::MemoryWatch;
-use crate::processes::{Cluster, Programs, processor_seconds};
+use crate::processes::{Cluster, Programs, WorkerOptions, processor_seconds};
 use crate::progress::Progress;
 use crate::report::{self, table};
 use crate::stats::Quantiles;
@@ -118,12 +118,15 @@ pub async fn measure(options: LoadOptions) -> Result<LoadReport, BenchError> {
     let room = format!("--max-runs={}", most * 2);
     let given: Vec<&str> =
         std::iter::once(room.as_str()).chain(options.coordinator_options.iter().map(String::as_str)).collect();
-    let mut cluster = Cluster::start(&programs, directory.path(), &options.model, options.shards, &given, &[]).await?;
+    let mut cluster =
+        Cluster::start(&programs, directory.path(), &options.model, options.shards, &given, WorkerOptions::default())
+            .await?;
     let measured = drive(&mut cluster, &options, &sample, &progress).await;
     cluster.stop().await;
     let rows = measured?;
     std::fs::create_dir_all(&options.directory).map_err(BenchError::io(options.directory.display().to_string()))?;
     csv::write(&options.directory.join("load.csv"), &rows)?;
+    conditions.write(&options.directory)?;
     plots::write(&rows, &options.directory)?;
     Ok(LoadReport { benchmark: "load", directory: options.directory, conditions, rows })
 }

@@ -13,7 +13,7 @@ use shardproof_models::{LoadOptions, ModelSource, OnnxModel, input};
 
 use crate::client::Client;
 use crate::error::BenchError;
-use crate::processes::{Cluster, Programs};
+use crate::processes::{Cluster, Programs, WorkerOptions};
 use crate::report::{profile, table};
 
 /// What is measured.
@@ -61,10 +61,10 @@ pub async fn measure(options: OverlapOptions) -> Result<OverlapReport, BenchErro
     let samples = input::samples(&source, &model, 1, 0)?;
     let directory = tempfile::tempdir().map_err(BenchError::io("making a directory"))?;
     let delay = options.delay_ms.to_string();
-    let worker_options = ["--prove-delay-ms", delay.as_str()];
+    let worker = WorkerOptions { arguments: &["--prove-delay-ms", delay.as_str()], ..Default::default() };
     let backend = ["--backend", "ezkl"];
     let mut cluster =
-        Cluster::start(&programs, directory.path(), &options.model, options.shards, &backend, &worker_options).await?;
+        Cluster::start(&programs, directory.path(), &options.model, options.shards, &backend, worker).await?;
     let outcome = prove(&mut cluster, &options, &samples.inputs[0]).await;
     cluster.stop().await;
     outcome

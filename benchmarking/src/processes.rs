@@ -81,7 +81,13 @@ pub struct Service {
 }
 
 impl Service {
-    async fn start(program: &Path, name: &str, args: &[String], directory: &Path) -> Result<Self, BenchError> {
+    async fn start(
+        program: &Path,
+        name: &str,
+        args: &[String],
+        environment: &[(&str, &str)],
+        directory: &Path,
+    ) -> Result<Self, BenchError> {
         let log = directory.join(format!("{name}.log"));
         let log_file = File::create(&log).map_err(BenchError::io(log.display().to_string()))?;
         let mut child = Command::new(program)
@@ -91,6 +97,7 @@ impl Service {
             .env_remove("RUST_LOG")
             .env_remove("RUST_BACKTRACE")
             .env_remove("SHARDPROOF_TLS")
+            .envs(environment.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(log_file)
@@ -153,6 +160,15 @@ impl Service {
     }
 }
 
+/// What every worker of a cluster is started with.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct WorkerOptions<'a> {
+    /// Options before its address.
+    pub arguments: &'a [&'a str],
+    /// Variables of its environment.
+    pub environment: &'a [(&'a str, &'a str)],
+}
+
 /// A coordinator with its workers, one per shard, in the order of the chain.
 #[derive(Debug)]
 pub struct Cluster {
@@ -161,7 +177,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts a coordinator with `options` for `model` in `shards` shards and a worker with `worker_options` for each, on free
+    /// Starts a coordinator with `options` for `model` in `shards` shards and a worker with `worker` for each, on free
     /// ports; data and logs go below `directory`. Returns once all of them listen.
     ///
     /// # Errors
@@ -172,7 +188,7 @@ impl Cluster {
         model: &str,
         shards: usize,
         options: &[&str],
-        worker_options: &[&str],
+        worker: WorkerOptions<'_>,
     ) -> Result<Self, BenchError> {
         let data = |name: &str| directory.join(name).display().to_string();
         let mut args: Vec<String> = options.iter().map(|&option| option.to_owned()).collect();
@@ -181,18 +197,19 @@ impl Cluster {
         // One client that asks as fast as it can is what is measured.
         args.extend(["--client-rate", "0"].map(str::to_owned));
         args.extend(["127.0.0.1".to_owned(), "0".to_owned(), shards.to_string(), model.to_owned()]);
-        let coordinator = Service::start(&programs.coordinator, "coordinator", &args, directory).await?;
+        let coordinator = Service::start(&programs.coordinator, "coordinator", &args, &[], directory).await?;
         let mut cluster = Self { coordinator, workers: Vec::new() };
         let (host, port) = cluster.coordinator.address.rsplit_once(':').unwrap_or(("127.0.0.1", ""));
         let (host, port) = (host.to_owned(), port.to_owned());
         for shard in 0..shards {
             let name = format!("worker-{shard}");
-            let mut args: Vec<String> = worker_options.iter().map(|&option| option.to_owned()).collect();
+            let mut args: Vec<String> = worker.arguments.iter().map(|&option| option.to_owned()).collect();
             args.extend(["--log-format", "json", "--data-dir"].map(str::to_owned));
             args.push(data(&name));
             args.extend(["127.0.0.1".to_owned(), "0".to_owned(), host.clone(), port.clone()]);
             args.push(role(shard, shards).to_owned());
-            cluster.workers.push(Service::start(&programs.worker, &name, &args, directory).await?);
+            let worker = Service::start(&programs.worker, &name, &args, worker.environment, directory).await?;
+            cluster.workers.push(worker);
         }
         Ok(cluster)
     }

@@ -10,4 +10,5 @@ mod markdown;
 pub mod page;
 mod rows;
 pub mod suite;
+mod throughput;
 mod verdicts;

@@ -1,31 +1,26 @@
-//! Proofs: requested from the workers that gave the receipts, verified when they arrive.
+//! Proofs: requested from the workers that gave the receipts, handed to `verifying` when they arrive.
 //!
 //! A worker that owes a proof may be away for a while: the request is sent again when it is back. One that stays away, whose
 //! proof does not come in time, or whose proof fails, rejects the run and is named.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use shardproof_common::artifacts::{Artifact, ArtifactError};
-use shardproof_common::backend::{Job, Limits, ProofVerifier};
-use shardproof_common::chain::{self, ShardCheck, ShardError};
 use shardproof_common::clock;
 use shardproof_common::hold::Stage;
 use shardproof_common::ids::{RunId, ShardIndex};
-use shardproof_common::receipt::{PublicKey, Receipt};
-use shardproof_common::statement::{Binding, Boundary};
+use shardproof_common::receipt::PublicKey;
 use shardproof_proto::convert;
 use shardproof_proto::v1::coordinator_message::Message;
 use shardproof_proto::v1::{CancelJob, ProofDone, ProveJob, ProveMember};
 use tonic::Status;
 
+use crate::Coordinator;
 use crate::record::{DisputeStage, ProofState, RunRecord, RunState};
 use crate::registry::SessionId;
 use crate::runs::now_ms;
 use crate::setup::Prepared;
 use crate::workers::Event;
-use crate::{Coordinator, STORE_PAUSE};
 
 impl Coordinator {
     /// Requests proofs of `shards`, of all when none is named, for each of `runs`: of all runs or, where one of them cannot be
@@ -251,125 +246,6 @@ impl Coordinator {
         Ok(())
     }
 
-    /// Verifies the proof of a shard that is stored here and acts on the result.
-    pub(crate) async fn verify(self: Arc<Self>, run: RunId, shard: ShardIndex) {
-        let (Ok(prepared), Ok(record)) = (self.serving(), self.find_run(run).await) else { return };
-        let Some((receipt, artifact)) =
-            record.shards.get(shard.as_usize()).and_then(|s| s.receipt.clone().zip(s.artifact))
-        else {
-            return;
-        };
-        self.hold.reach(Stage::Verify).await;
-        let Ok(_turn) = self.verifying.acquire().await else { return };
-        while let Err(error) = self.bring(&prepared, &receipt, artifact).await {
-            // Nobody is rejected because the object store is away.
-            tracing::warn!(%run, %shard, %error, "cannot bring what the check of a proof needs, trying again");
-            tokio::select! {
-                () = tokio::time::sleep(STORE_PAUSE) => {}
-                () = self.shutdown.cancelled() => return,
-            }
-        }
-        let started = Instant::now();
-        let worker = receipt.worker;
-        let coordinator = self.clone();
-        let verdict =
-            tokio::task::spawn_blocking(move || coordinator.check_proof(&prepared, &record, &receipt, artifact)).await;
-        let verify_us = started.elapsed().as_micros() as u64;
-        match verdict {
-            Ok(Ok(())) => {
-                tracing::info!(%run, %shard, verify_us, "proof verified");
-                self.runs.change(run, |record| record.proof_passed(shard, verify_us, now_ms())).await;
-                self.note(worker, Event::Proved).await;
-            }
-            Ok(Err(Verdict::Rejected(reason))) => self.reject(run, shard, worker, Event::Failed, reason).await,
-            Ok(Err(Verdict::Unable(reason))) => {
-                tracing::error!(%run, %shard, reason, "cannot verify");
-                let reason = format!("the coordinator could not verify the proof of shard {shard}: {reason}");
-                self.runs.change(run, |record| record.fail(Some(shard), None, reason)).await;
-            }
-            Err(panic) => {
-                let reason = format!("verifying the proof of shard {shard} ended early: {panic}");
-                self.runs.change(run, |record| record.fail(Some(shard), None, reason)).await;
-            }
-        }
-    }
-
-    /// Brings what the check of a proof reads to the local directory; what is missing there is found missing by the check.
-    async fn bring(&self, prepared: &Prepared, receipt: &Receipt, proof: Artifact) -> Result<(), ArtifactError> {
-        let statement = &receipt.statement;
-        let key = prepared.shards.get(statement.shard.as_usize()).and_then(|shard| shard.verifying_key);
-        let public = [&statement.input, &statement.output].map(|boundary| match boundary.binding {
-            Binding::Public(digest) => Some(digest),
-            Binding::Committed(_) => None,
-        });
-        let needed = [Some(proof.digest), key.map(|key| key.digest)].into_iter().chain(public);
-        for digest in needed.flatten() {
-            match self.artifacts.find(digest).await {
-                Err(error @ ArtifactError::Remote { .. }) => return Err(error),
-                Err(error) => tracing::warn!(artifact = digest.short(), %error, "an artifact cannot be used"),
-                Ok(_) => {}
-            }
-        }
-        Ok(())
-    }
-
-    /// Blocking: the same check of one proof that the offline verifier makes.
-    fn check_proof(
-        &self,
-        prepared: &Prepared,
-        record: &RunRecord,
-        receipt: &Receipt,
-        artifact: Artifact,
-    ) -> Result<(), Verdict> {
-        let unable = |error: &dyn std::fmt::Display| Verdict::Unable(error.to_string());
-        let proof = self
-            .artifacts
-            .local()
-            .read(artifact.digest, self.settings.max_proof_bytes)
-            .map_err(|error| Verdict::Rejected(error.to_string()))?;
-        let shard = receipt.statement.shard;
-        let key = prepared.shards.get(shard.as_usize()).and_then(|shard| shard.verifying_key);
-        let key = key
-            .map(|key| self.artifacts.local().read(key.digest, u64::MAX))
-            .transpose()
-            .map_err(|e| unable(&e))?
-            .unwrap_or_default();
-        let directory = tempfile::tempdir_in(&self.scratch).map_err(|error| unable(&error))?;
-        let limits = Limits { deadline: Some(VERIFY_DEADLINE), ..Limits::default() };
-        let job = Job { directory: directory.path(), limits, cancel: &self.shutdown, progress: &|_| {} };
-        let input = self.public_encoding(&receipt.statement.input)?;
-        let output = self.public_encoding(&receipt.statement.output)?;
-        let check = ShardCheck {
-            card: &prepared.card,
-            run: record.id,
-            shard,
-            receipt,
-            verifying_key: &key,
-            proof: &proof,
-            input: input.as_deref(),
-            output: output.as_deref(),
-            // The owner chose the SRS; whoever verifies the bundle decides whether it will do.
-            allow_test_srs: true,
-        };
-        let verifiers: Vec<&dyn ProofVerifier> = self.verifiers.iter().map(AsRef::as_ref).collect();
-        match chain::verify_shard(&check, &verifiers, &job) {
-            Ok(()) => Ok(()),
-            Err(ShardError::Unavailable(error)) => Err(unable(&error)),
-            Err(ShardError::Refused(refusal)) => Err(Verdict::Rejected(refusal.to_string())),
-        }
-    }
-
-    /// The encoding of a public boundary, which workers upload before they report its receipt or proof.
-    fn public_encoding(&self, boundary: &Boundary) -> Result<Option<Vec<u8>>, Verdict> {
-        match boundary.binding {
-            Binding::Public(digest) => match self.artifacts.local().read(digest, self.settings.max_tensor_bytes) {
-                Ok(encoding) => Ok(Some(encoding)),
-                Err(error) => Err(Verdict::Rejected(format!("a public boundary was not handed over: {error}"))),
-            },
-            Binding::Committed(_) => Ok(None),
-        }
-    }
-
     /// Rejects a run, names who is to blame, puts `event` on its record, and stops the proofs that are still being made.
     pub(crate) async fn reject(
         self: &Arc<Self>,
@@ -442,12 +318,4 @@ impl Coordinator {
             }
         }
     }
-}
-
-/// Longest that one verification may take.
-const VERIFY_DEADLINE: Duration = Duration::from_secs(600);
-
-enum Verdict {
-    Rejected(String),
-    Unable(String),
 }

@@ -3,16 +3,19 @@
 //! A run that can't be saved is not shown as if it were. A new one is refused; a change of one that was accepted is tried until
 //! the database takes it, because what it is about (a receipt, a proof, a verdict) has happened and must not be lost. While the
 //! database is away, accepted runs therefore stand still and new ones are refused, and afterwards all go on.
+//!
+//! Changes of one run are made in the order in which they come, each on the one before, and whatever has come while the disk was
+//! busy is stored with the next write: receipts that come in close together cost one write and not one each.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use dashmap::DashMap;
 use shardproof_common::clock;
 use shardproof_common::ids::RunId;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::record::RunRecord;
@@ -35,9 +38,18 @@ pub(crate) struct Runs {
 }
 
 struct LiveRun {
+    /// As stored.
     record: watch::Sender<RunRecord>,
-    /// Held over a change and its write, so that writes happen in the order of the changes.
-    writing: Arc<Mutex<()>>,
+    ahead: std::sync::Mutex<Ahead>,
+}
+
+/// A run with the changes that are not stored yet.
+struct Ahead {
+    record: RunRecord,
+    /// Who waits for a change that no write has begun with.
+    waiting: Vec<oneshot::Sender<()>>,
+    /// Whether a task is writing, which goes on until nobody waits.
+    storing: bool,
 }
 
 /// The store, tried until it answers.
@@ -59,7 +71,7 @@ impl Runs {
     /// Loads what was under way when the program ended.
     pub(crate) async fn restore(&self) -> Result<(), StoreError> {
         for record in self.keeper.store.under_way().await? {
-            self.live.insert(record.id, live(record));
+            self.live.insert(record.id, LiveRun::new(record));
         }
         Ok(())
     }
@@ -69,7 +81,7 @@ impl Runs {
         let saved = self.keeper.store.save(&record, None).await;
         self.keeper.note(saved.as_ref().err());
         saved?;
-        self.live.insert(record.id, live(record));
+        self.live.insert(record.id, LiveRun::new(record));
         Ok(())
     }
 
@@ -105,35 +117,37 @@ impl Runs {
     /// database has taken the change.
     pub(crate) async fn change<T>(&self, run: RunId, change: impl FnOnce(&mut RunRecord) -> T) -> Option<T> {
         let live = self.keeper.until_stored(run, || self.find(run)).await??;
-        let writing = live.writing.clone().lock_owned().await;
-        let saved = live.record.borrow().clone();
-        let mut record = saved.clone();
-        let result = change(&mut record);
-        let keeper = self.keeper.clone();
-        // A task of its own: what has been written is shown even when whoever asked for it no longer waits.
-        let storing = tokio::spawn(async move {
-            keeper.until_stored(run, || keeper.store.save(&record, Some(&saved))).await?;
-            keeper.note(None);
-            live.record.send_replace(record);
-            drop(writing);
-            Some(())
-        });
-        storing.await.ok().flatten().map(|()| result)
+        let (done, stored) = oneshot::channel();
+        let result = {
+            let mut ahead = live.ahead();
+            let mut record = ahead.record.clone();
+            let result = change(&mut record);
+            ahead.record = record;
+            ahead.waiting.push(done);
+            if !std::mem::replace(&mut ahead.storing, true) {
+                // A task of its own: what has been changed is stored even when whoever asked for it no longer waits.
+                tokio::spawn(store_changes(live.clone(), self.keeper.clone()));
+            }
+            result
+        };
+        stored.await.ok().map(|()| result)
     }
 
     /// Shows a passing detail to whoever watches; it is not saved.
     pub(crate) fn mention(&self, run: RunId, change: impl FnOnce(&mut RunRecord)) {
-        if let Some(live) = self.live.get(&run)
-            && let Ok(_writing) = live.writing.try_lock()
-        {
-            live.record.send_modify(change);
+        let Some(live) = self.live.get(&run) else { return };
+        let mut ahead = live.ahead();
+        // What is being stored is shown in a moment, and would hide the detail.
+        if !ahead.storing {
+            change(&mut ahead.record);
+            live.record.send_replace(ahead.record.clone());
         }
     }
 
     /// Lets finished runs that nobody is watching leave memory.
     pub(crate) async fn sweep(&self) {
         let _loading = self.loading.lock().await;
-        self.live.retain(|_, live| !is_idle(live));
+        self.live.retain(|_, live| !live.is_idle());
     }
 
     /// Removes finished runs that nobody is looking at; returns which.
@@ -141,7 +155,7 @@ impl Runs {
         // Held to the end: none of them may be loaded while it is removed.
         let _loading = self.loading.lock().await;
         let unused =
-            |run: &RunId| self.live.remove_if(run, |_, live| is_idle(live)).is_some() || !self.live.contains_key(run);
+            |run: &RunId| self.live.remove_if(run, |_, live| live.is_idle()).is_some() || !self.live.contains_key(run);
         let runs: Vec<RunId> = runs.into_iter().filter(unused).collect();
         self.keeper.store.remove(&runs).await?;
         Ok(runs)
@@ -156,9 +170,55 @@ impl Runs {
             return Ok(Some(live.clone()));
         }
         let Some(record) = self.keeper.store.load(run).await? else { return Ok(None) };
-        let found = live(record);
+        let found = LiveRun::new(record);
         self.live.insert(run, found.clone());
         Ok(Some(found))
+    }
+}
+
+impl LiveRun {
+    fn new(record: RunRecord) -> Arc<Self> {
+        let ahead = Ahead { record: record.clone(), waiting: Vec::new(), storing: false };
+        Arc::new(Self { record: watch::Sender::new(record), ahead: std::sync::Mutex::new(ahead) })
+    }
+
+    /// Held for the time of a change. Records are replaced whole, so a panic elsewhere leaves them usable.
+    fn ahead(&self) -> MutexGuard<'_, Ahead> {
+        self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether it is finished and nobody holds or watches it.
+    fn is_idle(self: &Arc<Self>) -> bool {
+        Arc::strong_count(self) == 1 && self.record.receiver_count() == 0 && !self.record.borrow().under_way()
+    }
+}
+
+/// Writes the changes of a run, all that have come at a time, until there are no more; then shows them. Ends early when the
+/// program stops before the database has taken them.
+async fn store_changes(live: Arc<LiveRun>, keeper: Arc<Keeper>) {
+    loop {
+        let (record, waiting) = {
+            let mut ahead = live.ahead();
+            if ahead.waiting.is_empty() {
+                ahead.storing = false;
+                return;
+            }
+            (ahead.record.clone(), std::mem::take(&mut ahead.waiting))
+        };
+        let saved = live.record.borrow().clone();
+        let stored = keeper.until_stored(record.id, || keeper.store.save(&record, Some(&saved))).await;
+        if stored.is_none() {
+            let mut ahead = live.ahead();
+            ahead.waiting.clear();
+            ahead.storing = false;
+            return;
+        }
+        keeper.note(None);
+        live.record.send_replace(record);
+        for waits in waiting {
+            // One that no longer waits was stopped.
+            let _unheard = waits.send(());
+        }
     }
 }
 
@@ -212,15 +272,6 @@ fn pauses() -> impl Iterator<Item = Duration> {
         .build()
 }
 
-/// Whether a run is finished and nobody holds or watches it.
-fn is_idle(live: &Arc<LiveRun>) -> bool {
-    Arc::strong_count(live) == 1 && live.record.receiver_count() == 0 && !live.record.borrow().under_way()
-}
-
-fn live(record: RunRecord) -> Arc<LiveRun> {
-    Arc::new(LiveRun { record: watch::Sender::new(record), writing: Arc::default() })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -260,9 +311,7 @@ mod tests {
             let (runs, id) = (runs.clone(), accepted.id);
             tokio::spawn(async move { runs.change(id, |run| run.fail(None, None, "gone".into())).await })
         };
-        while !runs.keeper.away.load(Ordering::Relaxed)
-            || runs.live.get(&accepted.id).unwrap().writing.try_lock().is_ok()
-        {
+        while !runs.keeper.away.load(Ordering::Relaxed) || !runs.live.get(&accepted.id).unwrap().ahead().storing {
             tokio::task::yield_now().await;
         }
         assert_eq!(runs.get(accepted.id).await.unwrap().unwrap().reason, "", "shown before it was stored");

@@ -1,9 +1,11 @@
 //! What a worker keeps of each run so that it can prove it later: the input boundary with the receipt that it came with, the
 //! worker's own receipt, the backend's witness, and the proof once there is one.
 //!
-//! One directory per run and shard. A file is there whole or not at all, so whatever is found after a crash can be used: it is
-//! written in a scratch directory, which is emptied at the start, and renamed. The file `arrival` is written last, and makes
-//! the input that it names the one that was delivered.
+//! One directory per run and shard, with few files and no more operations of the file system than it takes: with small models
+//! those are what bounds the number of runs. The file `arrival` is written after the input that it names by its digest, and a
+//! receipt carries its signature, so of these whatever a crash left half written is not taken for anything. A file that
+//! replaces another, and a proof, which nothing here could tell from half of one, is written in a scratch directory, which is
+//! emptied at the start, and renamed.
 //!
 //! A worker signs one statement in each attempt of a run, for two would be evidence against it. So receipts are signed under
 //! the run's turn, and only while the attempt that they are of is the one that arrived last. A receipt outlives the rest of
@@ -12,7 +14,7 @@
 //! The spool has a limit, because it grows with what others send. A boundary that would exceed it is refused; nothing is ever
 //! evicted to make room, since each receipt promises that its run can be proven. Receipts and proofs are written all the same.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -96,9 +98,15 @@ impl Spool {
         &self.root
     }
 
+    /// The run and shard whose entry has this name, if there is one of it.
+    pub(crate) fn parse_name(name: &str) -> Option<(RunId, ShardIndex)> {
+        let (run, shard) = name.split_once('.')?;
+        Some((run.parse().ok()?, ShardIndex(shard.parse().ok()?)))
+    }
+
     /// The entry of a run, which may not exist yet.
     pub(crate) fn entry(&self, run: RunId, shard: ShardIndex) -> Entry {
-        let directory = self.root.join(run.to_string()).join(shard.to_string());
+        let directory = self.root.join(format!("{run}.{shard}"));
         Entry { directory, scratch: self.scratch.clone(), usage: self.usage.clone() }
     }
 }
@@ -120,9 +128,10 @@ impl Entry {
         if used.saturating_add(encoding.len() as u64) > limit {
             return Err(SpoolError::Full { used, limit });
         }
-        fs::create_dir_all(&self.directory)
-            .map_err(|source| SpoolError::Io { path: self.directory.clone(), source })?;
-        if self.arrival().is_none_or(|earlier| earlier.input != arrival.input) {
+        if !self.directory.is_dir() {
+            fs::create_dir_all(&self.directory)
+                .map_err(|source| SpoolError::Io { path: self.directory.clone(), source })?;
+        } else if self.arrival().is_none_or(|earlier| earlier.input != arrival.input) {
             self.remove(PROOF)?;
         }
         self.write(INPUT, encoding)?;
@@ -148,7 +157,7 @@ impl Entry {
     }
 
     pub(crate) fn write_proof(&self, proof: &[u8]) -> Result<(), SpoolError> {
-        self.write(PROOF, proof)
+        self.replace(PROOF, proof)
     }
 
     /// The proof made earlier, if there is one.
@@ -164,7 +173,25 @@ impl Entry {
         }
     }
 
+    /// Writes a file that can be told from half of one.
     fn write(&self, name: &str, bytes: &[u8]) -> Result<(), SpoolError> {
+        let path = self.directory.join(name);
+        let mut file = match File::create_new(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return self.replace(name, bytes),
+            Err(source) => return Err(SpoolError::Io { path, source }),
+        };
+        if let Err(source) = file.write_all(bytes) {
+            // What is left of it takes room, and is of no use.
+            let _gone = fs::remove_file(&path);
+            return Err(SpoolError::Io { path, source });
+        }
+        self.usage.used.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Writes a file that is there whole or as it was before.
+    fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), SpoolError> {
         let path = self.directory.join(name);
         let written = tempfile::NamedTempFile::new_in(&self.scratch).and_then(|mut file| {
             file.write_all(bytes)?;
@@ -271,7 +298,7 @@ mod tests {
         let again = Spool::open(directory.path().join("spool"), directory.path(), 2500).unwrap();
         let third = again.entry(RunId::from_bytes([3; 16]), ShardIndex(0));
         assert!(matches!(third.write_input(&encoding, &arrival), Err(SpoolError::Full { .. })));
-        fs::remove_dir_all(directory.path().join("spool").join(RunId::from_bytes([1; 16]).to_string())).unwrap();
+        fs::remove_dir_all(entries[0].directory()).unwrap();
         again.recount().unwrap();
         third.write_input(&encoding, &arrival).unwrap();
     }

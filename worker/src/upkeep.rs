@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use shardproof_common::clock;
-use shardproof_common::ids::{RunId, ShardIndex, UnixMillis};
+use shardproof_common::ids::{RunId, UnixMillis};
 use shardproof_common::process::DataDir;
 
 use crate::Worker;
@@ -69,28 +69,16 @@ pub fn collect_offline(directory: &Path, dry_run: bool) -> anyhow::Result<Cleare
 /// Clears the entries of runs that are `unused`.
 fn clear(spool: &Spool, now: UnixMillis, unused: impl Fn(RunId) -> bool, dry_run: bool) -> io::Result<Cleared> {
     let mut cleared = Cleared::default();
-    for run in fs::read_dir(spool.root())? {
-        let run = run?.path();
-        let Some(id) = run.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse::<RunId>().ok())
-        else {
-            continue;
-        };
-        let _turn = spool.turn(id);
-        if !unused(id) {
+    for entry in fs::read_dir(spool.root())? {
+        let name = entry?.file_name();
+        let Some((run, shard)) = name.to_str().and_then(Spool::parse_name) else { continue };
+        let _turn = spool.turn(run);
+        if !unused(run) {
             continue;
         }
-        for shard in fs::read_dir(&run)? {
-            let shard = shard?.path();
-            let index = shard.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
-            let Some(index) = index else { continue };
-            let bytes = clear_entry(&spool.entry(id, ShardIndex(index)), id, now, dry_run)?;
-            cleared.entries += u64::from(bytes > 0);
-            cleared.bytes += bytes;
-        }
-        if !dry_run {
-            // One that has entries left stays.
-            let _in_use = fs::remove_dir(&run);
-        }
+        let bytes = clear_entry(&spool.entry(run, shard), run, now, dry_run)?;
+        cleared.entries += u64::from(bytes > 0);
+        cleared.bytes += bytes;
     }
     Ok(cleared)
 }
@@ -129,7 +117,7 @@ fn clear_entry(entry: &Entry, run: RunId, now: UnixMillis, dry_run: bool) -> io:
 
 #[cfg(test)]
 mod tests {
-    use shardproof_common::ids::{Digest, PROTOCOL_VERSION};
+    use shardproof_common::ids::{Digest, PROTOCOL_VERSION, ShardIndex};
     use shardproof_common::plan::BackendKind;
     use shardproof_common::receipt::{Identity, Receipt};
     use shardproof_common::statement::{BackendId, Boundary, Statement};

@@ -1,5 +1,6 @@
 //! `pipeline_benchmark`: throughput of the pipeline without proofs.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -9,9 +10,9 @@ use shardproof_benchmarking::report;
 /// Throughput of the pipeline without proofs, against its slowest shard and against all cores.
 ///
 /// A coordinator and a worker per shard are started as processes, on this machine. Runs go through one by one first, for each
-/// shard's time with the machine to itself as its worker tells it; then several are under way at a time, for the interval
+/// shard's time with the machine to itself as its worker tells it, with workers of one thread and with workers as they are; then several are under way at a time, for the interval
 /// between answers. The target, for models whose slowest shard takes at least 20 ms: at most 1.5 times the larger of the slowest
-/// shard and all shards by the number of cores, plus 1 ms.
+/// shard and all shards on one thread by the number of cores, plus 1 ms.
 #[derive(Parser)]
 #[command(version)]
 struct Cli {
@@ -30,6 +31,9 @@ struct Cli {
     /// Runs under way at a time
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
     in_flight: u16,
+    /// Where the table goes
+    #[arg(long, value_name = "DIR", default_value = "benchmark-results/pipeline")]
+    out: PathBuf,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -47,6 +51,7 @@ async fn main() -> ExitCode {
         alone: cli.alone.into(),
         runs: cli.runs.into(),
         in_flight: cli.in_flight.into(),
+        directory: cli.out,
         coordinator_options: cli.coordinator,
     };
     report::conclude("pipeline", cli.json, pipeline::measure(options)).await

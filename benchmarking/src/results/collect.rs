@@ -19,10 +19,14 @@ const JOINED: [(&str, [&str; 2]); 3] = [
     ("growth", ["backends.csv", "passes.csv"]),
 ];
 /// Copied as they are. The systems' conditions are the same wherever they are written.
-const COPIED: [[&str; 2]; 3] = [
+const COPIED: [[&str; 2]; 7] = [
     ["compatibility/compatibility.csv", "compatibility/compatibility.csv"],
     ["compatibility/conditions.json", "compatibility/conditions.json"],
     ["models/small/conditions.json", "models/conditions.json"],
+    ["load/load.csv", "load/load.csv"],
+    ["load/conditions.json", "load/conditions.json"],
+    ["pipeline/pipeline.csv", "pipeline/pipeline.csv"],
+    ["pipeline/conditions.json", "pipeline/conditions.json"],
 ];
 
 /// On what the service was measured.
@@ -47,7 +51,9 @@ pub fn collect(from: &Path, to: &Path) -> Result<(), BenchError> {
             join(&subfolders(&from.join(folder))?, table, &to.join(folder))?;
         }
     }
-    make(&to.join("compatibility"))?;
+    for folder in ["compatibility", "load", "pipeline"] {
+        make(&to.join(folder))?;
+    }
     for [source, target] in COPIED {
         let (source, target) = (from.join(source), to.join(target));
         let bytes = fs::read(&source).map_err(BenchError::io(source.display().to_string()))?;

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::rows::{Compared, Tables};
+use crate::load;
 use crate::plot::{LineChart, PlotError, Scale, Series};
 use crate::system::SummaryRow;
 
@@ -34,7 +35,8 @@ pub(super) fn write(tables: &Tables, directory: &Path) -> Result<(), PlotError> 
     let memory = |row: &SummaryRow| bytes(row.largest_worker_peak_bytes);
     draw(over_shards(tables, "Peak memory of the largest worker", "bytes", memory), "shards-memory")?;
     draw(over_shards(tables, "Size of all proofs", "bytes", |row| bytes(row.total_proof_size)), "shards-proofs")?;
-    draw(accuracy(tables), "accuracy")
+    draw(accuracy(tables), "accuracy")?;
+    load::write_plots(&tables.load, directory)
 }
 
 /// One line for each system.

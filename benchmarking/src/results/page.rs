@@ -10,7 +10,7 @@ use shardproof_common::files;
 use super::collect::Machine;
 use super::markdown::{count, ms, percent, scientific, size, table, text_table, time};
 use super::rows::{Compared, Published, Tables};
-use super::{draw, verdicts};
+use super::{draw, throughput, verdicts};
 use crate::error::BenchError;
 use crate::system::SummaryRow;
 
@@ -24,18 +24,21 @@ pub fn write(directory: &Path) -> Result<(), BenchError> {
     fs::create_dir_all(&plots).map_err(BenchError::io(plots.display().to_string()))?;
     draw::write(&tables, &plots)?;
     let page = directory.join("README.md");
-    let text = render(&tables, &directory.join("system/conditions.json"), &directory.join("models/conditions.json"))?;
+    let text = render(&tables, directory)?;
     files::write_whole(&page, text.as_bytes()).map_err(BenchError::io(page.display().to_string()))
 }
 
-fn render(tables: &Tables, machines: &Path, systems: &Path) -> Result<String, BenchError> {
+fn render(tables: &Tables, directory: &Path) -> Result<String, BenchError> {
+    let [machines, systems, load, pipeline] =
+        ["system", "models", "load", "pipeline"].map(|folder| directory.join(folder).join("conditions.json"));
     let sections = [
         INTRODUCTION.to_owned(),
-        conditions(&read_json::<Vec<Machine>>(machines)?),
-        compared_systems(&read_json::<Setting>(systems)?),
+        conditions(&read_json::<Vec<Machine>>(&machines)?),
+        compared_systems(&read_json::<Setting>(&systems)?),
         models(tables),
         growth(tables),
         shards(tables),
+        throughput::section(tables, &read_json(&load)?, &read_json(&pipeline)?),
         accuracy(tables),
         compatibility(tables),
         pros_and_cons(tables),
@@ -72,6 +75,8 @@ const FILES: &str = "## The tables
 | [models/passes.csv](models/passes.csv), [growth/passes.csv](growth/passes.csv) | | one for each proof |
 | [compatibility/compatibility.csv](compatibility/compatibility.csv) | `backend_benchmark --compatibility` | one for each operator and proof system |
 | [accuracy/accuracy.csv](accuracy/accuracy.csv), [accuracy/boundaries.csv](accuracy/boundaries.csv) | `accuracy_benchmark` | one for each model, target and number of shards, or boundary |
+| [load/load.csv](load/load.csv) | `load_benchmark` | one for each number of clients |
+| [pipeline/pipeline.csv](pipeline/pipeline.csv) | `pipeline_benchmark` | one for each model |
 | [published.csv](published.csv) | others | figures that others published, or that were measured with their programs |
 ";
 

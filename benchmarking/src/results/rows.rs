@@ -5,6 +5,8 @@ use std::path::Path;
 use serde::Deserialize;
 
 use crate::error::BenchError;
+use crate::load::LoadRow;
+use crate::pipeline::PipelineRow;
 use crate::system::SummaryRow;
 use crate::table;
 
@@ -91,6 +93,8 @@ pub(super) struct Tables {
     pub(super) compatibility: Vec<Taken>,
     pub(super) accuracy: Vec<Accurate>,
     pub(super) published: Vec<Published>,
+    pub(super) load: Vec<LoadRow>,
+    pub(super) pipeline: Vec<PipelineRow>,
 }
 
 impl Tables {
@@ -103,6 +107,8 @@ impl Tables {
             compatibility: table::read(&directory.join("compatibility/compatibility.csv"))?,
             accuracy: table::read(&directory.join("accuracy/accuracy.csv"))?,
             published: table::read(&directory.join("published.csv"))?,
+            load: table::read(&directory.join("load/load.csv"))?,
+            pipeline: table::read(&directory.join("pipeline/pipeline.csv"))?,
         })
     }
 }

@@ -32,6 +32,8 @@ const QUICK: &[&str] = &[
     "backend_benchmark mlp --systems gkr-committed,gkr-public --out {out}/models/small",
     "backend_benchmark --configs 2,32:3,64 --systems gkr-committed,gkr-public --out {out}/growth/small",
     "backend_benchmark --compatibility --systems gkr-committed --out {out}/compatibility",
+    "load_benchmark mlp --clients 1,10 --seconds 2 --out {out}/load",
+    "pipeline_benchmark mlp --runs 50 --out {out}/pipeline",
 ];
 
 /// Everything that is published. ezkl is tried where it may do within 20 minutes; what is predicted not to fit in memory is
@@ -49,6 +51,8 @@ const FULL: &[&str] = &[
     "system_benchmark mlp --backend ezkl --out {out}/system",
     "system_benchmark testing --backend ezkl --out {out}/system",
     "system_benchmark attention --backend ezkl --out {out}/system",
+    "load_benchmark mlp --out {out}/load",
+    "pipeline_benchmark --out {out}/pipeline",
     "accuracy_benchmark mlp {out}/accuracy/mlp",
     "accuracy_benchmark testing {out}/accuracy/testing",
     "accuracy_benchmark cnn {out}/accuracy/cnn",

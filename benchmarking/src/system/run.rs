@@ -14,7 +14,7 @@ use super::record::{Figures, Pass, ProcessFigures, ShardFigures, ShardPass};
 use crate::client::{Client, Serving};
 use crate::error::BenchError;
 use crate::memory::MemoryWatch;
-use crate::processes::{Cluster, Programs, Stopped};
+use crate::processes::{Cluster, Programs, Stopped, WorkerOptions};
 use crate::progress::Progress;
 
 /// How often, and with what pause, it is asked whether a program ended when a connection was lost.
@@ -49,7 +49,8 @@ impl Measurement<'_> {
         let options: Vec<&str> = options.iter().map(String::as_str).collect();
         let Configuration { model, shards, .. } = self.configuration;
         let started = Instant::now();
-        let mut cluster = Cluster::start(self.programs, directory, model, *shards, &options, &[]).await?;
+        let mut cluster =
+            Cluster::start(self.programs, directory, model, *shards, &options, WorkerOptions::default()).await?;
         let memory = MemoryWatch::start(cluster.process_ids());
         let measured = match self.drive(&mut cluster, started, directory, progress).await {
             Err(lost @ (BenchError::Call(_) | BenchError::Connection(_))) => Err(explained(&mut cluster, lost).await),

@@ -14,10 +14,12 @@ use shardproof_common::backend::Job;
 use shardproof_common::bundle::Bundle;
 use shardproof_common::card::ModelCard;
 use shardproof_common::chain::{self, VerifyOptions};
+use shardproof_common::ids::RunId;
 use shardproof_common::tensor::{FloatTensor, Tensor, decode_boundary, encode_boundary};
 use shardproof_ezkl::{EzklConfig, EzklVerifier};
 use shardproof_gkr_service::GkrVerifier;
 use shardproof_models::{ModelSource, OnnxModel, input};
+use shardproof_proto::convert;
 use shardproof_proto::transport::{self, Channel, Party, Transport};
 use shardproof_proto::v1::runs_client::RunsClient;
 use shardproof_proto::v1::{
@@ -197,6 +199,22 @@ impl Service {
         self.directory.path().join(format!("worker{index}"))
     }
 
+    /// Where a worker, which has the shard of its own number, keeps what it has of a run.
+    pub(crate) fn spooled(&self, worker: usize, run: RunId) -> PathBuf {
+        self.worker_data(worker).join("spool").join(format!("{run}.{worker}"))
+    }
+
+    /// Puts what a worker spooled of one run in place of another's: everything but the receipt, which is signed.
+    pub(crate) fn swap_spool(&self, worker: usize, from: &Run, to: &Run) {
+        let [from, to] = [from, to].map(|run| self.spooled(worker, convert::run_id(&run.run).unwrap()));
+        for entry in std::fs::read_dir(from).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_file() && path.file_name().unwrap() != "receipt" {
+                std::fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
+            }
+        }
+    }
+
     pub(crate) fn channel(&self) -> Channel {
         self.transport.lazy_channel(&self.coordinator.address, Party::Coordinator).unwrap()
     }
@@ -292,7 +310,7 @@ impl Service {
 pub(crate) async fn fetch(service: &Service, reference: &ArtifactRef) -> Vec<u8> {
     let directory = tempfile::tempdir().unwrap();
     let store = ArtifactStore::open(directory.path()).unwrap();
-    let artifact = shardproof_proto::convert::artifact(Some(reference)).unwrap();
+    let artifact = convert::artifact(Some(reference)).unwrap();
     std::fs::read(transport::artifacts::fetch(service.channel(), &store, artifact).await.unwrap()).unwrap()
 }
 

@@ -52,8 +52,7 @@ async fn strangers_deliver_neither_answers_nor_activations() {
     assert_eq!(refused.code(), Code::Unauthenticated, "{refused:?}");
 
     for worker in 0..2 {
-        let spooled = service.worker_data(worker).join("spool").join(fresh.to_string());
-        assert!(!spooled.exists(), "worker {worker} spooled what a stranger sent");
+        assert!(!service.spooled(worker, fresh).exists(), "worker {worker} spooled what a stranger sent");
     }
     let after = service.client().get(GetRequest { run: run.run }).await.unwrap().into_inner();
     assert_state(&after, RunState::Answered);

@@ -35,8 +35,7 @@ async fn infer_all(service: &Service, inputs: &[Vec<FloatTensor>]) -> Vec<Run> {
 
 /// The spool directory of a run at a worker.
 fn spooled(service: &Service, worker: usize, run: &Run) -> PathBuf {
-    let id = convert::run_id(&run.run).unwrap();
-    service.worker_data(worker).join("spool").join(id.to_string()).join(worker.to_string())
+    service.spooled(worker, convert::run_id(&run.run).unwrap())
 }
 
 #[tokio::test]

@@ -22,9 +22,7 @@ use scene::{Scene, input, shardproof, with_network};
 #[tokio::test]
 async fn a_worker_that_passes_on_something_else_than_it_signed_for_is_named() {
     let mut scene = Scene::with_rogue_at(0, &[]).await;
-    let (run, delivery) = scene.run().await;
-    let (id, honest) = (delivery.run(), scene.held.infer(&delivery.tensors()));
-    delivery.reply(Ok(()));
+    let (run, id, honest) = scene.take_run().await;
     let receipt = scene.sign(id, 0, honest.input_boundary, honest.output_boundary);
     scene.say_done(&receipt, None).await;
     let other = one_unit_off(&honest.output);
@@ -43,9 +41,7 @@ async fn a_worker_that_passes_on_something_else_than_it_signed_for_is_named() {
 #[tokio::test]
 async fn a_worker_that_signed_for_a_wrong_output_is_convicted_by_running_its_shard_again() {
     let mut scene = Scene::with_rogue_at(0, &[]).await;
-    let (run, delivery) = scene.run().await;
-    let (id, honest) = (delivery.run(), scene.held.infer(&delivery.tensors()));
-    delivery.reply(Ok(()));
+    let (run, id, honest) = scene.take_run().await;
     let wrong = scene.held.output_boundary(&one_unit_off(&honest.output));
     let receipt = scene.sign(id, 0, honest.input_boundary, wrong);
     scene.say_done(&receipt, None).await;
@@ -63,9 +59,7 @@ async fn a_worker_that_signed_for_a_wrong_output_is_convicted_by_running_its_sha
 #[tokio::test]
 async fn a_worker_that_does_not_show_what_it_signed_for_is_named_and_not_convicted() {
     let mut scene = Scene::with_rogue_at(0, &[]).await;
-    let (run, delivery) = scene.run().await;
-    let (id, honest) = (delivery.run(), scene.held.infer(&delivery.tensors()));
-    delivery.reply(Ok(()));
+    let (run, id, honest) = scene.take_run().await;
     let receipt = scene.sign(id, 0, honest.input_boundary, honest.output_boundary);
     scene.say_done(&receipt, None).await;
     scene.pass_on(&receipt, &one_unit_off(&honest.output)).await.unwrap();
@@ -80,9 +74,7 @@ async fn a_worker_that_does_not_show_what_it_signed_for_is_named_and_not_convict
 #[tokio::test]
 async fn public_boundaries_are_compared_as_they_are() {
     let mut scene = Scene::with_rogue_at(0, &["--boundary", "public"]).await;
-    let (run, delivery) = scene.run().await;
-    let (id, honest) = (delivery.run(), scene.held.infer(&delivery.tensors()));
-    delivery.reply(Ok(()));
+    let (run, id, honest) = scene.take_run().await;
     let receipt = scene.sign(id, 0, honest.input_boundary, honest.output_boundary);
     scene.say_done(&receipt, None).await;
     let other = one_unit_off(&honest.output);
@@ -96,9 +88,7 @@ async fn public_boundaries_are_compared_as_they_are() {
 #[tokio::test]
 async fn a_worker_that_tells_the_coordinator_and_its_neighbour_different_things_is_convicted() {
     let mut scene = Scene::with_rogue_at(0, &[]).await;
-    let (run, delivery) = scene.run().await;
-    let (id, honest) = (delivery.run(), scene.held.infer(&delivery.tensors()));
-    delivery.reply(Ok(()));
+    let (run, id, honest) = scene.take_run().await;
     let receipt = scene.sign(id, 0, honest.input_boundary.clone(), honest.output_boundary);
     let other = one_unit_off(&honest.output);
     let another = scene.sign(id, 0, honest.input_boundary, scene.held.output_boundary(&other));
@@ -113,9 +103,7 @@ async fn a_convicted_worker_is_out_for_good_and_a_spare_takes_its_shard() {
     let mut scene = Scene::with_rogue_at(0, &[]).await;
     scene.service.add_worker("FIRST", &[]);
     scene.service.until("the spare is there", |status| status.workers.len() == 4).await;
-    let (run, delivery) = scene.run().await;
-    let (id, honest) = (delivery.run(), scene.held.infer(&delivery.tensors()));
-    delivery.reply(Ok(()));
+    let (run, id, honest) = scene.take_run().await;
     let receipt = scene.sign(id, 0, honest.input_boundary.clone(), honest.output_boundary);
     let other = one_unit_off(&honest.output);
     let another = scene.sign(id, 0, honest.input_boundary, scene.held.output_boundary(&other));
@@ -219,9 +207,7 @@ async fn a_worker_that_signs_for_another_input_than_it_got_is_named() {
 #[tokio::test]
 async fn a_worker_that_shows_no_receipt_for_its_input_is_named() {
     let mut scene = Scene::with_rogue_at(1, &[]).await;
-    let (run, delivery) = scene.run().await;
-    let (id, honest) = (delivery.run(), scene.held.infer(&delivery.tensors()));
-    delivery.reply(Ok(()));
+    let (run, id, honest) = scene.take_run().await;
     let receipt = scene.sign(id, 0, honest.input_boundary, honest.output_boundary);
     scene.say_done(&receipt, None).await;
     scene.rejected(&run, "it signed for an input that came without a receipt").await;
@@ -245,9 +231,7 @@ async fn a_worker_that_makes_up_the_receipt_for_its_input_is_named() {
 #[tokio::test]
 async fn an_honest_worker_signs_one_statement_in_each_attempt() {
     let mut scene = Scene::with_rogue_at(0, &[]).await;
-    let (_run, delivery) = scene.run().await;
-    let (id, honest) = (delivery.run(), scene.held.infer(&delivery.tensors()));
-    delivery.reply(Ok(()));
+    let (_run, id, honest) = scene.take_run().await;
     let other = one_unit_off(&honest.output);
     let sign = |attempt, tensors: &[Tensor]| {
         scene.sign(id, attempt, honest.input_boundary.clone(), scene.held.output_boundary(tensors))

@@ -1,12 +1,15 @@
 //! Each limit by itself: what is too much is refused with the option that sets the limit, and nothing else is.
 
-use shardproof_proto::transport;
+use std::time::Duration;
+
 use shardproof_proto::transport::artifacts::TransferError;
+use shardproof_proto::transport::{self, Channel};
 use shardproof_proto::v1::artifacts_client::ArtifactsClient;
-use shardproof_proto::v1::{Chunk, StatusRequest};
+use shardproof_proto::v1::runs_client::RunsClient;
+use shardproof_proto::v1::{Chunk, RunState, StatusRequest};
 use tonic::{Code, Status};
 
-use crate::cluster::{Service, samples};
+use crate::cluster::{PATIENCE, Service, assert_state, samples};
 
 fn assert_exhausted(refused: &Status, option: &str) {
     assert_eq!(refused.code(), Code::ResourceExhausted, "{refused:?}");
@@ -26,9 +29,9 @@ async fn upload(service: &Service, bytes: usize) -> Result<(), Status> {
 }
 
 /// An upload that does not end while the channel's sender lives.
-async fn endless_upload(service: &Service) -> tokio::sync::mpsc::Sender<Chunk> {
+async fn endless_upload(channel: Channel) -> tokio::sync::mpsc::Sender<Chunk> {
     let (sender, chunks) = tokio::sync::mpsc::channel(1);
-    let mut client = ArtifactsClient::new(service.channel());
+    let mut client = ArtifactsClient::new(channel);
     tokio::spawn(async move { client.store(tokio_stream::wrappers::ReceiverStream::new(chunks)).await });
     // Taken by the connection, and so on its way before anything that is asked later.
     for _ in 0..3 {
@@ -51,7 +54,7 @@ async fn calls_a_second() {
 #[tokio::test]
 async fn calls_under_way() {
     let service = serve(&["--client-calls", "1"]);
-    let upload = endless_upload(&service).await;
+    let upload = endless_upload(service.channel()).await;
     let refused = loop {
         if let Err(refused) = service.client().status(StatusRequest {}).await {
             break refused;
@@ -65,7 +68,7 @@ async fn calls_under_way() {
 #[tokio::test]
 async fn uploads_under_way() {
     let service = serve(&["--client-uploads", "1"]);
-    let under_way = endless_upload(&service).await;
+    let under_way = endless_upload(service.channel()).await;
     let refused = loop {
         if let Err(refused) = upload(&service, 10).await {
             break refused;
@@ -92,6 +95,42 @@ async fn bytes_of_a_message() {
     };
     send(1087 << 10).await.unwrap();
     assert_exhausted(&send(1089 << 10).await.unwrap_err(), "--max-message");
+}
+
+#[tokio::test]
+async fn calls_on_one_connection() {
+    let service = serve(&["--max-streams", "1"]);
+    let channel = service.channel();
+    let mut client = RunsClient::new(channel.clone());
+    client.status(StatusRequest {}).await.unwrap();
+    let upload = endless_upload(channel).await;
+    let mut waiting = std::pin::pin!(client.status(StatusRequest {}));
+    let early = tokio::time::timeout(Duration::from_millis(300), &mut waiting).await;
+    assert!(early.is_err(), "a second call went through beside the first: {early:?}");
+    service.status().await;
+    drop(upload);
+    tokio::time::timeout(PATIENCE, waiting).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn bytes_of_a_proof() {
+    let service = Service::start("mlp", &["SOLO"], 1, &["--max-proof", "1000"]);
+    service.ready().await;
+    let run = service.infer(&samples("mlp")[0].0).await;
+    service.prove(&run, &[]).await.unwrap();
+    let run = service.settled(&run).await;
+    assert_state(&run, RunState::Rejected);
+    assert!(run.reason.contains("more than the 1000 that --max-proof allows"), "{}", run.reason);
+}
+
+#[tokio::test]
+async fn bytes_of_a_workers_spool() {
+    let mut service = Service::start("mlp", &[], 1, &[]);
+    service.add_worker("SOLO", &["--spool-limit", "1000"]);
+    service.ready().await;
+    let run = service.infer(&samples("mlp")[0].0).await;
+    assert_state(&run, RunState::Failed);
+    assert!(run.reason.contains("the 1000 allowed: raise --spool-limit"), "{}", run.reason);
 }
 
 #[tokio::test]

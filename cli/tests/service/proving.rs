@@ -199,17 +199,7 @@ async fn a_proof_of_another_run(backend: &[&str]) {
     other_input[0].values[0] = -0.5;
     let other = service.infer(&other_input).await;
     assert_ne!(answer(&honest), answer(&other));
-    // What the worker spooled of one run in place of the other's: everything but the receipt, which is signed.
-    let spooled = |run: &Run| {
-        let id = shardproof_proto::convert::run_id(&run.run).unwrap();
-        service.worker_data(1).join("spool").join(id.to_string()).join("1")
-    };
-    for entry in std::fs::read_dir(spooled(&other)).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_file() && path.file_name().unwrap() != "receipt" {
-            std::fs::copy(&path, spooled(&honest).join(path.file_name().unwrap())).unwrap();
-        }
-    }
+    service.swap_spool(1, &other, &honest);
     service.prove(&honest, &[]).await.unwrap();
     let run = service.settled(&honest).await;
     assert_state(&run, RunState::Rejected);

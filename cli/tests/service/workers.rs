@@ -86,7 +86,7 @@ async fn a_proof_that_does_not_verify_is_a_failure_on_record_and_costs_the_shard
     let mut other = input();
     other[0].values[0] = -0.5;
     let other = service.infer(&other).await;
-    swap_spool(&service, 1, &other, &honest);
+    service.swap_spool(1, &other, &honest);
     service.prove(&honest, &[1]).await.unwrap();
     let run = service.settled(&honest).await;
     assert_state(&run, RunState::Rejected);
@@ -99,20 +99,6 @@ async fn a_proof_that_does_not_verify_is_a_failure_on_record_and_costs_the_shard
     let record = list(&service).await.workers.into_iter().find(|worker| worker.key == cheat.key).unwrap();
     assert_eq!((record.failed + record.refused, record.connected.unwrap().shard), (1, None), "a spare now");
     assert_state(&proven(&service).await, RunState::Verified);
-}
-
-/// Puts what a worker spooled of one run in place of another's: everything but the receipt, which is signed.
-fn swap_spool(service: &Service, worker: usize, from: &Run, to: &Run) {
-    let spooled = |run: &Run| {
-        let id = shardproof_proto::convert::run_id(&run.run).unwrap();
-        service.worker_data(worker).join("spool").join(id.to_string()).join(worker.to_string())
-    };
-    for entry in std::fs::read_dir(spooled(from)).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_file() && path.file_name().unwrap() != "receipt" {
-            std::fs::copy(&path, spooled(to).join(path.file_name().unwrap())).unwrap();
-        }
-    }
 }
 
 #[tokio::test]

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use shardproof_common::chain::printable;
 use shardproof_common::clock;
 use shardproof_common::ids::{Digest, PROTOCOL_VERSION, Role, ShardIndex};
@@ -30,6 +32,8 @@ use crate::workers::Event;
 
 /// Messages that may wait for a worker that reads slowly, beyond which it is taken for stuck.
 const BACKLOG: usize = 1024;
+/// Messages of one worker that are seen to at a time; with as many the next one waits in its connection.
+const HANDLED_AT_A_TIME: usize = 256;
 /// Largest message from a worker: a receipt with its commitments.
 pub(crate) const MAX_MESSAGE_BYTES: usize = 1 << 20;
 /// A connection that does not join within this time is closed.
@@ -84,17 +88,23 @@ async fn attend(coordinator: Arc<Coordinator>, mut inbound: Streaming<WorkerMess
     };
     // The cluster holds the other sender: when it drops it, the worker sees the end of the stream.
     drop(stream);
+    // Each goes as far as it can, in the order in which they came, and then waits for the disk beside the others.
+    let mut handled = FuturesUnordered::new();
     loop {
         let message = tokio::select! {
-            message = inbound.message() => message,
+            message = inbound.message(), if handled.len() < HANDLED_AT_A_TIME => message,
+            Some(()) = handled.next() => continue,
             () = closed.cancelled() => break,
         };
         match message {
-            Ok(Some(WorkerMessage { message: Some(message) })) => handle(&coordinator, session, key, message).await,
+            Ok(Some(WorkerMessage { message: Some(message) })) => {
+                handled.push(handle(&coordinator, session, key, message));
+            }
             Ok(Some(WorkerMessage { message: None })) => {}
             Ok(None) | Err(_) => break,
         }
     }
+    while handled.next().await.is_some() {}
     leave(&coordinator, session, key).await;
 }
 

@@ -1,8 +1,9 @@
 //! The gate: every call to a server passes it, and what is not let in here reaches no service.
 //!
-//! Who may call what is one table, [`DOORS`]. To parties, a service that has no row is closed: a new one cannot be open by oversight.
-//! A caller is who its token says, or else its certificate. In the clear there are no parties: whoever reaches the port may call
-//! everything, except what tokens guard once there are any, and what is the admin's, which only this machine may call then.
+//! Who may call what is one table, [`DOORS`]. A service that has no row is closed: a new one cannot be open by oversight. A caller
+//! is who its token says, or else its certificate. In the clear there are no parties: whoever reaches the port may call every
+//! service of the table, except what tokens guard once there are any, and what is the admin's, which only this machine may call
+//! then.
 //!
 //! Health is answered to anyone: an orchestrator's probe has no certificate, and the answer says no more than an open port does.
 //! Reflection, which describes the services, is for whoever may call one of them.
@@ -24,10 +25,10 @@ use super::listener::{Peer, Shown};
 use super::party::{Party, Subject, words};
 use super::tokens::Tokens;
 
-/// A row of the table: who may call a service, or one of its methods.
+/// A row of the table: who may call a service.
 struct Door {
-    /// `package.Service`, or `package.Service/Method`, which goes before its service.
-    path: &'static str,
+    /// `package.Service`.
+    service: &'static str,
     /// Who may call it.
     parties: &'static [Party],
     /// Whether calls count against a client's limits. What workers and the coordinator say to each other does not.
@@ -36,13 +37,13 @@ struct Door {
 
 /// Who may call what.
 const DOORS: [Door; 7] = [
-    Door { path: "shardproof.v1.Control", parties: &[Party::Worker], metered: false },
-    Door { path: "shardproof.v1.Activations", parties: &[Party::Worker, Party::Coordinator], metered: false },
-    Door { path: "shardproof.v1.Artifacts", parties: &[Party::Worker, Party::Client, Party::Admin], metered: true },
-    Door { path: "shardproof.v1.Runs", parties: &[Party::Client, Party::Admin], metered: true },
-    Door { path: "shardproof.v1.Admin", parties: &[Party::Admin], metered: true },
-    Door { path: "grpc.reflection.v1.ServerReflection", parties: &Party::ALL, metered: true },
-    Door { path: HEALTH, parties: &Party::ALL, metered: true },
+    Door { service: "shardproof.v1.Control", parties: &[Party::Worker], metered: false },
+    Door { service: "shardproof.v1.Activations", parties: &[Party::Worker, Party::Coordinator], metered: false },
+    Door { service: "shardproof.v1.Artifacts", parties: &[Party::Worker, Party::Client, Party::Admin], metered: true },
+    Door { service: "shardproof.v1.Runs", parties: &[Party::Client, Party::Admin], metered: true },
+    Door { service: "shardproof.v1.Admin", parties: &[Party::Admin], metered: true },
+    Door { service: "grpc.reflection.v1.ServerReflection", parties: &Party::ALL, metered: true },
+    Door { service: HEALTH, parties: &Party::ALL, metered: true },
 ];
 /// The one service that anyone may call.
 const HEALTH: &str = "grpc.health.v1.Health";
@@ -105,7 +106,7 @@ impl Rules {
         let door = door(path);
         let subject = self.identify(peer, request.headers())?;
         let caller = Caller { address: peer.address, here: peer.here, subject };
-        if door.is_none_or(|door| door.path != HEALTH) {
+        if door.is_none_or(|door| door.service != HEALTH) {
             self.check_allowed(door, peer, &caller, path)?;
         }
         let metered = door.is_some_and(|door| door.metered)
@@ -148,13 +149,14 @@ impl Rules {
             ))),
             (Some(subject), None) => Err(Status::permission_denied(format!("{subject} may not call {service}"))),
             (None, _) if peer.shown == Shown::NoCertificate => Err(self.nothing_shown()),
-            (None, Some(door)) if self.tokens.is_some() && GUARDED_BY_TOKENS.contains(&door.path) => {
+            (None, Some(door)) if self.tokens.is_some() && GUARDED_BY_TOKENS.contains(&door.service) => {
                 Err(self.nothing_shown())
             }
-            (None, Some(Door { path: ADMIN, .. })) if !caller.is_admin() => Err(Status::permission_denied(
+            (None, None) => Err(Status::permission_denied(format!("nobody may call {service}"))),
+            (None, Some(Door { service: ADMIN, .. })) if !caller.is_admin() => Err(Status::permission_denied(
                 "without TLS only the coordinator's own machine may do that: start the coordinator with --tls DIR",
             )),
-            (None, _) => Ok(()),
+            (None, Some(_)) => Ok(()),
         }
     }
 
@@ -166,10 +168,8 @@ impl Rules {
 
 /// The row for a path, `/package.Service/Method`.
 fn door(path: &str) -> Option<&'static Door> {
-    let method = path.strip_prefix('/')?;
-    let (service, _) = method.split_once('/')?;
-    let row = |name: &str| DOORS.iter().find(|door| door.path == name);
-    row(method).or_else(|| row(service))
+    let (service, _) = path.strip_prefix('/')?.split_once('/')?;
+    DOORS.iter().find(|door| door.service == service)
 }
 
 impl<S> Layer<S> for Gate {
@@ -342,7 +342,7 @@ mod tests {
         let gate = Gate::new(None, ClientLimits::default());
         let stranger = |path: &str| code(call(&gate, path, peer(HOME, Shown::NoCertificate), None));
         assert_eq!(stranger("/grpc.health.v1.Health/Check"), None);
-        for path in DOORS.iter().map(|door| door.path).filter(|path| *path != HEALTH) {
+        for path in DOORS.iter().map(|door| door.service).filter(|path| *path != HEALTH) {
             assert_eq!(stranger(&format!("/{path}/Any")), Some(Code::Unauthenticated), "{path}");
         }
         assert_eq!(stranger("/no.such.Service/Any"), Some(Code::Unauthenticated));
@@ -385,6 +385,7 @@ mod tests {
         assert_eq!(clear("/shardproof.v1.Admin/Any", AWAY), Some(Code::PermissionDenied));
         let runs = "/shardproof.v1.Runs/Get";
         assert_eq!(clear(runs, AWAY), None);
+        assert_eq!(clear("/no.such.Service/Any", HOME), Some(Code::PermissionDenied));
         let may = |from, shown| call(&gate, runs, peer(from, shown), None).unwrap().is_admin();
         assert!(may(HOME, Shown::InTheClear) && may(AWAY, certified(Party::Admin)));
         assert!(!may(AWAY, Shown::InTheClear) && !may(HOME, certified(Party::Client)));

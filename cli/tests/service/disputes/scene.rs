@@ -3,6 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
+use shardproof_common::backend::Inference;
 use shardproof_common::ids::{Digest, RunId};
 use shardproof_common::receipt::{PublicKey, Receipt};
 use shardproof_common::statement::Boundary;
@@ -67,6 +68,14 @@ impl Scene {
         let delivery = self.inbox.next().await;
         assert_eq!(delivery.run(), convert::run_id(&run.run).unwrap());
         (run, delivery)
+    }
+
+    /// Starts a run and accepts what the rogue is sent of it; with what an honest worker would make of that.
+    pub(super) async fn take_run(&mut self) -> (Run, RunId, Inference) {
+        let (run, delivery) = self.run().await;
+        let (id, honest) = (delivery.run(), self.held.infer(&delivery.tensors()));
+        delivery.reply(Ok(()));
+        (run, id, honest)
     }
 
     pub(super) fn sign(&self, run: RunId, attempt: u32, input: Boundary, output: Boundary) -> Receipt {
