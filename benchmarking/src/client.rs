@@ -21,6 +21,8 @@ use crate::processes::Cluster;
 
 /// How often the coordinator is asked whether it serves; far below what setup takes.
 const POLL: Duration = Duration::from_millis(5);
+/// What a program needs to end once nobody can reach it any more.
+const ENDING: Duration = Duration::from_millis(500);
 const SETUP: Duration = Duration::from_secs(4 * 3600);
 
 /// When a cluster came to what.
@@ -67,7 +69,15 @@ impl Client {
         let started = Instant::now();
         let mut served = None;
         while started.elapsed() < SETUP {
-            let status = self.runs().status(StatusRequest {}).await?.into_inner();
+            let status = match self.runs().status(StatusRequest {}).await {
+                Ok(status) => status.into_inner(),
+                Err(status) => {
+                    // A program that is ending says why in its log.
+                    tokio::time::sleep(ENDING).await;
+                    cluster.check_alive()?;
+                    return Err(status.into());
+                }
+            };
             let now = Instant::now();
             if !status.failure.is_empty() {
                 return Err(BenchError::Setup(status.failure));

@@ -37,8 +37,8 @@ const ONE_THREAD: &[(&str, &str)] = &[("RAYON_NUM_THREADS", "1")];
 /// What is measured.
 #[derive(Clone, Debug)]
 pub struct PipelineOptions {
-    /// Zoo model or path.
-    pub model: String,
+    /// Zoo models or paths.
+    pub models: Vec<String>,
     /// Number of shards, and so of workers.
     pub shards: usize,
     /// Runs that go through one by one.
@@ -53,20 +53,32 @@ pub struct PipelineOptions {
     pub coordinator_options: Vec<String>,
 }
 
-/// What was measured; times in seconds.
+/// What was measured.
 #[derive(Clone, Debug, Serialize)]
 pub struct PipelineReport {
     benchmark: &'static str,
     directory: PathBuf,
     conditions: Conditions,
-    /// Each shard with the machine to itself.
-    by_shard: Vec<Summary>,
-    /// The same on one thread.
-    by_shard_on_one_thread: Vec<Summary>,
-    /// A whole run, from sending the input to the answer, one by one.
-    alone: Summary,
+    models: Vec<ModelReport>,
+}
+
+/// One model; times in seconds.
+#[derive(Clone, Debug, Serialize)]
+struct ModelReport {
     #[serde(flatten)]
     row: PipelineRow,
+    /// Runs one by one.
+    alone: Alone,
+    /// The same with workers of one thread.
+    on_one_thread: Alone,
+}
+
+/// Runs that had the machine to themselves.
+#[derive(Clone, Debug, Serialize)]
+struct Alone {
+    by_shard: Vec<Summary>,
+    /// From sending the input to the answer.
+    whole: Summary,
 }
 
 /// What came of it, as the table has it; times in seconds.
@@ -94,43 +106,48 @@ pub struct PipelineRow {
     pub met: Option<bool>,
 }
 
-/// Measures.
+/// Measures each model and writes the table.
 ///
 /// # Errors
 /// When the programs fail, or a run does.
 pub async fn measure(options: PipelineOptions) -> Result<PipelineReport, BenchError> {
     let programs = Programs::find()?;
-    let source = ModelSource::resolve(&options.model)?;
-    let model = OnnxModel::load(&source, &LoadOptions::default())?;
-    let sample = input::samples(&source, &model, 1, 0)?.inputs.remove(0);
     let conditions = Conditions::now();
     let progress = Progress::begin();
-    let given: Vec<&str> = options.coordinator_options.iter().map(String::as_str).collect();
-    let mut measured = Vec::new();
-    for environment in [ONE_THREAD, &[]] {
-        let directory = tempfile::tempdir().map_err(BenchError::io("making a directory"))?;
-        progress.step(&format!("{} in {} shards: setup", options.model, options.shards));
-        let worker = WorkerOptions { environment, ..Default::default() };
-        let mut cluster =
-            Cluster::start(&programs, directory.path(), &options.model, options.shards, &given, worker).await?;
-        let stream = environment.is_empty();
-        let outcome = drive(&mut cluster, &options, &sample, stream, &progress).await;
-        cluster.stop().await;
-        measured.push(outcome?);
+    let mut models = Vec::new();
+    for model in &options.models {
+        models.push(measure_model(&programs, model, &options, conditions.cores, &progress).await?);
     }
-    let mut measured = measured.into_iter();
-    let (Some(on_one_thread), Some(Measured { shards, alone, interval: Some(interval) })) =
-        (measured.next(), measured.next())
-    else {
-        return Err(BenchError::NothingMeasured);
-    };
-    let medians = |shards: &[Summary]| shards.iter().map(|shard| shard.median).collect::<Vec<_>>();
-    let slowest = medians(&shards).into_iter().fold(0.0, f64::max);
-    let total_by_cores = medians(&on_one_thread.shards).iter().sum::<f64>() / conditions.cores as f64;
+    let directory = options.directory;
+    std::fs::create_dir_all(&directory).map_err(BenchError::io(directory.display().to_string()))?;
+    let rows: Vec<PipelineRow> = models.iter().map(|model| model.row.clone()).collect();
+    csv::write(&directory.join("pipeline.csv"), &rows)?;
+    conditions.write(&directory)?;
+    Ok(PipelineReport { benchmark: "pipeline", directory, conditions, models })
+}
+
+async fn measure_model(
+    programs: &Programs,
+    model: &str,
+    options: &PipelineOptions,
+    cores: usize,
+    progress: &Progress,
+) -> Result<ModelReport, BenchError> {
+    let source = ModelSource::resolve(model)?;
+    let loaded = OnnxModel::load(&source, &LoadOptions::default())?;
+    let sample = input::samples(&source, &loaded, 1, 0)?.inputs.remove(0);
+    let bench = Bench { programs, model, sample: &sample, options, progress };
+    let (on_one_thread, _) = bench.drive(ONE_THREAD, false).await?;
+    let (alone, interval) = bench.drive(&[], true).await?;
+    let interval = interval.ok_or(BenchError::NothingMeasured)?;
+
+    let slowest = alone.by_shard.iter().map(|shard| shard.median).fold(0.0, f64::max);
+    let total = on_one_thread.by_shard.iter().map(|shard| shard.median).sum::<f64>();
+    let total_by_cores = total / cores as f64;
     let bound = slowest.max(total_by_cores);
     let allowed = TARGET_RATIO * bound + TARGET_EXTRA;
     let row = PipelineRow {
-        model: options.model,
+        model: model.to_owned(),
         shards: options.shards,
         slowest,
         total_by_cores,
@@ -141,56 +158,51 @@ pub async fn measure(options: PipelineOptions) -> Result<PipelineReport, BenchEr
         allowed,
         met: (slowest >= TARGET_SLOWEST).then_some(interval <= allowed),
     };
-    let directory = options.directory;
-    std::fs::create_dir_all(&directory).map_err(BenchError::io(directory.display().to_string()))?;
-    csv::write(&directory.join("pipeline.csv"), std::slice::from_ref(&row))?;
-    conditions.write(&directory)?;
-    Ok(PipelineReport {
-        benchmark: "pipeline",
-        directory,
-        conditions,
-        by_shard: shards,
-        by_shard_on_one_thread: on_one_thread.shards,
-        alone,
-        row,
-    })
+    Ok(ModelReport { row, alone, on_one_thread })
 }
 
-/// What one cluster was measured to do; times in seconds.
-struct Measured {
-    shards: Vec<Summary>,
-    alone: Summary,
-    /// Between answers of the stream, where there was one.
-    interval: Option<f64>,
+/// One model under measurement.
+struct Bench<'a> {
+    programs: &'a Programs,
+    model: &'a str,
+    sample: &'a [FloatTensor],
+    options: &'a PipelineOptions,
+    progress: &'a Progress,
 }
 
-async fn drive(
-    cluster: &mut Cluster,
-    options: &PipelineOptions,
-    sample: &[FloatTensor],
-    streams: bool,
-    progress: &Progress,
-) -> Result<Measured, BenchError> {
-    let client = Client::connect(cluster).await?;
-    client.wait_until_ready(cluster).await?;
-    progress.step(&format!("{} runs one by one", options.alone));
-    let (shards, alone) = one_by_one(&client, options, sample).await?;
-    let interval = if streams {
-        progress.step(&format!("{} runs, {} at a time", options.runs, options.in_flight));
-        Some(stream(&client, options, sample).await?)
-    } else {
-        None
-    };
-    cluster.check_alive()?;
-    Ok(Measured { shards, alone, interval })
+impl Bench<'_> {
+    /// Starts a cluster with `environment` for its workers and has runs go through one by one, then, where it is wanted, a
+    /// stream, for the time between answers.
+    async fn drive(&self, environment: &[(&str, &str)], streams: bool) -> Result<(Alone, Option<f64>), BenchError> {
+        let Self { programs, model, options, progress, .. } = self;
+        let directory = tempfile::tempdir().map_err(BenchError::io("making a directory"))?;
+        progress.step(&format!("{model} in {} shards: setup", options.shards));
+        let given: Vec<&str> = options.coordinator_options.iter().map(String::as_str).collect();
+        let worker = WorkerOptions { environment, ..Default::default() };
+        let mut cluster = Cluster::start(programs, directory.path(), model, options.shards, &given, worker).await?;
+        let measured = self.drive_cluster(&mut cluster, streams).await;
+        cluster.stop().await;
+        measured
+    }
+
+    async fn drive_cluster(&self, cluster: &mut Cluster, streams: bool) -> Result<(Alone, Option<f64>), BenchError> {
+        let Self { sample, options, progress, .. } = self;
+        let client = Client::connect(cluster).await?;
+        client.wait_until_ready(cluster).await?;
+        progress.step(&format!("{} runs one by one", options.alone));
+        let alone = one_by_one(&client, options, sample).await?;
+        let mut interval = None;
+        if streams {
+            progress.step(&format!("{} runs, {} at a time", options.runs, options.in_flight));
+            interval = Some(stream(&client, options, sample).await?);
+        }
+        cluster.check_alive()?;
+        Ok((alone, interval))
+    }
 }
 
 /// Each shard's time, and that of the whole run.
-async fn one_by_one(
-    client: &Client,
-    options: &PipelineOptions,
-    sample: &[FloatTensor],
-) -> Result<(Vec<Summary>, Summary), BenchError> {
+async fn one_by_one(client: &Client, options: &PipelineOptions, sample: &[FloatTensor]) -> Result<Alone, BenchError> {
     let mut shards = vec![Vec::new(); options.shards];
     let mut whole = Vec::new();
     for repetition in 0..=options.alone {
@@ -209,8 +221,9 @@ async fn one_by_one(
             times.push(Duration::from_micros(shard.witness_us).as_secs_f64());
         }
     }
-    let shards = shards.into_iter().map(Summary::of).collect::<Option<Vec<_>>>();
-    shards.zip(Summary::of(whole)).ok_or(BenchError::NothingMeasured)
+    let by_shard = shards.into_iter().map(Summary::of).collect::<Option<Vec<_>>>();
+    let measured = by_shard.zip(Summary::of(whole)).map(|(by_shard, whole)| Alone { by_shard, whole });
+    measured.ok_or(BenchError::NothingMeasured)
 }
 
 /// Average time between answers while `in_flight` runs are under way; as many again come before, and do not count.
@@ -243,33 +256,38 @@ async fn stream(client: &Client, options: &PipelineOptions, sample: &[FloatTenso
 
 impl fmt::Display for PipelineReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.conditions.line())?;
+        for model in &self.models {
+            write!(f, "\n{model}")?;
+        }
+        writeln!(f, "\ntable: {}", self.directory.display())
+    }
+}
+
+impl fmt::Display for ModelReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let PipelineRow { model, shards, runs, in_flight, interval, slowest, total_by_cores, ratio, allowed, met } =
             &self.row;
-        writeln!(f, "{model} in {shards} shards, no proofs")?;
-        writeln!(f, "{}\n", self.conditions.line())?;
+        writeln!(f, "{model} in {shards} shards, no proofs\n")?;
         let row = |name: String, times: &Summary| {
             let cells = [times.min, times.median, times.max].map(report::time);
             std::iter::once(name).chain(cells).collect::<Vec<_>>()
         };
-        let shards = self.by_shard.iter().enumerate().map(|(index, times)| row(format!("shard {index} alone"), times));
-        let single = self.by_shard_on_one_thread.iter().enumerate();
-        let single = single.map(|(index, times)| row(format!("shard {index} on one thread"), times));
-        let whole = row("whole run alone".to_owned(), &self.alone);
-        let rows: Vec<Vec<String>> = shards.chain(single).chain([whole]).collect();
+        let rows = |alone: &Alone, how: &str| {
+            let shards = alone.by_shard.iter().enumerate();
+            let mut rows: Vec<_> = shards.map(|(index, times)| row(format!("shard {index} {how}"), times)).collect();
+            rows.push(row(format!("whole run {how}"), &alone.whole));
+            rows
+        };
+        let rows = [rows(&self.alone, "alone"), rows(&self.on_one_thread, "on one thread")].concat();
         writeln!(f, "{}", table(&["", "min", "median", "max"], &rows))?;
         let time = |seconds: &f64| report::time(*seconds);
         writeln!(f, "an answer every {} ({runs} runs, {in_flight} at a time)", time(interval))?;
-        writeln!(
-            f,
-            "bounds: slowest shard {}, all shards on one thread by cores {}",
-            time(slowest),
-            time(total_by_cores)
-        )?;
+        writeln!(f, "bounds: slowest shard {}, all on one thread by cores {}", time(slowest), time(total_by_cores))?;
         writeln!(f, "{ratio:.2} times the larger bound")?;
         match met {
-            Some(met) => writeln!(f, "target: at most {}: {}", time(allowed), if *met { "met" } else { "MISSED" })?,
-            None => writeln!(f, "no target: the slowest shard takes less than {}", time(&TARGET_SLOWEST))?,
+            Some(met) => writeln!(f, "target: at most {}: {}", time(allowed), if *met { "met" } else { "MISSED" }),
+            None => writeln!(f, "no target: the slowest shard takes less than {}", time(&TARGET_SLOWEST)),
         }
-        writeln!(f, "table: {}", self.directory.display())
     }
 }

@@ -16,9 +16,9 @@ use shardproof_benchmarking::report;
 #[derive(Parser)]
 #[command(version)]
 struct Cli {
-    /// Zoo model or path of an .onnx file
-    #[arg(default_value = "cnn:cifar10,96")]
-    model: String,
+    /// Zoo models or paths of .onnx files
+    #[arg(value_name = "MODEL", default_values = ["attention", "gpt2block"])]
+    models: Vec<String>,
     /// Number of shards
     #[arg(long, default_value_t = 4)]
     shards: usize,
@@ -26,7 +26,7 @@ struct Cli {
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..))]
     alone: u16,
     /// Runs of the stream that count
-    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..))]
     runs: u16,
     /// Runs under way at a time
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
@@ -46,7 +46,7 @@ struct Cli {
 async fn main() -> ExitCode {
     let cli = Cli::parse();
     let options = PipelineOptions {
-        model: cli.model,
+        models: cli.models,
         shards: cli.shards,
         alone: cli.alone.into(),
         runs: cli.runs.into(),
