@@ -6,6 +6,7 @@ mod client;
 mod control;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use shardproof_proto::transport::artifacts::ArtifactService;
 use shardproof_proto::transport::traffic::Traffic;
@@ -18,6 +19,9 @@ use shardproof_proto::v1::runs_server::RunsServer;
 use tokio::net::TcpListener;
 
 use crate::{Coordinator, SILENCE, Stage};
+
+/// How often what is over is let go.
+const TIDY: Duration = Duration::from_secs(1);
 
 /// Serves until the coordinator is told to stop, then waits for what is under way to come to rest.
 pub(crate) async fn serve(
@@ -94,7 +98,7 @@ async fn report_health(coordinator: Arc<Coordinator>, health: tonic_health::serv
 
 /// Closes silent workers' sessions, lets finished runs leave memory, and saves what could not be saved.
 async fn tidy(coordinator: Arc<Coordinator>) {
-    let mut ticks = tokio::time::interval(SILENCE / 4);
+    let mut ticks = tokio::time::interval(TIDY);
     loop {
         ticks.tick().await;
         coordinator.cluster.close_silent(SILENCE);
