@@ -126,11 +126,11 @@ async fn bytes_of_a_proof() {
 #[tokio::test]
 async fn bytes_of_a_workers_spool() {
     let mut service = Service::start("mlp", &[], 1, &[]);
-    service.add_worker("SOLO", &["--spool-limit", "1000"]);
+    service.add_worker("SOLO", &["--spool-limit", "10"]);
     service.ready().await;
     let run = service.infer(&samples("mlp")[0].0).await;
     assert_state(&run, RunState::Failed);
-    assert!(run.reason.contains("the 1000 allowed: raise --spool-limit"), "{}", run.reason);
+    assert!(run.reason.contains("the 10 allowed: raise --spool-limit"), "{}", run.reason);
 }
 
 #[tokio::test]
