@@ -1,7 +1,12 @@
 //! `coordinator <host> <port> <shards> <model>`: splits a model, sets it up, and runs and verifies it over workers.
 
 use clap::Parser;
+use mimalloc::MiMalloc;
 use shardproof_coordinator::CoordinatorArgs;
+
+/// As in a worker, whose shards the coordinator runs too: for setup, and for evidence.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 #[derive(Parser)]
 #[command(
