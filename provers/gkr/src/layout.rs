@@ -314,3 +314,25 @@ fn place_results(kinds: &[TableKind], lookups: &mut [Lookup], nodes: &mut [Optio
 fn end(first: usize, cells: usize) -> usize {
     first.saturating_add(cells).min(COUNTED_CELLS)
 }
+
+#[cfg(test)]
+mod tests {
+    use shardproof_integer::testing::{Size, random_graph};
+
+    use super::*;
+
+    /// Claims on columns are settled with the lookups: a column that no lookup goes with would be left unproven.
+    #[test]
+    fn where_there_are_columns_there_are_lookups() {
+        let mut with_columns = 0;
+        for seed in 0..300 {
+            let (graph, ..) = random_graph(seed, Size { nodes: 3, elements: 4 });
+            let graph = graph.check().expect("random graphs are sound");
+            let layout = Layout::new(&graph, 1);
+            let columns = layout.nodes.iter().any(Option::is_some);
+            assert_eq!(columns, layout.leaves() > 0, "seed {seed}");
+            with_columns += usize::from(columns);
+        }
+        assert!((1..300).contains(&with_columns), "graphs of both kinds are drawn, {with_columns} of 300 have columns");
+    }
+}
