@@ -192,6 +192,25 @@ impl Layout {
     }
 }
 
+/// Cells of the committed witness that are each node's, in the graph's order. Commitment, lookups and opening take time for
+/// cells, whosever they are. The tables' multiplicities are of all nodes together, and not among them.
+///
+/// # Panics
+/// When there is no run.
+pub fn witness_cells(graph: &CheckedGraph, runs: usize) -> Vec<usize> {
+    let columns = Layout::new(graph, runs).nodes.into_iter().enumerate();
+    let cells = columns.map(|(node, columns)| {
+        let Some(mut columns) = columns else { return 0 };
+        let results = usize::from(matches!(columns, Columns::Table { .. }));
+        let tensor = match graph.graph().nodes[node].op {
+            Op::Max { input } => input,
+            _ => graph.graph().result(node),
+        };
+        (columns.offsets_mut().len() + results) * runs * graph.elements(tensor)
+    });
+    cells.collect()
+}
+
 /// Collects columns, and places them once all are known.
 struct Builder {
     digit_bits: u32,
