@@ -1,11 +1,11 @@
 //! Time, size and memory of proofs of whole models.
 //!
 //!     cargo bench -p shardproof-benchmarking --bench models [-- MODEL... [--weights public|committed] [--runs N] [--repeats N]
-//!                                                                   [--target resources|accuracy] [--steps]]
+//!                                                        [--target resources|accuracy] [--steps] [--shares]]
 //!
 //! A MODEL is a zoo name, `mlp:DEPTH,WIDTH`, or the path of an ONNX file. Each model is measured in a process of its own, so
 //! that the peak of memory is its own. `prove` is inference, witness and proof with keys loaded; `verify` starts from the
-//! proof's bytes. Medians.
+//! proof's bytes. Medians. `--steps` shows the steps of the last proof, `--shares` what each node has of their time.
 
 #![allow(clippy::print_stdout, reason = "the table is what it is for")]
 
@@ -16,8 +16,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use shardproof_common::plan::CalibrationTarget;
-use shardproof_gkr::{Boundary, CommittedBoundaries, Proof, ProvingKey, Statement, Timings, Visibility, verify};
-use shardproof_integer::{Executor, TensorId, Trace};
+use shardproof_gkr::{
+    Boundary, CommittedBoundaries, Proof, ProvingKey, Statement, Timings, Visibility, verify, witness_cells,
+};
+use shardproof_integer::{CheckedGraph, Executor, TensorId, Trace};
 use shardproof_models::quantise::{QuantiseOptions, quantise};
 use shardproof_models::{LoadOptions, ModelSource, OnnxModel, input};
 
@@ -33,6 +35,7 @@ struct Options {
     repeats: usize,
     target: CalibrationTarget,
     steps: bool,
+    shares: bool,
 }
 
 fn main() {
@@ -62,6 +65,7 @@ impl Options {
             repeats: 5,
             target: CalibrationTarget::Accuracy,
             steps: false,
+            shares: false,
         };
         while let Some(argument) = arguments.next() {
             let mut value = || arguments.next().unwrap_or_else(|| panic!("{argument} takes a value"));
@@ -77,6 +81,7 @@ impl Options {
                 "--repeats" => options.repeats = value().parse().expect("--repeats takes a number"),
                 "--target" => options.target = value().parse().expect("a target"),
                 "--steps" => options.steps = true,
+                "--shares" => options.shares = true,
                 other if other.starts_with("--") => panic!("unknown option {other}"),
                 _ => options.models.push(argument),
             }
@@ -97,6 +102,7 @@ impl Options {
                 .map(str::to_owned)
                 .to_vec();
         arguments.extend(self.steps.then(|| "--steps".to_owned()));
+        arguments.extend(self.shares.then(|| "--shares".to_owned()));
         arguments
     }
 }
@@ -154,7 +160,54 @@ fn measure(name: &str, options: &Options) -> String {
     if options.steps {
         write!(row, "{}", steps.to_csv()).expect("a string takes all text");
     }
+    if options.shares {
+        write!(row, "{}", shares(key.verifying().graph(), options.runs, &steps)).expect("a string takes all text");
+    }
     row
+}
+
+/// What is a node's own, under the name of the ONNX node that it comes from.
+#[derive(Default)]
+struct Part {
+    name: String,
+    cells: usize,
+    weights: usize,
+    ms: f64,
+}
+
+/// The proof's time by ONNX nodes, as CSV with a header. Reductions are timed node by node. What is done for all nodes at once
+/// takes time for each cell of the witness, or each weight, and is divided by their numbers. Inference is nobody's.
+fn shares(graph: &CheckedGraph, runs: usize, steps: &Timings) -> String {
+    let mut parts: Vec<Part> = Vec::new();
+    for (node, cells) in graph.graph().nodes.iter().zip(witness_cells(graph, runs)) {
+        let index = parts.iter().position(|part| part.name == node.name).unwrap_or_else(|| {
+            parts.push(Part { name: node.name.clone(), ..Part::default() });
+            parts.len() - 1
+        });
+        parts[index].cells += cells;
+        if let Some(weight) = node.op.weight() {
+            parts[index].weights += graph.graph().weights[weight.0 as usize].shape.iter().product::<usize>();
+        }
+    }
+    let all = |of: fn(&Part) -> usize| parts.iter().map(of).sum::<usize>().max(1) as f64;
+    let (cells, weights) = (all(|part| part.cells), all(|part| part.weights));
+    for (step, layer, time) in steps.rows() {
+        for part in &mut parts {
+            part.ms += match (step, layer) {
+                ("run", _) => 0.0,
+                ("reduce", name) => f64::from(u8::from(part.name == name)),
+                (_, "weights") => part.weights as f64 / weights,
+                _ => part.cells as f64 / cells,
+            } * ms(time);
+        }
+    }
+    let total: f64 = parts.iter().map(|part| part.ms).sum();
+    let mut csv = "node,cells,weights,ms,percent\n".to_owned();
+    for Part { name, cells, weights, ms } in &parts {
+        let percent = 100.0 * ms / total;
+        writeln!(csv, "{name},{cells},{weights},{ms:.3},{percent:.2}").expect("a string takes all text");
+    }
+    csv
 }
 
 fn outputs(key: &ProvingKey, trace: &Trace) -> Vec<Vec<i64>> {

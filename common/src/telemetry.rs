@@ -25,9 +25,14 @@ impl std::str::FromStr for LogFormat {
     }
 }
 
+/// The float engine warns of operator sets that are newer than its tests, each time it reads a shard. Import has checked the
+/// operators by then, and written out what depends on the set.
+const QUIET: &str = "tract_onnx=error";
+
 /// Starts logging. `RUST_LOG` overrides `default_filter`.
 pub fn init(default_filter: &str, format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default_filter));
+    let default_filter = || EnvFilter::new(format!("{default_filter},{QUIET}"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| default_filter());
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     // A second subscriber in one process (tests) keeps the first.
     let _already_started = match format {

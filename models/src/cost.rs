@@ -5,12 +5,14 @@
 
 pub mod ezkl;
 pub mod gkr;
+mod spared;
 
 use serde::{Deserialize, Serialize};
 use shardproof_common::plan::{BackendKind, BoundaryMode};
 
 use crate::graph::Graph;
 use crate::proto::{NodeProto, int_of, ints_of, text_of};
+pub(crate) use spared::spared;
 
 /// Operations of a node or a shard, counted from shapes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -222,9 +224,70 @@ pub struct EzklPrediction {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Load {
     pub(crate) operations: Operations,
+    /// What the integer graph does without of these.
+    pub(crate) spared: Operations,
+    /// Rounds that a sumcheck over each computed tensor has, as often as one is computed.
+    pub(crate) rounds: u64,
     pub(crate) parameters: u64,
+    /// Cells of the commitment to these.
+    pub(crate) weight_cells: u64,
     pub(crate) input_elements: u64,
     pub(crate) output_elements: u64,
+}
+
+impl Load {
+    /// Of the nodes of a graph; `spared` is of all its nodes.
+    pub(crate) fn of(graph: &Graph, spared: &[Operations], nodes: std::ops::Range<usize>) -> Self {
+        let used = &graph.nodes[nodes.clone()];
+        let weight_cells = graph.trained(used).map(|constant| gkr::weight_cells(&constant.shape));
+        let mut load = Self {
+            parameters: graph.parameters_of(used),
+            weight_cells: weight_cells.fold(0, u64::saturating_add),
+            ..Self::default()
+        };
+        for (node, &spared) in used.iter().zip(&spared[nodes]) {
+            let counted = operations(graph, node);
+            load.operations = load.operations + counted;
+            load.spared = load.spared + spared;
+            let Operations { macs, rescales, arithmetic: _, comparisons, maxima, tables, moves: _ } =
+                counted.minus(spared);
+            if macs.max(rescales).max(comparisons).max(maxima).max(tables) > 0 {
+                let elements =
+                    node.output.first().and_then(|name| graph.shape(name)).map_or(0, |shape| shape.iter().product());
+                load.rounds += gkr::rounds(elements);
+            }
+        }
+        load
+    }
+
+    /// This with what another one has besides, boundaries apart.
+    pub(crate) fn and(self, other: &Self) -> Self {
+        Self {
+            operations: self.operations + other.operations,
+            spared: self.spared + other.spared,
+            rounds: self.rounds + other.rounds,
+            parameters: self.parameters + other.parameters,
+            weight_cells: self.weight_cells + other.weight_cells,
+            ..self
+        }
+    }
+
+    /// What is left of this without one of its parts, boundaries apart.
+    pub(crate) fn without(self, part: &Self) -> Self {
+        Self {
+            operations: self.operations.minus(part.operations),
+            spared: self.spared.minus(part.spared),
+            rounds: self.rounds - part.rounds,
+            parameters: self.parameters - part.parameters,
+            weight_cells: self.weight_cells - part.weight_cells,
+            ..self
+        }
+    }
+
+    /// The operations of the integer graph.
+    fn proven(&self) -> Operations {
+        self.operations.minus(self.spared)
+    }
 }
 
 /// Work without that for boundaries, which the planner spreads evenly where nothing else decides.
@@ -232,7 +295,7 @@ pub(crate) fn work(backend: BackendKind, load: &Load) -> u64 {
     match backend {
         BackendKind::Float => load.operations.total(),
         BackendKind::Ezkl => ezkl::work(&load.operations),
-        BackendKind::Gkr => gkr::work(&load.operations, load.parameters),
+        BackendKind::Gkr => gkr::work(&load.proven(), load.parameters),
     }
 }
 
@@ -250,8 +313,8 @@ pub(crate) fn predict(backend: BackendKind, load: &Load, input: BoundaryMode, ou
         }
         BackendKind::Gkr => {
             let boundaries = [(load.input_elements, input), (load.output_elements, output)];
-            let predicted = gkr::predict(&load.operations, load.parameters, boundaries);
-            let cost = gkr::work(&load.operations, load.parameters).saturating_add(gkr::boundary_work(boundaries));
+            let predicted = gkr::predict(&load.proven(), load.rounds, load.weight_cells, boundaries);
+            let cost = gkr::work(&load.proven(), load.parameters).saturating_add(gkr::boundary_work(boundaries));
             Prediction { cost, ezkl: None, gkr: Some(predicted) }
         }
     }
@@ -273,6 +336,7 @@ mod tests {
             parameters: model.parameters(),
             input_elements: elements(model.inputs()),
             output_elements: elements(model.outputs()),
+            ..Load::default()
         };
         let public = BoundaryMode::Public;
         (operations, predict(BackendKind::Ezkl, &load, public, public).ezkl.unwrap())
@@ -364,6 +428,8 @@ mod tests {
             ("mlp784", 190_531.0, 98e6),
             ("cnn264k", 232_539.0, 71e6),
             ("dense4m", 257_355.0, 346e6),
+            ("attention", 612_540.0, 1.979e9),
+            ("gpt2block", 522_076.0, 933e6),
         ] {
             let model = OnnxModel::load(&ModelSource::resolve(name).unwrap(), &LoadOptions::default()).unwrap();
             let backend = |_| BackendOptions::Gkr(GkrOptions::default());

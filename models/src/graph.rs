@@ -53,9 +53,13 @@ impl Graph {
 
     /// Trained values in the constants that `nodes` use, each constant counted once.
     pub(crate) fn parameters_of(&self, nodes: &[NodeProto]) -> u64 {
+        self.trained(nodes).map(Constant::elements).sum()
+    }
+
+    /// The constants of trained values that `nodes` use, each once.
+    pub(crate) fn trained<'a>(&'a self, nodes: &'a [NodeProto]) -> impl Iterator<Item = &'a Constant> {
         let used: HashSet<&str> = nodes.iter().flat_map(|node| &node.input).map(String::as_str).collect();
-        let trained = |name: &&str| self.constants.get(*name).filter(|constant| constant.trained);
-        used.iter().filter_map(trained).map(Constant::elements).sum()
+        used.into_iter().filter_map(|name| self.constants.get(name)).filter(|constant| constant.trained)
     }
 
     /// Removes nodes that no output depends on, then constants and facts that no node is left to use.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use shardproof_common::ids::Digest;
 use shardproof_common::plan::BoundaryTensor;
 
+use crate::cost::{self, Operations};
 use crate::cuts::{self, Cuts};
 use crate::error::ModelError;
 use crate::graph::Graph;
@@ -117,6 +118,8 @@ pub struct OnnxModel {
     /// Layer of each node.
     pub(crate) layers: Vec<usize>,
     pub(crate) cuts: Cuts,
+    /// What the integer graph does without of each node.
+    pub(crate) spared: Vec<Operations>,
 }
 
 impl OnnxModel {
@@ -152,6 +155,7 @@ impl OnnxModel {
             outputs: boundary(&graph.outputs),
             layers,
             cuts,
+            spared: cost::spared(&graph),
             graph,
         })
     }

@@ -27,6 +27,9 @@
 //! `quantise/emit/normalise.rs`; `tests/quantise_bounds.rs` holds both to them. A constant mask (`-inf`, or any number of at
 //! most -10^4, by Add or Where) makes what it hides exactly zero.
 //!
+//! `tests/onnx_nodes.rs` runs the official ONNX node tests of all operators in integers; `tests/exported` holds a small
+//! transformer by each of PyTorch's exporters, which import takes unchanged.
+//!
 //! Biases, masks, and all constants of more than one element, are weights; a single number that a tensor is multiplied by, raised
 //! by or clipped at is part of the architecture.
 

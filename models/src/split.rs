@@ -256,20 +256,16 @@ impl OnnxModel {
     }
 
     fn load_between(&self, from: usize, to: usize) -> Load {
-        let (start, end) = (self.position(from), self.position(to));
-        let operations: Operations =
-            self.graph.nodes[start..end].iter().map(|node| cost::operations(&self.graph, node)).sum();
-        let parameters = self.graph.parameters_of(&self.graph.nodes[start..end]);
-        Load { operations, parameters, input_elements: self.elements_at(from), output_elements: self.elements_at(to) }
+        let load = Load::of(&self.graph, &self.spared, self.position(from)..self.position(to));
+        Load { input_elements: self.elements_at(from), output_elements: self.elements_at(to), ..load }
     }
 
     fn balanced_stops(&self, kind: BackendKind, modes: BoundaryModes, shards: usize) -> Vec<usize> {
         let last = self.last_stop();
-        let mut sums = Vec::with_capacity(last + 1);
-        sums.push((Operations::default(), 0));
+        let mut sums: Vec<Load> = Vec::with_capacity(last + 1);
+        sums.push(Load::default());
         for stop in 0..last {
-            let (load, (operations, parameters)) = (self.load_between(stop, stop + 1), sums[stop]);
-            sums.push((operations + load.operations, parameters + load.parameters));
+            sums.push(sums[stop].and(&self.load_between(stop, stop + 1)));
         }
         let elements: Vec<u64> = (0..=last).map(|stop| self.elements_at(stop)).collect();
         let inner = modes.between(kind, kind);
@@ -283,11 +279,7 @@ impl OnnxModel {
             }
         };
         // A weight that several nodes share counts once for each of them here, and once for a shard when it is written.
-        let inside = |from: usize, to: usize| Load {
-            operations: sums[to].0.minus(sums[from].0),
-            parameters: sums[to].1 - sums[from].1,
-            ..Load::default()
-        };
+        let inside = |from: usize, to: usize| sums[to].without(&sums[from]);
         let cost = |from: usize, to: usize| {
             let load = Load { input_elements: elements[from], output_elements: elements[to], ..inside(from, to) };
             cost::predict(kind, &load, mode(from), mode(to)).cost

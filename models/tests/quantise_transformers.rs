@@ -465,3 +465,28 @@ fn the_zoos_transformer_is_cut_between_its_blocks() {
         }
     }
 }
+
+/// Inside a block two tensors cross: the stream, and what is to be added to it. They are more where the attention holds query,
+/// key and value at once, and within the operators of an activation.
+#[test]
+fn inside_a_block_the_stream_crosses_beside_what_is_added_to_it() {
+    for (name, streams, alone, beside) in [
+        ("gpt2block", ["input", "residual1_out"].as_slice(), 1, 14),
+        ("attention", &["input", "Add_output_0", "norm1/LayerNormalization_output_0", "Add_1_output_0"], 35, 144),
+    ] {
+        let source = shardproof_models::ModelSource::resolve(name).unwrap();
+        let model = OnnxModel::load(&source, &LoadOptions::default()).unwrap();
+        let (shards, strategy) = (model.max_shards(), shardproof_models::Strategy::Balanced);
+        let backend = |_| BackendOptions::Gkr(GkrOptions::default());
+        let request = SplitRequest { shards, strategy, backend: &backend, modes: BoundaryModes::default() };
+        let boundaries = model.split(&request).unwrap().plan.boundaries;
+        let inner = &boundaries[1..shards];
+        for boundary in inner {
+            // A tensor that crosses several shards has the number of the cut behind its name.
+            let first = boundary.tensors[0].name.split('@').next().unwrap();
+            assert!(streams.iter().any(|stream| first.ends_with(stream)), "{name}: {:?}", boundary.tensors);
+        }
+        let crossing = |count| inner.iter().filter(|boundary| boundary.tensors.len() == count).count();
+        assert_eq!((crossing(1), crossing(2)), (alone, beside), "{name}");
+    }
+}

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use crate::check::{Bounds, CheckedGraph, MAX_ELEMENTS};
 use crate::error::{RunError, Site, WeightsError};
-use crate::graph::{Op, TensorId, WeightId, Weights};
+use crate::graph::{Op, TensorId, Weights};
 use matmul::Matrix;
 use moves::Pattern;
 
@@ -195,7 +195,7 @@ impl Executor {
     }
 
     fn broadcast(&self, op: &Op, shape: &[usize]) -> Pattern {
-        let weight = weight_of(op).map_or(&[][..], |weight| &self.graph.graph().weights[weight.0 as usize].shape);
+        let weight = op.weight().map_or(&[][..], |weight| &self.graph.graph().weights[weight.0 as usize].shape);
         Pattern::broadcast(shape, weight)
     }
 
@@ -239,17 +239,9 @@ impl Executor {
     }
 }
 
-fn weight_of(op: &Op) -> Option<WeightId> {
-    match op {
-        Op::MatMul { weight, .. } | Op::MulWeight { weight, .. } | Op::AddWeight { weight, .. } => Some(*weight),
-        Op::Conv(conv) => Some(conv.weight),
-        _ => None,
-    }
-}
-
 impl Prepared {
     fn new(graph: &CheckedGraph, weights: &Weights, op: &Op) -> Self {
-        let Some(weight) = weight_of(op) else { return Self::Nothing };
+        let Some(weight) = op.weight() else { return Self::Nothing };
         let values = &weights.0[weight.0 as usize];
         let shape = &graph.graph().weights[weight.0 as usize].shape;
         let depth = || shape[1..].iter().product();

@@ -2,7 +2,8 @@
 //!
 //! Fitted to proofs of the zoo's and the benchmark models as one shard with public boundaries and target `resources`: sizes
 //! of proofs are within 20 % on those, memory within 25 %. What the estimate does not know is which weights and tables the
-//! quantiser shares, and how many bits it gives to a particular accumulator.
+//! quantiser shares, and how many bits it gives to a particular accumulator. Commitments double where their cells pass a
+//! power of two, and so may the memory of a shard that is near one.
 
 use shardproof_common::plan::BoundaryMode;
 
@@ -18,8 +19,9 @@ pub const VALUES_PER_TABLE: u64 = 2;
 pub const TABLE_BITS: u32 = 10;
 /// log2 of the fewest values in a commitment.
 pub const LEAST_VARIABLES: u64 = 6;
-/// Proof bytes of the smallest shard, openings apart.
-pub const PROOF_FIXED: u64 = 3_000;
+/// Proof bytes for each round of a sumcheck over a computed tensor: reductions have one to three sumchecks, and each sends two
+/// or three values of 16 bytes a round.
+pub const PROOF_PER_ROUND: u64 = 80;
 /// More of them, per square of the number of variables of the witness: sumchecks of as many rounds as variables, on as many
 /// layers.
 pub const PROOF_PER_SQUARE: u64 = 24;
@@ -29,10 +31,14 @@ pub const OPENING_FIXED: u64 = 3_000;
 pub const OPENING_PER_SQUARE: u64 = 760;
 /// Memory of a worker that has done nothing, bytes.
 pub const MEMORY_FIXED: u64 = 35_000_000;
-/// Memory per witness value, padded to a power of two, bytes.
-pub const MEMORY_PER_VALUE: u64 = 60;
-/// Memory per weight, padded to a power of two, bytes.
-pub const MEMORY_PER_WEIGHT: u64 = 75;
+/// Memory per cell of the committed witness, bytes: the cell, its share of the encoding, and the lookups' fractions.
+pub const MEMORY_PER_VALUE: u64 = 100;
+/// Memory per cell of the commitment to the weights, bytes: the cell, its share of the encoding, and the opening.
+pub const MEMORY_PER_WEIGHT: u64 = 70;
+/// The same where the cells are encoded at half that rate.
+pub const MEMORY_PER_DENSE_WEIGHT: u64 = 35;
+/// Fewest variables of such commitments.
+pub const DENSE_VARIABLES: u64 = 23;
 /// Weights whose opening takes as long as committing to one value and proving it.
 pub const WEIGHTS_PER_VALUE: u64 = 16;
 /// Weights whose opening takes as long as committing to one element of a boundary.
@@ -66,17 +72,20 @@ pub fn boundary_work(boundaries: [Boundary; 2]) -> u64 {
 }
 
 /// Size of a shard's proof with committed weights, and what proving it needs.
-pub fn predict(operations: &Operations, parameters: u64, boundaries: [Boundary; 2]) -> GkrPrediction {
+pub fn predict(operations: &Operations, rounds: u64, weight_cells: u64, boundaries: [Boundary; 2]) -> GkrPrediction {
     let witness_values = witness_values(operations);
-    let openings = committed(boundaries).chain([witness_values, parameters]).filter(|&values| values > 0);
+    let openings = committed(boundaries).chain([witness_values, weight_cells]).filter(|&values| values > 0);
     let square = |variables: u64| variables * variables;
-    let fixed = PROOF_FIXED + PROOF_PER_SQUARE * square(variables(witness_values));
+    let lookups = PROOF_PER_SQUARE * square(variables(witness_values));
+    let sumchecks = rounds.saturating_mul(PROOF_PER_ROUND).saturating_add(lookups);
     let opening = |values| OPENING_FIXED + OPENING_PER_SQUARE * square(variables(values) - LEAST_VARIABLES);
-    let memory = [(witness_values, MEMORY_PER_VALUE), (parameters, MEMORY_PER_WEIGHT)];
+    let dense = variables(weight_cells) >= DENSE_VARIABLES;
+    let per_weight = if dense { MEMORY_PER_DENSE_WEIGHT } else { MEMORY_PER_WEIGHT };
+    let memory = [(witness_values, MEMORY_PER_VALUE), (weight_cells, per_weight)];
     let padded = |values| (1u64 << variables(values)).saturating_mul(u64::from(values > 0));
     GkrPrediction {
         witness_values,
-        proof_bytes: openings.map(opening).fold(fixed, u64::saturating_add),
+        proof_bytes: openings.map(opening).fold(sumchecks, u64::saturating_add),
         peak_memory_bytes: memory
             .iter()
             .fold(MEMORY_FIXED, |sum, &(count, bytes)| sum.saturating_add(padded(count).saturating_mul(bytes))),
@@ -87,8 +96,20 @@ fn committed(boundaries: [Boundary; 2]) -> impl Iterator<Item = u64> {
     boundaries.into_iter().filter(|(_, mode)| *mode == BoundaryMode::Committed).map(|(elements, _)| elements)
 }
 
+/// Cells that a trained tensor takes: as a matrix of its first axis and the others, or of these and the first, each row padded
+/// to a power of two.
+pub(crate) fn weight_cells(shape: &[u64]) -> u64 {
+    let (rows, columns) = (shape.first().copied().unwrap_or(1), shape.iter().skip(1).product::<u64>());
+    let padded = |rows: u64, columns: u64| rows.saturating_mul(columns.checked_next_power_of_two().unwrap_or(u64::MAX));
+    padded(rows, columns).min(padded(columns, rows))
+}
+
+/// Rounds of a sumcheck over so many elements.
+pub(crate) fn rounds(elements: u64) -> u64 {
+    u64::from(elements.max(1).checked_next_power_of_two().map_or(63, u64::ilog2))
+}
+
 /// log2 of the length of a committed vector.
 fn variables(values: u64) -> u64 {
-    let bits = values.max(1).checked_next_power_of_two().map_or(63, u64::ilog2);
-    u64::from(bits).max(LEAST_VARIABLES)
+    rounds(values).max(LEAST_VARIABLES)
 }

@@ -192,6 +192,25 @@ impl Layout {
     }
 }
 
+/// Cells of the committed witness that are each node's, in the graph's order. Commitment, lookups and opening take time for
+/// cells, whosever they are. The tables' multiplicities are of all nodes together, and not among them.
+///
+/// # Panics
+/// When there is no run.
+pub fn witness_cells(graph: &CheckedGraph, runs: usize) -> Vec<usize> {
+    let columns = Layout::new(graph, runs).nodes.into_iter().enumerate();
+    let cells = columns.map(|(node, columns)| {
+        let Some(mut columns) = columns else { return 0 };
+        let results = usize::from(matches!(columns, Columns::Table { .. }));
+        let tensor = match graph.graph().nodes[node].op {
+            Op::Max { input } => input,
+            _ => graph.graph().result(node),
+        };
+        (columns.offsets_mut().len() + results) * runs * graph.elements(tensor)
+    });
+    cells.collect()
+}
+
 /// Collects columns, and places them once all are known.
 struct Builder {
     digit_bits: u32,
@@ -313,4 +332,26 @@ fn place_results(kinds: &[TableKind], lookups: &mut [Lookup], nodes: &mut [Optio
 /// Where so many cells from `first` on end.
 fn end(first: usize, cells: usize) -> usize {
     first.saturating_add(cells).min(COUNTED_CELLS)
+}
+
+#[cfg(test)]
+mod tests {
+    use shardproof_integer::testing::{Size, random_graph};
+
+    use super::*;
+
+    /// Claims on columns are settled with the lookups: a column that no lookup goes with would be left unproven.
+    #[test]
+    fn where_there_are_columns_there_are_lookups() {
+        let mut with_columns = 0;
+        for seed in 0..300 {
+            let (graph, ..) = random_graph(seed, Size { nodes: 3, elements: 4 });
+            let graph = graph.check().expect("random graphs are sound");
+            let layout = Layout::new(&graph, 1);
+            let columns = layout.nodes.iter().any(Option::is_some);
+            assert_eq!(columns, layout.leaves() > 0, "seed {seed}");
+            with_columns += usize::from(columns);
+        }
+        assert!((1..300).contains(&with_columns), "graphs of both kinds are drawn, {with_columns} of 300 have columns");
+    }
 }

@@ -37,6 +37,7 @@ mod weights;
 pub use channel::ChannelError;
 pub use error::{Committed, VerifyError};
 pub use keys::{RegisteredWeights, VerifyingKey, Visibility, WeightsKey};
+pub use layout::witness_cells;
 pub use lookup::LookupError;
 pub use proof::{MAX_PROOF_BYTES, Proof, VERSION};
 #[cfg(feature = "prover")]

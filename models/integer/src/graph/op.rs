@@ -202,6 +202,17 @@ pub struct Window {
 }
 
 impl Op {
+    /// The trained values that it reads, of which it has at most one tensor.
+    pub fn weight(&self) -> Option<WeightId> {
+        match self {
+            Self::MatMul { weight, .. } | Self::MulWeight { weight, .. } | Self::AddWeight { weight, .. } => {
+                Some(*weight)
+            }
+            Self::Conv(conv) => Some(conv.weight),
+            _ => None,
+        }
+    }
+
     /// The tensors that it reads, in order.
     pub fn inputs(&self) -> Vec<TensorId> {
         match self {

@@ -3,9 +3,8 @@
 use shardproof_common::card::ShardCard;
 use shardproof_common::statement::{Binding, Boundary, BoundaryShape, MAX_COMMITMENT_BYTES};
 use shardproof_common::tensor::{Tensor, TensorSpec};
-use shardproof_gkr::VerifyingKey;
 use shardproof_gkr::pcs::{Commitment, MIN_VARS};
-use shardproof_integer::{BOUNDARY_BITS, TensorId};
+use shardproof_integer::{BOUNDARY_BITS, CheckedGraph, TensorId};
 
 /// One side of a shard in one run, or in several.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,31 +109,30 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Commitment, String> {
     if again == bytes { Ok(commitment) } else { Err("not the one encoding of a commitment".to_owned()) }
 }
 
-/// Compares the inputs and outputs of a key's graph with those that a card registers: shapes and scales, and the inputs'
-/// names, which are all that a graph has.
+/// Compares a graph's inputs and outputs with those that a card registers: shapes and scales, and the inputs' names, which
+/// are all that a graph has.
 ///
 /// # Errors
 /// Names the first tensor that differs.
-pub(crate) fn check_tensors(key: &VerifyingKey, card: &ShardCard) -> Result<(), String> {
-    let graph = key.graph();
+pub(crate) fn check_tensors(graph: &CheckedGraph, card: &ShardCard) -> Result<(), String> {
     let inputs: Vec<TensorId> = (0..graph.graph().inputs.len() as u32).map(TensorId).collect();
     let names = graph.graph().inputs.iter().zip(&card.input);
     if let Some((input, spec)) = names.into_iter().find(|(input, spec)| input.name != spec.name) {
-        return Err(format!("the key's graph takes `{}`, the card registers `{}`", input.name, spec.name));
+        return Err(format!("the shard's graph takes `{}`, the card registers `{}`", input.name, spec.name));
     }
     for (side, tensors, specs) in
         [("input", inputs.as_slice(), &card.input), ("output", graph.graph().outputs.as_slice(), &card.output)]
     {
         if tensors.len() != specs.len() {
             let (found, expected) = (tensors.len(), specs.len());
-            return Err(format!("the key's graph has {found} {side} tensors, the card registers {expected}"));
+            return Err(format!("the shard's graph has {found} {side} tensors, the card registers {expected}"));
         }
         for (&tensor, spec) in tensors.iter().zip(specs) {
             let found = (extents(graph.shape(tensor)), graph.graph().scale(tensor));
             if found != (spec.shape.clone(), spec.scale) {
                 let (TensorSpec { name, shape, scale }, (found_shape, found_scale)) = (spec, found);
                 return Err(format!(
-                    "{side} `{name}`: the key's graph has shape {found_shape:?} and scale {found_scale}, the card registers \
+                    "{side} `{name}`: the shard's graph has shape {found_shape:?} and scale {found_scale}, the card registers \
                      {shape:?} and {scale}"
                 ));
             }

@@ -74,7 +74,8 @@ impl Loaded {
     }
 
     /// Makes the keys from the content of the shard's files, and compares them with the card before anything is run: the files
-    /// may be an accuser's.
+    /// may be an accuser's. What a look at the graph refuses is refused first, because committing to weights takes time and
+    /// memory for each of them.
     pub(crate) fn from_bytes(
         shard: &ShardFiles,
         graph: &[u8],
@@ -85,6 +86,7 @@ impl Loaded {
         let refuse = |error: &dyn std::fmt::Display| failed("load", shard.shard, error);
         let graph = Graph::from_bytes(graph).map_err(|error| refuse(&error))?;
         let graph = graph.check().map_err(|error| refuse(&error))?;
+        check_tensors(&graph, &shard.card).map_err(|error| refuse(&error))?;
         let weights = Weights::from_bytes(weights, &graph).map_err(|error| refuse(&error))?;
         let executor = Executor::new(Arc::new(graph.clone()), &weights).map_err(|error| refuse(&error))?;
         let key = ProvingKey::new(graph, weights, visibility(options.weights)).map_err(|error| refuse(&error))?;
@@ -93,7 +95,6 @@ impl Loaded {
         if found != registered {
             return Err(refuse(&format!("the files give key {found}, the card registers {registered}")));
         }
-        check_tensors(key.verifying(), &shard.card).map_err(|error| refuse(&error))?;
         Ok(Self { key, executor })
     }
 

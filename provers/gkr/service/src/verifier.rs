@@ -119,7 +119,7 @@ pub(crate) fn check_key(card: &ShardCard, file: &KeyFile) -> Result<(), String> 
             |visibility: Option<_>| visibility.map_or_else(|| "no".to_owned(), |visibility| format!("{visibility}"));
         return Err(format!("the card registers {} weights, the key has {} ones", words(registered), words(found)));
     }
-    check_tensors(&file.key, card)
+    check_tensors(file.key.graph(), card)
 }
 
 fn refusal(error: shardproof_gkr::VerifyError) -> VerifyError {

@@ -76,14 +76,19 @@ impl Verifier<'_> {
         }
     }
 
-    /// Both are there or neither: where the graph has lookups, it has a witness.
+    /// Lookups and commitment are there or neither is: where the graph has lookups, it has a witness. Without them nothing
+    /// would settle a claim on a column, so there must be none.
     fn witness(
         &mut self,
         lookups: Option<LookupClaims>,
         commitment: Option<&Commitment>,
     ) -> Result<Option<Due>, VerifyError> {
-        let (Some(lookups), Some(commitment)) = (lookups, commitment) else { return Ok(None) };
         let claims = std::mem::take(&mut self.witness);
+        let (lookups, commitment) = match (lookups, commitment) {
+            (Some(lookups), Some(commitment)) => (lookups, commitment),
+            (None, None) if claims.is_empty() => return Ok(None),
+            (lookups, _) => return Err(VerifyError::Witness { due: lookups.is_some() || !claims.is_empty() }),
+        };
         let values = claims.iter().map(|claim| claim.value);
         let values = values.chain([lookups.cells, lookups.multiplicities, lookups.results]);
         let layout = self.layout;
