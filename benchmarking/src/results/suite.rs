@@ -52,7 +52,7 @@ const FULL: &[&str] = &[
     "system_benchmark testing --backend ezkl --out {out}/system",
     "system_benchmark attention --backend ezkl --out {out}/system",
     "load_benchmark mlp --out {out}/load",
-    "pipeline_benchmark --out {out}/pipeline",
+    "pipeline_benchmark attention gpt2block cnn:cifar10,256 --out {out}/pipeline",
     "accuracy_benchmark mlp {out}/accuracy/mlp",
     "accuracy_benchmark testing {out}/accuracy/testing",
     "accuracy_benchmark cnn {out}/accuracy/cnn",
