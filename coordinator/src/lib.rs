@@ -3,8 +3,8 @@
 //! It acts for the model's owner: settings and keys are computed here (`setup`), workers get theirs by digest
 //! (`registry`, `cluster`). A run passes through the workers without the coordinator, which sees the first and the last
 //! boundary and every receipt (`inference`); proofs come later, on request (`proving`) or because they were drawn (`audit`),
-//! and are verified here (`verifying`) before a client sees them in a bundle (`bundling`). What a worker's proofs came to is on its record
-//! (`workers`). What must survive a restart is in the `store`.
+//! and are verified here (`verifying`) before a client sees them in a bundle (`bundling`). What a worker's proofs came to is on
+//! its record (`workers`). What must survive a restart is in the `store`.
 
 mod access;
 mod accusation;

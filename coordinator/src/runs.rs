@@ -298,6 +298,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn changes_that_come_together_are_made_one_on_the_other_and_all_stored() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = testing::in_file(&directory.path().join("state.sqlite")).await;
+        let runs = Runs::new(store, CancellationToken::new());
+        let record = testing::run(1);
+        runs.create(record.clone()).await.unwrap();
+        let add = |digit: usize| runs.change(record.id, move |run| run.reason.push_str(&digit.to_string()));
+        let changes = futures::future::join_all((0..10).map(add)).await;
+        assert!(changes.iter().all(Option::is_some));
+        assert_eq!(runs.get(record.id).await.unwrap().unwrap().reason, "0123456789");
+        assert_eq!(runs.keeper.store.load(record.id).await.unwrap().unwrap().reason, "0123456789");
+    }
+
+    #[tokio::test]
     async fn nothing_is_shown_or_lost_while_the_database_is_away() {
         let mut database = TestDatabase::server();
         let stop = CancellationToken::new();
