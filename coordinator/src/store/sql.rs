@@ -4,6 +4,7 @@
 //! so that whatever is built on this module is written once and the two can't drift apart. The price is that a column's type is
 //! told when it is read.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +18,8 @@ use thiserror::Error;
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 /// Longest that Postgres may work on one statement, or wait for a lock.
 const STATEMENT_DEADLINE_MS: &str = "10000";
+/// Longest wait for an answer: a server that the network has lost does not even say that it gave up.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(if cfg!(test) { 5 } else { 20 });
 const CONNECTIONS: u32 = 4;
 
 /// Where the state is.
@@ -138,7 +141,7 @@ impl Database {
 
     /// The rows that a query gives.
     pub(crate) async fn fetch(&self, statement: &Statement, columns: &[Kind]) -> Result<Vec<Row>, StoreError> {
-        on_either!(self, pool => {
+        on_either!(self, pool => answered(async {
             let mut rows = Vec::new();
             for row in query!(statement).fetch_all(pool).await? {
                 let values = columns.iter().enumerate().map(|(index, kind)| match kind {
@@ -149,12 +152,14 @@ impl Database {
                 rows.push(Row(values.collect::<Result<Vec<_>, _>>()?.into_iter()));
             }
             Ok(rows)
-        })
+        }).await)
     }
 
     /// Carries out one statement; returns how many rows it changed.
     pub(crate) async fn execute(&self, statement: &Statement) -> Result<u64, StoreError> {
-        on_either!(self, pool => Ok(query!(statement).execute(pool).await?.rows_affected()))
+        on_either!(self, pool => answered(async {
+            Ok(query!(statement).execute(pool).await?.rows_affected())
+        }).await)
     }
 
     /// Carries out all statements or none. `fence` comes first and has to change one row.
@@ -163,7 +168,7 @@ impl Database {
         fence: &Statement,
         statements: impl Iterator<Item = &Statement>,
     ) -> Result<(), StoreError> {
-        on_either!(self, pool => {
+        on_either!(self, pool => answered(async {
             let mut transaction = pool.begin().await?;
             if query!(fence).execute(&mut *transaction).await?.rows_affected() != 1 {
                 return Err(StoreError::Fenced);
@@ -173,7 +178,7 @@ impl Database {
             }
             transaction.commit().await?;
             Ok(())
-        })
+        }).await)
     }
 
     /// Whether it has been closed.
@@ -185,6 +190,14 @@ impl Database {
     pub(crate) async fn close(&self) {
         on_either!(self, pool => pool.close().await);
     }
+}
+
+/// What the database gives, or that it did not answer in time; whether it did the work is then not known.
+async fn answered<T>(work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    tokio::time::timeout(ANSWER_DEADLINE, work).await.unwrap_or_else(|_| {
+        let late = format!("no answer within {} s", ANSWER_DEADLINE.as_secs());
+        Err(sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, late)).into())
+    })
 }
 
 impl Row {
@@ -299,5 +312,55 @@ impl From<sqlx::migrate::MigrateError> for StoreError {
 impl From<serde_json::Error> for StoreError {
     fn from(error: serde_json::Error) -> Self {
         Self::Record(Arc::new(error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::copy_bidirectional;
+    use tokio::net::{UnixListener, UnixStream};
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::store::testing::TestDatabase;
+
+    /// The name that Postgres gives its socket.
+    const SOCKET: &str = ".s.PGSQL.5432";
+
+    /// Passes connections in `near` on to the server in `far` until it is cut off; then what they say goes nowhere.
+    fn network(near: &Path, far: PathBuf, cut: CancellationToken) {
+        let listener = UnixListener::bind(near.join(SOCKET)).unwrap();
+        tokio::spawn(async move {
+            loop {
+                let mut client = listener.accept().await.unwrap().0;
+                let mut server = UnixStream::connect(far.join(SOCKET)).await.unwrap();
+                let cut = cut.clone();
+                tokio::spawn(async move {
+                    tokio::select! {
+                        () = cut.cancelled() => std::future::pending().await,
+                        ended = copy_bidirectional(&mut client, &mut server) => ended.map(drop),
+                    }
+                });
+            }
+        });
+    }
+
+    #[tokio::test]
+    async fn a_server_that_the_network_lost_is_reported() {
+        let database = TestDatabase::server();
+        let Location::Url(url) = database.location() else { unreachable!("a server has a URL") };
+        let (url, far) = url.split_once("?host=").unwrap();
+        let (near, cut) = (tempfile::tempdir().unwrap(), CancellationToken::new());
+        network(near.path(), far.into(), cut.clone());
+        let away = Database::open(&Location::Url(format!("{url}?host={}", near.path().display()))).await.unwrap();
+
+        // It is asked, and the network goes before it answers.
+        let slow = Statement::new("SELECT 1::BIGINT FROM pg_sleep(1)");
+        let (answer, ()) = tokio::join!(away.fetch(&slow, &[Kind::Int]), async {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            cut.cancel();
+        });
+        let Err(error) = answer else { panic!("the answer cannot have come") };
+        assert!(!error.is_about_a_statement() && error.to_string().contains("no answer within"), "{error}");
     }
 }
