@@ -25,8 +25,9 @@ done
 install -m 0644 "$here/systemd/shardproof-coordinator.service" "$here/systemd/shardproof-worker@.service" \
     "$root/etc/systemd/system/"
 install -m 0644 "$here/systemd/shardproof.sysusers.conf" "$root/etc/sysusers.d/shardproof.conf"
+# Read by systemd as root; a database's password or an object store's key may be in them.
 for settings in coordinator.env worker-first.env; do
-    [ -e "$root/etc/shardproof/$settings" ] || install -m 0644 "$here/systemd/$settings" "$root/etc/shardproof/$settings"
+    [ -e "$root/etc/shardproof/$settings" ] || install -m 0600 "$here/systemd/$settings" "$root/etc/shardproof/$settings"
 done
 # A unit whose settings are only an example must be enabled by hand.
 echo "installed under ${root:-/}; next: edit ${root}/etc/shardproof/*.env, then see deploy/README.md"

@@ -164,12 +164,32 @@ impl Coordinator {
     }
 }
 
+/// In the data directory of a coordinator whose state is in another place than there.
+const ELSEWHERE: &str = "state.elsewhere";
+
+/// Notes for [`collect_offline`], which would find nothing referred to, whether the state is outside the data directory.
+pub(crate) fn note_where_the_state_is(data: &DataDir, location: &Location) -> std::io::Result<()> {
+    let note = data.join(ELSEWHERE);
+    match location {
+        Location::Url(_) => fs::write(note, "The state is in the database given with --database.\n"),
+        Location::File(_) => match fs::remove_file(note) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        },
+    }
+}
+
 /// Removes what nobody needs from the data directory of a coordinator that is not running.
 ///
 /// # Errors
-/// When there is no coordinator's state in `directory`, or a process is using it.
+/// When there is no coordinator's state in `directory`, it is in a database, or a process is using it.
 pub async fn collect_offline(directory: &Path, retention: &Retention, dry_run: bool) -> anyhow::Result<Removed> {
     let state = directory.join("state.sqlite");
+    anyhow::ensure!(
+        !directory.join(ELSEWHERE).exists(),
+        "{}: the state of this coordinator is in a database; start it, and let it remove what nobody needs",
+        directory.display()
+    );
     anyhow::ensure!(state.is_file(), "{}: no coordinator has kept state here", directory.display());
     let data = DataDir::open(directory)?;
     let database = Database::open(&Location::File(state)).await.context("state.sqlite in the data directory")?;
@@ -284,6 +304,19 @@ mod tests {
         assert!(place.runs.get(under_way.id).await.unwrap().is_some());
         assert!(place.has(&under_way.artifacts()).await);
         assert_eq!(place.collect(&AT_ONCE, false).await, Removed::default());
+    }
+
+    #[tokio::test]
+    async fn a_directory_whose_state_is_elsewhere_is_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = Location::File(directory.path().join("state.sqlite"));
+        drop(testing::in_file(&directory.path().join("state.sqlite")).await);
+        let data = || DataDir::open(directory.path()).unwrap();
+        note_where_the_state_is(&data(), &Location::Url("postgres://host/name".into())).unwrap();
+        let error = collect_offline(directory.path(), &AT_ONCE, false).await.unwrap_err();
+        assert!(error.to_string().contains("in a database"), "{error}");
+        note_where_the_state_is(&data(), &file).unwrap();
+        assert!(!directory.path().join(ELSEWHERE).exists());
     }
 
     #[tokio::test]

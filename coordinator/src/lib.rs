@@ -236,6 +236,7 @@ async fn open_store(
     let candidate = Candidate { owner: owner.public(), holder: holder.public() };
     let store = Store::lead(database, &candidate, LIFETIME, stopping).await.context(name)?;
     if let Some(store) = &store {
+        gc::note_where_the_state_is(data, &location)?;
         tokio::spawn(store.clone().keep_lease());
         let (lost, shutdown) = (store.lease().is_lost().clone(), shutdown.clone());
         tokio::spawn(async move {

@@ -58,10 +58,15 @@ impl<'a> Installation<'a> {
         }
     }
 
-    /// The command that puts the wheel in place by hand.
+    /// The command that puts the wheel in place by hand, the pinned one and no other.
     pub fn command_by_hand(&self) -> String {
         let (python, site) = (self.config.python(), self.site());
-        format!("{} -m pip install --no-deps --target {} ezkl=={VERSION}", python.display(), site.display())
+        format!(
+            "echo '{}' | {} -m pip install --no-deps --require-hashes --target {} --requirement /dev/stdin",
+            requirement(),
+            python.display(),
+            site.display()
+        )
     }
 
     /// Installs the wheel where it is missing and returns the directory that holds it.
@@ -97,8 +102,7 @@ impl<'a> Installation<'a> {
     /// Fetches the wheel into `site` inside `workshop`.
     fn install(&self, workshop: &Path, frame: &Frame<'_>) -> Result<(), BackendError> {
         let requirements = workshop.join("requirements.txt");
-        let digests: String = WHEELS.iter().map(|(_, digest)| format!(" --hash=sha256:{digest}")).collect();
-        fs::write(&requirements, format!("ezkl=={VERSION}{digests}\n")).map_err(BackendError::io(&requirements))?;
+        fs::write(&requirements, requirement()).map_err(BackendError::io(&requirements))?;
         let python = self.python_with_pip(workshop, frame)?;
         let mut pip = Command::new(python);
         pip.args([
@@ -202,6 +206,12 @@ impl<'a> Installation<'a> {
             Output { text, .. } => Err(text.trim().to_owned()),
         }
     }
+}
+
+/// The pinned wheels, as a line that pip reads.
+fn requirement() -> String {
+    let digests: String = WHEELS.iter().map(|(_, digest)| format!(" --hash=sha256:{digest}")).collect();
+    format!("ezkl=={VERSION}{digests}")
 }
 
 /// What a look at this machine found.
