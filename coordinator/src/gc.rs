@@ -37,7 +37,8 @@ const PAUSE: Duration = Duration::from_secs(3600);
 pub struct Retention {
     /// Runs, from their submission; for ever when none.
     pub keep_runs: Option<Duration>,
-    /// Artifacts that nothing refers to and transfers that broke off, from their last byte.
+    /// Artifacts that nothing refers to and transfers that broke off, from their last byte; in an object store at least as long as
+    /// [`Artifacts::shortest_kept`].
     pub keep_artifacts: Duration,
 }
 
@@ -69,7 +70,7 @@ async fn collect(
     let gone = remove_runs(store, runs, retention, now, dry_run).await?;
     removed.runs = gone.len() as u64;
     let needed = needed(store, runs, &gone).await?;
-    let before = before(now, retention.keep_artifacts);
+    let before = before(now, retention.keep_artifacts.max(artifacts.shortest_kept()));
     for (artifact, written) in artifacts.list().await? {
         if needed.contains(&artifact.digest) || written >= before.0 {
             continue;
@@ -304,6 +305,22 @@ mod tests {
         assert!(place.runs.get(under_way.id).await.unwrap().is_some());
         assert!(place.has(&under_way.artifacts()).await);
         assert_eq!(place.collect(&AT_ONCE, false).await, Removed::default());
+    }
+
+    #[tokio::test]
+    async fn an_object_store_keeps_what_is_not_stored_again() {
+        let mut place = Place::new().await;
+        let objects = place.directory.path().join("objects");
+        let cache = ArtifactStore::open(place.directory.path().join("cache")).unwrap();
+        place.artifacts = Artifacts::at(cache, &format!("file://{}", objects.display())).unwrap();
+        let stray = place.artifacts.put(b"nothing refers to this").await.unwrap();
+        let name = stray.digest.to_string();
+        let object = fs::File::options().append(true).open(objects.join(&name[..2]).join(&name)).unwrap();
+        let aged = |minutes: u64| object.set_modified(std::time::SystemTime::now() - Duration::from_secs(60 * minutes));
+        aged(19).unwrap();
+        assert_eq!(place.collect(&AT_ONCE, false).await.artifacts, 0);
+        aged(21).unwrap();
+        assert_eq!(place.collect(&AT_ONCE, false).await.artifacts, 1);
     }
 
     #[tokio::test]

@@ -8,6 +8,7 @@
 mod remote;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use shardproof_common::artifacts::{Artifact, ArtifactError, ArtifactStore, Backing, Pending};
 use shardproof_common::ids::Digest;
@@ -120,6 +121,11 @@ impl Artifacts {
             Some(remote) => remote.list().await,
             None => self.local.list(),
         }
+    }
+
+    /// What is younger may be about to be referred to, by someone who did not need to store it again: it is not to be removed.
+    pub fn shortest_kept(&self) -> Duration {
+        self.remote.as_ref().map_or(Duration::ZERO, |_| remote::SHORTEST_KEPT)
     }
 
     /// Removes an artifact, from the directory as well; one that is not there is no error.

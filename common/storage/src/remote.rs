@@ -21,8 +21,10 @@ use crate::StorageError;
 /// Bytes of one part of an upload that does not fit into one request.
 const PART_BYTES: usize = 8 << 20;
 
-/// An artifact that was stored less long ago is not removed before whoever stores it again refers to it.
+/// An artifact that was stored less long ago is not stored again.
 const YOUNG: Duration = Duration::from_secs(600);
+/// Whoever finds one just not too old has as long again to refer to it.
+pub(crate) const SHORTEST_KEPT: Duration = YOUNG.saturating_mul(2);
 
 /// Longest that one request is tried again.
 const RETRY_TIMEOUT: Duration = Duration::from_secs(10);
