@@ -119,10 +119,15 @@ pub fn log_agreement(regime: Regime, log_inv_rate: usize) -> f64 {
 }
 
 /// Mutual correlated agreement of a random combination of two words with a Reed-Solomon code of `2^log_length` positions.
+///
+/// Infinite where no theorem holds: the Johnson regime needs a multiplicity of 3, a dimension of 2, and a rate below 1.
 fn proximity_gap(regime: Regime, log_length: usize, log_inv_rate: usize) -> f64 {
     let length = (log_length as f64).exp2();
     match regime {
         Regime::UniqueDecoding => length / FIELD_SIZE,
+        Regime::Johnson { multiplicity } if multiplicity < 3 || log_inv_rate < 1 || log_length <= log_inv_rate => {
+            f64::INFINITY
+        }
         Regime::Johnson { multiplicity } => {
             let m = multiplicity as f64 + 0.5;
             let rate = (-(log_inv_rate as f64)).exp2();
@@ -216,6 +221,36 @@ mod tests {
         close(bits(power_combination(9)), 125.0);
         close(bits(logup(1 << 20, 1 << 20, 3)), 106.0);
         assert_eq!(random_combination(1) + power_combination(1), 0.0);
+    }
+
+    #[test]
+    fn johnson_gaps_are_charged_more_than_is_proven() {
+        for num_vars in MIN_VARS..=MAX_VARS {
+            let parameters = parameters(num_vars);
+            for (index, phase) in parameters.phases.iter().enumerate() {
+                let Regime::Johnson { multiplicity } = phase.regime else { continue };
+                // Every part of the polynomial is encoded by itself. The bound is that of eprint 2026/2056, Theorem 5.12.
+                let log_length = parameters.log_rows(index);
+                let length = (log_length as f64).exp2();
+                let rate = (-(phase.log_inv_rate as f64)).exp2() - 1.0 / length;
+                let proven = 8.0 * length * (multiplicity as f64 + 0.5).powi(3) / (3.0 * rate) / FIELD_SIZE;
+                let charged = proximity_gap(phase.regime, log_length, phase.log_inv_rate);
+                assert!(charged > 4.0 * proven, "2^{num_vars}, phase {index}: {charged:e} and {proven:e}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_account_suffices_where_no_theorem_holds() {
+        let with = |multiplicity, fold, log_inv_rate| {
+            let regime = Regime::Johnson { multiplicity };
+            let phase = Phase { fold, log_inv_rate, regime, queries: 200, grinding: 16 };
+            opening(&Parameters { num_vars: 8, phases: vec![phase] }).suffices()
+        };
+        assert!(with(3, 3, 3) && with(3, 7, 3));
+        assert!(!with(2, 3, 3), "a multiplicity below 3");
+        assert!(!with(3, 8, 3), "a code of constants");
+        assert!(!with(3, 3, 0), "a code that is the whole space");
     }
 
     #[test]
