@@ -19,10 +19,10 @@ use shardproof_common::plan::{
     BackendOptions, BoundaryMode, BoundaryPlan, EzklOptions, ParameterVisibility, Plan, ShardPlan,
 };
 use shardproof_common::tensor::{FloatTensor, Tensor, TensorSpec};
-use shardproof_coordinator::{CALIBRATION_SAMPLES, parse_dim};
+use shardproof_coordinator::CALIBRATION_SAMPLES;
 use shardproof_ezkl::{EzklBackend, EzklConfig, RecomputeRequest, Recomputed, RecomputedKeys, SampleRun, Settings};
 use shardproof_gkr_service::{GRAPH, GkrBackend, WEIGHTS};
-use shardproof_models::{FloatShard, LoadOptions};
+use shardproof_models::{FloatShard, LoadOptions, parse_dim};
 
 use crate::backends::EzklChoice;
 use crate::model::ChosenModel;

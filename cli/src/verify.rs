@@ -13,8 +13,7 @@ use shardproof_common::format::{FormatError, read_capped};
 use shardproof_common::ids::Digest;
 use shardproof_common::receipt::PublicKey;
 use shardproof_common::tensor::FloatTensor;
-use shardproof_coordinator::parse_dim;
-use shardproof_models::{LoadOptions, ModelSource, input};
+use shardproof_models::{LoadOptions, ModelSource, input, parse_dim};
 
 use crate::backends::EzklChoice;
 use crate::evidence::{self, Trial};

@@ -20,6 +20,7 @@ pub mod hold;
 pub mod ids;
 pub mod keyfile;
 pub mod machine;
+pub mod options;
 pub mod plan;
 pub mod process;
 pub mod receipt;

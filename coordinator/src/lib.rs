@@ -58,7 +58,7 @@ use dashmap::DashMap;
 use delivery::Deliveries;
 use dispute::Asked;
 pub use gc::{Removed, Retention, collect_offline};
-pub use plan_args::{Backends, PlanArgs, parse_dim};
+pub use plan_args::{Backends, PlanArgs};
 use runs::Runs;
 pub use setup::CALIBRATION_SAMPLES;
 use setup::{Planned, Prepared};

@@ -2,6 +2,7 @@
 
 use clap::Parser;
 use mimalloc::MiMalloc;
+use shardproof_common::options;
 use shardproof_coordinator::CoordinatorArgs;
 
 /// As in a worker, whose shards the coordinator runs too: for setup, and for evidence.
@@ -21,5 +22,5 @@ struct Cli {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    shardproof_coordinator::run(Cli::parse().args).await
+    shardproof_coordinator::run(options::parse::<Cli>().args).await
 }

@@ -10,7 +10,7 @@ use shardproof_common::plan::{
     BackendKind, BackendOptions, BoundaryMode, CalibrationTarget, EzklOptions, GkrOptions, ParameterVisibility,
     WeightVisibility,
 };
-use shardproof_models::{BoundaryModes, LoadOptions, OnnxModel, Split, SplitRequest, Strategy};
+use shardproof_models::{BoundaryModes, LoadOptions, OnnxModel, Split, SplitRequest, Strategy, parse_dim};
 
 /// How a model is cut and proven.
 #[derive(Args, Clone, Debug)]
@@ -199,16 +199,6 @@ impl PlanArgs {
     }
 }
 
-/// Reads `NAME=N`, the size of a symbolic dimension.
-///
-/// # Errors
-/// Says what was expected.
-pub fn parse_dim(text: &str) -> Result<(String, u64), String> {
-    let (name, size) = text.split_once('=').ok_or("expected NAME=N")?;
-    let size = u64::from_str(size).ok().filter(|&size| size > 0).ok_or_else(|| format!("`{size}` is no size"))?;
-    Ok((name.to_owned(), size))
-}
-
 /// `LO,HI`.
 fn parse_range(text: &str) -> Result<(i64, i64), String> {
     let (low, high) = text.split_once(',').ok_or("expected LO,HI")?;
@@ -235,11 +225,9 @@ mod tests {
     }
 
     #[test]
-    fn ranges_and_dims_parse_or_say_why() {
+    fn ranges_parse_or_say_why() {
         assert_eq!(parse_range("-10,20"), Ok((-10, 20)));
         assert!(parse_range("3,3").is_err());
-        assert_eq!(parse_dim("batch=2"), Ok(("batch".into(), 2)));
-        assert!(parse_dim("batch=0").is_err());
     }
 
     #[test]

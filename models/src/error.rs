@@ -191,13 +191,11 @@ pub enum ModelError {
         /// Largest size allowed.
         limit: u64,
     },
-    /// A size that does not read `NAME=N`, or a name given twice.
-    #[error("--dim {text}: {reason}")]
-    DimSyntax {
-        /// Text given.
-        text: String,
-        /// What is wrong with it.
-        reason: &'static str,
+    /// Two sizes for one name.
+    #[error("--dim {dim}: the dimension is given twice")]
+    DimTwice {
+        /// Name given.
+        dim: String,
     },
     /// Something else than f32 enters or leaves.
     #[error("{what} `{tensor}` is of type {found}; only FLOAT (f32) can enter and leave a model")]

@@ -184,10 +184,7 @@ fn symbol_sizes<'a>(shapes: &'a [Vec<Extent>], dims: &'a [(String, u64)]) -> Res
             return Err(ModelError::DimSize { dim: name.clone(), size: *size, limit: MAX_ELEMENTS });
         }
         if dims[..position].iter().any(|(earlier, _)| earlier == name) {
-            return Err(ModelError::DimSyntax {
-                text: format!("{name}={size}"),
-                reason: "the dimension is given twice",
-            });
+            return Err(ModelError::DimTwice { dim: name.clone() });
         }
         sizes.insert(name, *size);
     }

@@ -55,7 +55,7 @@ pub use float::{FloatShard, run_chain};
 pub use float_backend::FloatBackend;
 pub use import::{OPSET_HIGHEST, OPSET_LOWEST};
 pub use input::{SampleOrigin, Samples};
-pub use model::{LoadOptions, MAX_FILE_BYTES, ModelSource, OnnxModel};
+pub use model::{LoadOptions, MAX_FILE_BYTES, ModelSource, OnnxModel, parse_dim};
 pub use modes::BoundaryModes;
 pub use report::{BoundaryReport, PlanReport, ShardReport};
 pub use split::{Shard, Split, SplitRequest, Strategy};

@@ -83,27 +83,14 @@ pub struct LoadOptions {
     pub dims: Vec<(String, u64)>,
 }
 
-impl LoadOptions {
-    /// Options from `NAME=N` texts.
-    ///
-    /// # Errors
-    /// When a text is of another form or names a dimension twice.
-    pub fn from_dims<S: AsRef<str>>(texts: &[S]) -> Result<Self, ModelError> {
-        let mut dims: Vec<(String, u64)> = Vec::with_capacity(texts.len());
-        for text in texts.iter().map(AsRef::as_ref) {
-            let refused = |reason| ModelError::DimSyntax { text: text.to_owned(), reason };
-            let (name, size) = text.rsplit_once('=').ok_or_else(|| refused("expected NAME=N"))?;
-            let size = size.parse().map_err(|_| refused("N is not a whole number"))?;
-            if name.is_empty() {
-                return Err(refused("expected NAME=N"));
-            }
-            if dims.iter().any(|(earlier, _)| earlier == name) {
-                return Err(refused("the dimension is given twice"));
-            }
-            dims.push((name.to_owned(), size));
-        }
-        Ok(Self { dims })
-    }
+/// Reads `NAME=N`, the size of a symbolic dimension; the name may have signs of equality in it.
+///
+/// # Errors
+/// Says what was expected.
+pub fn parse_dim(text: &str) -> Result<(String, u64), String> {
+    let (name, size) = text.rsplit_once('=').filter(|(name, _)| !name.is_empty()).ok_or("expected NAME=N")?;
+    let size = size.parse().ok().filter(|&size| size > 0).ok_or_else(|| format!("`{size}` is no size"))?;
+    Ok((name.to_owned(), size))
 }
 
 /// A model, checked and normalised, with its layers and legal cuts.

@@ -6,7 +6,7 @@ mod support;
 
 use prost::Message as _;
 use shardproof_common::plan::{BackendOptions, BoundaryMode, EzklOptions, GkrOptions};
-use shardproof_models::{BoundaryModes, LoadOptions, ModelError, ModelSource, OnnxModel, SplitRequest, Strategy, zoo};
+use shardproof_models::{BoundaryModes, LoadOptions, ModelError, ModelSource, OnnxModel, SplitRequest, Strategy, parse_dim, zoo};
 use support::{Builder, Dim, FLOAT, INT64, int, text};
 use tract_onnx::pb::{
     AttributeProto, FunctionProto, GraphProto, SparseTensorProto, StringStringEntryProto, TensorProto,
@@ -182,19 +182,22 @@ fn dimensions_without_a_size() {
     refused!(sequence.bytes(), ModelError::SymbolicDim { .. }, "`x`", "dimension 1", "--dim sequence=N");
     let nameless = symbolic(&[Dim::Unknown, Dim::Unknown]);
     refused!(nameless.bytes(), ModelError::SymbolicDim { .. }, "--dim x.1=N");
-    let options = |text: &str| LoadOptions::from_dims(&[text]).unwrap();
-    let shape = |builder: &Builder, text| {
-        OnnxModel::parse("t", &builder.bytes(), &options(text)).map(|m| m.inputs()[0].shape.clone())
+    let shape = |builder: &Builder, dims: &[(&str, u64)]| {
+        let options = LoadOptions { dims: dims.iter().map(|&(name, size)| (name.to_owned(), size)).collect() };
+        OnnxModel::parse("t", &builder.bytes(), &options).map(|m| m.inputs()[0].shape.clone())
     };
-    assert_eq!(shape(&sequence, "sequence=7").unwrap(), [1, 7]);
-    assert_eq!(shape(&nameless, "x.1=5").unwrap(), [1, 5]);
-    let error = shape(&sequence, "sequnce=7").unwrap_err();
+    assert_eq!(shape(&sequence, &[("sequence", 7)]).unwrap(), [1, 7]);
+    assert_eq!(shape(&nameless, &[("x.1", 5)]).unwrap(), [1, 5]);
+    let error = shape(&sequence, &[("sequnce", 7)]).unwrap_err();
     assert!(matches!(error, ModelError::UnknownDim { .. }) && error.to_string().contains("batch, sequence"), "{error}");
-    assert!(matches!(shape(&sequence, "sequence=0"), Err(ModelError::DimSize { size: 0, .. })));
-    for text in ["sequence", "=3", "sequence=many", "sequence=-1"] {
-        assert!(matches!(LoadOptions::from_dims(&[text]), Err(ModelError::DimSyntax { .. })), "{text}");
+    assert!(matches!(shape(&sequence, &[("sequence", 0)]), Err(ModelError::DimSize { size: 0, .. })));
+    let twice = shape(&sequence, &[("sequence", 7), ("sequence", 8)]);
+    assert!(matches!(twice, Err(ModelError::DimTwice { dim }) if dim == "sequence"));
+    assert_eq!(parse_dim("sequence=7"), Ok(("sequence".into(), 7)));
+    assert_eq!(parse_dim("a=b=7"), Ok(("a=b".into(), 7)));
+    for text in ["sequence", "=3", "sequence=many", "sequence=-1", "sequence=0"] {
+        parse_dim(text).expect_err(text);
     }
-    assert!(matches!(LoadOptions::from_dims(&["a=1", "a=2"]), Err(ModelError::DimSyntax { .. })));
 }
 
 #[test]

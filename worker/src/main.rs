@@ -2,6 +2,7 @@
 
 use clap::Parser;
 use mimalloc::MiMalloc;
+use shardproof_common::options;
 use shardproof_worker::WorkerArgs;
 
 /// The system's allocator gives large tensors back after each run and takes as long as the run to fetch them again.
@@ -17,5 +18,5 @@ struct Cli {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    shardproof_worker::run(Cli::parse().args).await
+    shardproof_worker::run(options::parse::<Cli>().args).await
 }
