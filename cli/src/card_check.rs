@@ -2,9 +2,10 @@
 //! that the registered circuits are the model.
 //!
 //! Recomputed are the digests of model, architecture and plan with every shard, the settings with their scales, and the
-//! verifying keys. A gkr key is the quantised graph with a commitment to its weights, or their digest: it is made anew. An ezkl key fixes the circuit with its weights where they are `fixed`; where they are `hashed`, the
-//! hashes are recomputed too; where they are `private`, nothing binds them, and the check says so. Scales that calibration
-//! is free to choose may still be too coarse for the model, so every circuit is run on samples beside the float shard.
+//! verifying keys. A gkr key is the quantised graph with a commitment to its weights, or their digest: it is made anew. An ezkl
+//! key fixes the circuit with its weights where they are `fixed`; where they are `hashed`, the hashes are recomputed too; where
+//! they are `private`, nothing binds them, and the check says so. Scales that calibration is free to choose may still be too
+//! coarse for the model, so every circuit is run on samples beside the float shard.
 
 use std::path::PathBuf;
 

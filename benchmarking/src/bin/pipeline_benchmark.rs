@@ -10,9 +10,10 @@ use shardproof_benchmarking::report;
 /// Throughput of the pipeline without proofs, against its slowest shard and against all cores.
 ///
 /// A coordinator and a worker per shard are started as processes, on this machine. Runs go through one by one first, for each
-/// shard's time with the machine to itself as its worker tells it, with workers of one thread and with workers as they are; then several are under way at a time, for the interval
-/// between answers. The target, for models whose slowest shard takes at least 20 ms: at most 1.5 times the larger of the slowest
-/// shard and all shards on one thread by the number of cores, plus 1 ms.
+/// shard's time with the machine to itself as its worker tells it, with workers of one thread and with workers as they are;
+/// then several are under way at a time, for the interval between answers. The target, for models whose slowest shard takes at
+/// least 20 ms: at most 1.5 times the larger of the slowest shard and all shards on one thread by the number of cores, plus 1
+/// ms.
 #[derive(Parser)]
 #[command(version)]
 struct Cli {

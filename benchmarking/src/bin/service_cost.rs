@@ -19,8 +19,9 @@ use shardproof_benchmarking::report;
 /// the shard against the sum of the calls.
 ///
 /// Witness, prove, verify: the worker's or coordinator's own time, all checks included, against the call alone. Witness and
-/// verify, the first of their kind, start a Python process each; the proof finds the one that served the witness. The service verifies every proof twice, once cut short by a byte, which must fail. Prove and verify as the
-/// client sees it: from the request until the run is verified, against the two calls.
+/// verify, the first of their kind, start a Python process each; the proof finds the one that served the witness. The service
+/// verifies every proof twice, once cut short by a byte, which must fail. Prove and verify as the client sees it: from the
+/// request until the run is verified, against the two calls.
 #[derive(Parser)]
 #[command(version)]
 struct Cli {
