@@ -16,6 +16,9 @@ use thiserror::Error;
 
 use remote::Remote;
 
+/// Bytes that are read and hashed sooner than another thread would begin to.
+const READ_AT_ONCE: u64 = 64 << 10;
+
 /// The artifacts of a service.
 #[derive(Clone, Debug)]
 pub struct Artifacts {
@@ -71,7 +74,8 @@ impl Artifacts {
     /// # Errors
     /// When it cannot be read, or the directory or the object store does not take it.
     pub async fn put_file(&self, path: &Path) -> Result<Artifact, ArtifactError> {
-        let artifact = self.local.put_file(path)?;
+        let (local, path) = (self.local.clone(), path.to_owned());
+        let artifact = blocking(move || local.put_file(&path)).await?;
         self.keep(artifact).await?;
         Ok(artifact)
     }
@@ -107,7 +111,11 @@ impl Artifacts {
     /// When it is missing, larger, or damaged.
     pub async fn read(&self, digest: Digest, limit: u64) -> Result<Vec<u8>, ArtifactError> {
         match self.find(digest).await? {
-            Some(_) => self.local.read(digest, limit),
+            Some(artifact) if artifact.size <= READ_AT_ONCE => self.local.read(digest, limit),
+            Some(_) => {
+                let local = self.local.clone();
+                blocking(move || local.read(digest, limit)).await
+            }
             None => Err(ArtifactError::Missing { digest }),
         }
     }
@@ -119,7 +127,10 @@ impl Artifacts {
     pub async fn list(&self) -> Result<Vec<(Artifact, u64)>, ArtifactError> {
         match &self.remote {
             Some(remote) => remote.list().await,
-            None => self.local.list(),
+            None => {
+                let local = self.local.clone();
+                blocking(move || local.list()).await
+            }
         }
     }
 
@@ -151,7 +162,10 @@ impl Artifacts {
                 Ok(true)
             }
             Some(_) => Ok(false),
-            None => self.local.remove_if_older(digest, before_ms),
+            None => {
+                let local = self.local.clone();
+                blocking(move || local.remove_if_older(digest, before_ms)).await
+            }
         }
     }
 
@@ -159,6 +173,14 @@ impl Artifacts {
     pub fn path(&self, digest: Digest) -> PathBuf {
         self.local.path(digest)
     }
+}
+
+/// Work with files that may take long, where it holds up nothing else.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ArtifactError> + Send + 'static,
+) -> Result<T, ArtifactError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }
 
 impl Backing for Artifacts {
