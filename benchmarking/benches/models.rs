@@ -15,6 +15,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use mimalloc::MiMalloc;
 use shardproof_common::plan::CalibrationTarget;
 use shardproof_gkr::{
     Boundary, CommittedBoundaries, Proof, ProvingKey, Statement, Timings, Visibility, verify, witness_cells,
@@ -22,6 +23,10 @@ use shardproof_gkr::{
 use shardproof_integer::{CheckedGraph, Executor, TensorId, Trace};
 use shardproof_models::quantise::{QuantiseOptions, quantise};
 use shardproof_models::{LoadOptions, ModelSource, OnnxModel, input};
+
+/// That of the programs.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// The models of the published comparison.
 const MODELS: [&str; 4] = ["mlp", "mlp784", "cnn264k", "dense4m"];
