@@ -135,7 +135,8 @@ impl Coordinator {
         };
         let verifiers: Vec<&dyn ProofVerifier> = self.verifiers.iter().map(AsRef::as_ref).collect();
         match chain::verify_shard(&check, &verifiers, &job) {
-            Ok(()) => Ok(()),
+            // Its worker may forget it now.
+            Ok(()) => self.artifacts.local().sync(artifact.digest).map_err(|error| unable(&error)),
             Err(ShardError::Unavailable(error)) => Err(unable(&error)),
             Err(ShardError::Refused(refusal)) => Err(Verdict::Rejected(refusal.to_string())),
         }

@@ -100,14 +100,16 @@ impl Artifacts {
         }
     }
 
-    /// Reads an artifact of at most `limit` bytes and checks its content.
+    /// Reads an artifact of at most `limit` bytes and checks its content. What is damaged in the directory is brought again.
     ///
     /// # Errors
     /// When it is missing, larger, or damaged.
     pub async fn read(&self, digest: Digest, limit: u64) -> Result<Vec<u8>, ArtifactError> {
-        match self.find(digest).await? {
-            Some(_) => self.local.read(digest, limit),
-            None => Err(ArtifactError::Missing { digest }),
+        self.find(digest).await?.ok_or(ArtifactError::Missing { digest })?;
+        match self.local.read(digest, limit) {
+            // It is no longer in the directory.
+            Err(ArtifactError::Damaged { .. }) if self.find(digest).await?.is_some() => self.local.read(digest, limit),
+            read => read,
         }
     }
 

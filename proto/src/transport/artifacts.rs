@@ -21,12 +21,14 @@ use crate::v1::artifacts_client::ArtifactsClient;
 use crate::v1::artifacts_server::Artifacts;
 use crate::v1::{Chunk, FetchRequest, Stored};
 
-/// Fetches an artifact into `store` and returns its path. A transfer that breaks off is taken up where it ended, a few times.
+/// Fetches an artifact into `store` and returns its path. One that is there is read through first: what a disk lost would else
+/// never be fetched again. A transfer that breaks off is taken up where it ended, a few times.
 ///
 /// # Errors
 /// When the source does not have it, its content is another, or the transfer keeps breaking off.
 pub async fn fetch(channel: Channel, store: &ArtifactStore, artifact: Artifact) -> Result<PathBuf, TransferError> {
-    if store.find(artifact.digest).is_some() {
+    let kept = store.clone();
+    if spawn_blocking(move || kept.is_whole(artifact)).await.map_err(TransferError::Task)?? {
         return Ok(store.path(artifact.digest));
     }
     let attempt = || fetch_rest(channel.clone(), store, artifact);
@@ -235,6 +237,21 @@ mod tests {
 
         let absent = Artifact { digest: Digest::of(b"absent"), size: 1 };
         assert!(matches!(fetch(channel, &ours, absent).await, Err(TransferError::Remote(_))));
+    }
+
+    #[tokio::test]
+    async fn what_a_disk_lost_is_fetched_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let theirs = ArtifactStore::open(directory.path().join("theirs")).unwrap();
+        let ours = ArtifactStore::open(directory.path().join("ours")).unwrap();
+        let artifact = theirs.put(b"content").unwrap();
+        let channel = serve(ArtifactService::new(theirs, 1 << 20)).await;
+        let path = fetch(channel.clone(), &ours, artifact).await.unwrap();
+        for damaged in ["", "contend"] {
+            std::fs::write(&path, damaged).unwrap();
+            fetch(channel.clone(), &ours, artifact).await.unwrap();
+            assert_eq!(std::fs::read(&path).unwrap(), b"content");
+        }
     }
 
     #[tokio::test]
