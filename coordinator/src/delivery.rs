@@ -14,7 +14,7 @@ use prost::bytes::Bytes;
 use shardproof_common::artifacts::ArtifactError;
 use shardproof_common::hold;
 use shardproof_common::ids::{Digest, RunId, ShardIndex};
-use shardproof_common::receipt::{PublicKey, handed_digest};
+use shardproof_common::receipt::{PublicKey, attempt_digest, handed_digest};
 use shardproof_proto::convert;
 use shardproof_proto::transport::{Channel, Party, activations};
 use shardproof_proto::v1::ActivationHeader;
@@ -204,6 +204,7 @@ impl Coordinator {
             run: convert::run_bytes(run),
             plan: convert::digest_bytes(prepared.plan),
             owner_signature: convert::pack(&signed),
+            attempt_signature: convert::pack(&self.owner.sign(attempt_digest(run, prepared.plan, attempt))),
             attempt,
             ..Default::default()
         };
