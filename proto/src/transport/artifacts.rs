@@ -43,6 +43,28 @@ pub async fn fetch(channel: Channel, store: &ArtifactStore, artifact: Artifact) 
     Ok(path)
 }
 
+/// Fetches an artifact into memory.
+///
+/// # Errors
+/// When the source does not have it, its content is another, or the transfer breaks off.
+pub async fn read(channel: Channel, artifact: Artifact) -> Result<Bytes, TransferError> {
+    let request = FetchRequest { digest: convert::digest_bytes(artifact.digest), offset: 0 };
+    let mut stream = client(channel).fetch(request).await?.into_inner();
+    let mut bytes = Vec::new();
+    while let Some(chunk) = stream.message().await? {
+        let found = (bytes.len() + chunk.data.len()) as u64;
+        if found > artifact.size {
+            return Err(TransferError::Size { expected: artifact.size, found });
+        }
+        bytes.extend_from_slice(&chunk.data);
+    }
+    let found = Digest::of(&bytes);
+    if found == artifact.digest {
+        return Ok(bytes.into());
+    }
+    Err(ArtifactError::Damaged { expected: artifact.digest, found }.into())
+}
+
 async fn fetch_rest(channel: Channel, store: &ArtifactStore, artifact: Artifact) -> Result<(), TransferError> {
     let partial = store.partial(artifact.digest);
     let io = |source| TransferError::Store(ArtifactError::Io { path: partial.clone(), source });
@@ -252,6 +274,21 @@ mod tests {
             fetch(channel.clone(), &ours, artifact).await.unwrap();
             assert_eq!(std::fs::read(&path).unwrap(), b"content");
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_read_is_what_was_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let theirs = ArtifactStore::open(directory.path()).unwrap();
+        let content = vec![7; CHUNK_BYTES + 1];
+        let artifact = theirs.put(&content).unwrap();
+        let channel = serve(ArtifactService::new(theirs.clone(), 1)).await;
+        assert_eq!(read(channel.clone(), artifact).await.unwrap(), content);
+        let short = read(channel.clone(), Artifact { size: 5, ..artifact }).await;
+        assert!(matches!(short, Err(TransferError::Size { expected: 5, .. })));
+        std::fs::write(theirs.path(artifact.digest), b"other").unwrap();
+        let damaged = read(channel, artifact).await;
+        assert!(matches!(damaged, Err(TransferError::Store(ArtifactError::Damaged { .. }))));
     }
 
     #[tokio::test]
