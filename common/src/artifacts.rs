@@ -79,6 +79,11 @@ impl Incoming {
         self.file.write_all(bytes).map_err(io_error(self.file.path()))
     }
 
+    /// Digest of what was written so far.
+    pub fn digest(&self) -> Digest {
+        Digest::from_bytes(*self.hasher.finalize().as_bytes())
+    }
+
     /// Bytes written so far.
     pub fn size(&self) -> u64 {
         self.size
@@ -230,7 +235,7 @@ impl ArtifactStore {
     /// # Errors
     /// When it cannot be renamed.
     pub fn publish(&self, incoming: Incoming) -> Result<Artifact, ArtifactError> {
-        let digest = Digest::from_bytes(*incoming.hasher.finalize().as_bytes());
+        let digest = incoming.digest();
         self.place(incoming.file, digest)?;
         Ok(Artifact { digest, size: incoming.size })
     }
@@ -240,7 +245,7 @@ impl ArtifactStore {
     /// # Errors
     /// When it is another, or cannot be renamed.
     pub fn publish_as(&self, incoming: Incoming, expected: Digest) -> Result<Artifact, ArtifactError> {
-        let found = Digest::from_bytes(*incoming.hasher.finalize().as_bytes());
+        let found = incoming.digest();
         if found != expected {
             return Err(ArtifactError::Damaged { expected, found });
         }

@@ -77,7 +77,16 @@ impl Coordinator {
         }
         self.deliveries.interruptions.remove(&run);
         if !self.shutdown.is_cancelled() {
+            self.claim_boundaries(run).await;
             self.audit(run).await;
+        }
+    }
+
+    /// The public boundaries that the workers of an answered run stored are the run's.
+    async fn claim_boundaries(&self, run: RunId) {
+        let Ok(record) = self.find_run(run).await else { return };
+        if matches!(record.state, RunState::Answered | RunState::Partial | RunState::Verified) {
+            record.artifacts().into_iter().for_each(|digest| self.uploads.used(digest));
         }
     }
 

@@ -56,6 +56,7 @@ impl Coordinator {
         match verdict {
             Ok(Ok(())) => {
                 tracing::info!(%run, %shard, verify_us, "proof verified");
+                self.uploads.used(artifact.digest);
                 self.runs.change(run, |record| record.proof_passed(shard, verify_us, now_ms())).await;
                 self.note(worker, Event::Proved).await;
             }

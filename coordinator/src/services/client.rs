@@ -61,6 +61,7 @@ impl Runs for ClientService {
         let coordinator = self.coordinator.clone();
         let submitted = tokio::spawn(async move { coordinator.submit(input, commitment).await });
         let record = submitted.await.map_err(|error| Status::internal(error.to_string()))??;
+        self.coordinator.uploads.used(input);
         Ok(Response::new(self.show(&record).await))
     }
 
