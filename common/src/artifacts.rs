@@ -151,7 +151,7 @@ impl ArtifactStore {
             sync(file.path())?;
             self.place(file, artifact.digest)?;
         }
-        sync_parent(&target)?;
+        sync_name(&target)?;
         Ok(artifact)
     }
 
@@ -177,7 +177,7 @@ impl ArtifactStore {
     pub fn sync(&self, digest: Digest) -> Result<(), ArtifactError> {
         let path = self.path(digest);
         sync(&path)?;
-        sync_parent(&path)
+        sync_name(&path)
     }
 
     /// Reads an artifact of at most `limit` bytes and checks its content. One that is damaged is removed.
@@ -218,7 +218,7 @@ impl ArtifactStore {
         let target = self.prepare(digest)?;
         sync(&partial)?;
         fs::rename(&partial, &target).map_err(io_error(&target))?;
-        sync_parent(&target)?;
+        sync_name(&target)?;
         Ok(target)
     }
 
@@ -364,8 +364,9 @@ fn sync(path: &Path) -> Result<(), ArtifactError> {
     File::open(path).and_then(|file| file.sync_all()).map_err(io_error(path))
 }
 
-fn sync_parent(path: &Path) -> Result<(), ArtifactError> {
-    sync(path.parent().expect("artifact paths have a parent"))
+/// Has the disk take an artifact's name, and that of the shelf it is on, which may be new.
+fn sync_name(path: &Path) -> Result<(), ArtifactError> {
+    path.ancestors().skip(1).take(2).try_for_each(sync)
 }
 
 /// The paths in a directory; none where it is gone or is no directory.

@@ -15,6 +15,7 @@ use shardproof_common::artifacts::ArtifactError;
 use shardproof_common::hold;
 use shardproof_common::ids::{Digest, RunId, ShardIndex};
 use shardproof_common::receipt::{PublicKey, attempt_digest, handed_digest};
+use shardproof_common::statement::Binding;
 use shardproof_proto::convert;
 use shardproof_proto::transport::{Channel, Party, activations};
 use shardproof_proto::v1::ActivationHeader;
@@ -82,11 +83,16 @@ impl Coordinator {
         }
     }
 
-    /// The public boundaries that the workers of an answered run stored are the run's.
+    /// The public boundaries that its workers stored are the run's once it has ended, but for what a shard to blame put out.
     async fn claim_boundaries(&self, run: RunId) {
         let Ok(record) = self.find_run(run).await else { return };
-        if matches!(record.state, RunState::Answered | RunState::Partial | RunState::Verified) {
-            record.artifacts().into_iter().for_each(|digest| self.uploads.used(digest));
+        let receipts = record.shards.iter().filter_map(|shard| shard.receipt.as_ref());
+        for statement in receipts.map(|receipt| &receipt.statement) {
+            if let Binding::Public(digest) = statement.output.binding
+                && record.blamed_shard != Some(statement.shard)
+            {
+                self.uploads.used(digest);
+            }
         }
     }
 
