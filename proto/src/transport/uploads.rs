@@ -47,8 +47,8 @@ struct Unused {
 }
 
 impl Uploads {
-    /// Each caller may have stored `limit` bytes that nothing uses, or any number; what is unused for as long as `kept` is removed
-    /// by others, and forgotten here.
+    /// Each caller may have stored `limit` bytes that nothing uses, or any number. What is unused for as long as `kept` is removed
+    /// elsewhere, and forgotten here.
     pub fn new(limit: Option<u64>, kept: Duration) -> Self {
         Self(Arc::new(Accounts { limit, kept, ledger: Mutex::default() }))
     }
