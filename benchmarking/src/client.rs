@@ -164,6 +164,10 @@ impl Client {
             last = update;
         }
         if last.state() == expected {
+            if let Some(answer) = last.answer_artifact.as_ref().filter(|_| last.answer.is_empty()) {
+                let artifact = convert::artifact(Some(answer))?;
+                last.answer = transport::artifacts::read(self.channel.clone(), artifact).await?;
+            }
             return Ok(last);
         }
         let id = convert::run_id(&last.run)?;

@@ -112,9 +112,11 @@ impl Client {
     }
 
     /// Present state of a run.
-    pub(crate) async fn get(&self, run: RunId) -> Result<Run> {
+    async fn get(&self, run: RunId) -> Result<Run> {
         let response = self.runs().get(GetRequest { run: convert::run_bytes(run) }).await;
-        Ok(response.map_err(|status| self.explain(&status))?.into_inner())
+        let mut run = response.map_err(|status| self.explain(&status))?.into_inner();
+        self.complete(&mut run, None).await?;
+        Ok(run)
     }
 
     /// Has the coordinator remove what nobody needs.
@@ -123,7 +125,7 @@ impl Client {
         Ok(answer.map_err(|status| self.explain(&status))?.into_inner())
     }
 
-    /// Latest runs first.
+    /// Latest runs first, without their answers.
     pub(crate) async fn list(&self, limit: u32) -> Result<Vec<Run>> {
         let response = self.runs().list(ListRequest { limit }).await;
         Ok(response.map_err(|status| self.explain(&status))?.into_inner().runs)
@@ -143,7 +145,8 @@ impl Client {
     pub(crate) async fn watch(&self, run: RunId, mut seen: impl FnMut(&Run) -> Result<()>) -> Result<Run> {
         let mut updates = self.updates(run).await?;
         let mut last = None;
-        while let Some(update) = updates.message().await.map_err(|status| self.explain(&status))? {
+        while let Some(mut update) = updates.message().await.map_err(|status| self.explain(&status))? {
+            self.complete(&mut update, last.as_ref()).await?;
             seen(&update)?;
             last = Some(update);
         }
@@ -151,6 +154,19 @@ impl Client {
             Some(run) => Ok(run),
             None => self.get(run).await,
         }
+    }
+
+    /// Fetches the answer where it is too large to come with its run, unless it is known from `before`.
+    async fn complete(&self, run: &mut Run, before: Option<&Run>) -> Result<()> {
+        let Some(reference) = run.answer_artifact.as_ref().filter(|_| run.answer.is_empty()) else { return Ok(()) };
+        if let Some(before) = before.filter(|before| before.answer_artifact.as_ref() == Some(reference)) {
+            run.answer = before.answer.clone();
+            return Ok(());
+        }
+        let artifact = convert::artifact(Some(reference)).map_err(|status| self.explain(&status))?;
+        let answer = transport::artifacts::read(self.channel.clone(), artifact).await;
+        run.answer = answer.with_context(|| format!("fetching the answer from {}", self.address))?;
+        Ok(())
     }
 
     /// Fetches the bundle of a run into the file at `path`, which appears whole or not at all. Returns its size, bytes.

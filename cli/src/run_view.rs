@@ -17,8 +17,10 @@ pub(crate) struct RunView {
     pub(crate) run: String,
     /// `running`, `answered`, `partial`, `verified`, `rejected` or `failed`.
     pub(crate) state: &'static str,
-    /// The answer dequantised, tensor after tensor, once there.
+    /// The answer dequantised, tensor after tensor, once there; not in a list of runs.
     pub(crate) outputs: Option<Vec<f64>>,
+    /// Bytes of the answer's encoding, once there.
+    pub(crate) answer_bytes: Option<u64>,
     /// Why the run failed.
     pub(crate) failure: Option<String>,
     /// Who is to blame for the rejection.
@@ -108,6 +110,7 @@ impl RunView {
             run: id.to_string(),
             state: state_name(run.state()),
             outputs,
+            answer_bytes: run.answer_artifact.as_ref().map(|answer| answer.size),
             failure: (run.state() == RunState::Failed)
                 .then(|| reason().unwrap_or_else(|| "no reason given".to_owned())),
             rejected,

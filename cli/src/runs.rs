@@ -255,11 +255,11 @@ fn render_list(runs: &[RunView]) -> String {
     if runs.is_empty() {
         return "no runs yet\n".to_owned();
     }
-    let mut table = Table::new(&["run", "state", ">proven", "audit", "answer", "reason"]);
+    let mut table = Table::new(&["run", "state", ">proven", "audit", ">answer", "reason"]);
     for run in runs {
         let proven = run.shards.iter().filter(|shard| shard.proof == "verified").count();
         let reason = run.rejected.as_ref().map(|rejected| rejected.describe()).or_else(|| run.failure.clone());
-        let answer = run.outputs.as_deref().map_or_else(String::new, table::values);
+        let answer = run.answer_bytes.map_or_else(String::new, table::bytes);
         table.row([
             run.run.clone(),
             run.state.to_owned(),

@@ -2,6 +2,13 @@
 //!
 //! A file appears under its name only whole: it is written beside and renamed. Transfers that broke off leave a partial
 //! file, from whose end the next attempt goes on.
+//!
+//! What nobody would make again, keys and shard files, is on the disk before it has its name, and a proof once it is [synced].
+//! The rest is not, because each run writes some: after a loss of power a name may be there without all of its content. So a name
+//! alone never counts: a file of another size is not the artifact, and one whose content is found to be another is removed, so
+//! that whoever has it can store it again.
+//!
+//! [synced]: ArtifactStore::sync
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -72,6 +79,11 @@ impl Incoming {
         self.file.write_all(bytes).map_err(io_error(self.file.path()))
     }
 
+    /// Digest of what was written so far.
+    pub fn digest(&self) -> Digest {
+        Digest::from_bytes(*self.hasher.finalize().as_bytes())
+    }
+
     /// Bytes written so far.
     pub fn size(&self) -> u64 {
         self.size
@@ -108,38 +120,67 @@ impl ArtifactStore {
     /// # Errors
     /// When the disk does not take them.
     pub fn put(&self, bytes: &[u8]) -> Result<Artifact, ArtifactError> {
-        let digest = Digest::of(bytes);
-        if let Some(artifact) = self.find(digest) {
-            self.renew(digest)?;
+        let artifact = Artifact { digest: Digest::of(bytes), size: bytes.len() as u64 };
+        if self.find(artifact.digest) == Some(artifact) {
+            self.renew(artifact.digest)?;
             return Ok(artifact);
         }
         let mut file = self.temporary()?;
         file.write_all(bytes).map_err(io_error(file.path()))?;
-        self.place(file, digest)?;
-        Ok(Artifact { digest, size: bytes.len() as u64 })
+        self.place(file, artifact.digest)?;
+        Ok(artifact)
     }
 
-    /// Stores a copy of the file at `path`, linked where the file system allows.
+    /// Stores a copy of the file at `path`, linked where the file system allows, and on the disk.
     ///
     /// # Errors
     /// When the file cannot be read or the disk does not take it.
     pub fn put_file(&self, path: &Path) -> Result<Artifact, ArtifactError> {
-        let digest = digest_of_file(path)?;
-        if let Some(artifact) = self.find(digest) {
-            self.renew(digest)?;
+        let size = fs::metadata(path).map_err(io_error(path))?.len();
+        let artifact = Artifact { digest: digest_of_file(path)?, size };
+        if self.find(artifact.digest) == Some(artifact) {
+            self.renew(artifact.digest)?;
             return Ok(artifact);
         }
-        let target = self.prepare(digest)?;
+        let target = self.prepare(artifact.digest)?;
+        sync(path)?;
         if fs::hard_link(path, &target).is_err() {
             let mut file = self.temporary()?;
             let mut source = File::open(path).map_err(io_error(path))?;
             io::copy(&mut source, &mut file).map_err(io_error(&target))?;
-            self.place(file, digest)?;
+            sync(file.path())?;
+            self.place(file, artifact.digest)?;
         }
-        self.find(digest).ok_or(ArtifactError::Missing { digest })
+        sync_name(&target)?;
+        Ok(artifact)
     }
 
-    /// Reads an artifact of at most `limit` bytes and checks its content.
+    /// Whether the artifact is here: its content is read and compared. A file that is not it is removed.
+    ///
+    /// # Errors
+    /// When it cannot be read, or not be removed.
+    pub fn is_whole(&self, artifact: Artifact) -> Result<bool, ArtifactError> {
+        if self.find(artifact.digest).is_none() {
+            return Ok(false);
+        }
+        let whole = digest_of_file(&self.path(artifact.digest))? == artifact.digest;
+        if !whole {
+            self.remove(artifact.digest)?;
+        }
+        Ok(whole)
+    }
+
+    /// Has the disk take an artifact that is here.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn sync(&self, digest: Digest) -> Result<(), ArtifactError> {
+        let path = self.path(digest);
+        sync(&path)?;
+        sync_name(&path)
+    }
+
+    /// Reads an artifact of at most `limit` bytes and checks its content. One that is damaged is removed.
     ///
     /// # Errors
     /// When it is missing, larger, or damaged.
@@ -151,7 +192,11 @@ impl ArtifactStore {
         let path = self.path(digest);
         let bytes = fs::read(&path).map_err(io_error(&path))?;
         let found = Digest::of(&bytes);
-        if found == digest { Ok(bytes) } else { Err(ArtifactError::Damaged { expected: digest, found }) }
+        if found == digest {
+            return Ok(bytes);
+        }
+        self.remove(digest)?;
+        Err(ArtifactError::Damaged { expected: digest, found })
     }
 
     /// Where a transfer of the artifact collects its bytes.
@@ -159,7 +204,7 @@ impl ArtifactStore {
         self.root.join("partial").join(digest.to_string())
     }
 
-    /// Makes a completed transfer an artifact; one with other content is deleted.
+    /// Makes a completed transfer an artifact, on the disk; one with other content is deleted.
     ///
     /// # Errors
     /// When the content is not the digest's.
@@ -171,7 +216,9 @@ impl ArtifactStore {
             return Err(ArtifactError::Damaged { expected: digest, found });
         }
         let target = self.prepare(digest)?;
+        sync(&partial)?;
         fs::rename(&partial, &target).map_err(io_error(&target))?;
+        sync_name(&target)?;
         Ok(target)
     }
 
@@ -188,7 +235,7 @@ impl ArtifactStore {
     /// # Errors
     /// When it cannot be renamed.
     pub fn publish(&self, incoming: Incoming) -> Result<Artifact, ArtifactError> {
-        let digest = Digest::from_bytes(*incoming.hasher.finalize().as_bytes());
+        let digest = incoming.digest();
         self.place(incoming.file, digest)?;
         Ok(Artifact { digest, size: incoming.size })
     }
@@ -198,7 +245,7 @@ impl ArtifactStore {
     /// # Errors
     /// When it is another, or cannot be renamed.
     pub fn publish_as(&self, incoming: Incoming, expected: Digest) -> Result<Artifact, ArtifactError> {
-        let found = Digest::from_bytes(*incoming.hasher.finalize().as_bytes());
+        let found = incoming.digest();
         if found != expected {
             return Err(ArtifactError::Damaged { expected, found });
         }
@@ -312,6 +359,16 @@ pub fn digest_of_file(path: &Path) -> Result<Digest, ArtifactError> {
     }
 }
 
+/// Has the disk take a file, or the names in a directory.
+fn sync(path: &Path) -> Result<(), ArtifactError> {
+    File::open(path).and_then(|file| file.sync_all()).map_err(io_error(path))
+}
+
+/// Has the disk take an artifact's name, and that of the shelf it is on, which may be new.
+fn sync_name(path: &Path) -> Result<(), ArtifactError> {
+    path.ancestors().skip(1).take(2).try_for_each(sync)
+}
+
 /// The paths in a directory; none where it is gone or is no directory.
 fn entries(directory: &Path) -> Result<Vec<PathBuf>, ArtifactError> {
     match fs::read_dir(directory) {
@@ -390,7 +447,29 @@ mod tests {
         assert!(matches!(store.read(artifact.digest, 3), Err(ArtifactError::TooLarge { size: 7, .. })));
         fs::write(store.path(artifact.digest), b"contend").unwrap();
         assert!(matches!(store.read(artifact.digest, 100), Err(ArtifactError::Damaged { .. })));
+        assert_eq!(store.find(artifact.digest), None, "whoever has it can store it again");
         assert!(matches!(store.read(Digest::of(b"x"), 100), Err(ArtifactError::Missing { .. })));
+    }
+
+    #[test]
+    fn a_name_without_its_content_is_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = ArtifactStore::open(directory.path().join("store")).unwrap();
+        let file = directory.path().join("file");
+        fs::write(&file, b"content").unwrap();
+        let artifact = store.put(b"content").unwrap();
+        let lose_power = || fs::write(store.path(artifact.digest), b"").unwrap();
+        lose_power();
+        assert_eq!(store.put(b"content").unwrap(), artifact);
+        assert_eq!(store.read(artifact.digest, 7).unwrap(), b"content");
+        lose_power();
+        assert_eq!(store.put_file(&file).unwrap(), artifact);
+        assert_eq!(store.read(artifact.digest, 7).unwrap(), b"content");
+
+        assert!(store.is_whole(artifact).unwrap());
+        fs::write(store.path(artifact.digest), b"contend").unwrap();
+        assert!(!store.is_whole(artifact).unwrap());
+        assert!(!store.is_whole(artifact).unwrap() && store.find(artifact.digest).is_none());
     }
 
     #[test]

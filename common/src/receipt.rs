@@ -152,6 +152,12 @@ impl Receipt {
     }
 }
 
+/// What the owner's side signs for each attempt of a run. It travels along with the run's boundaries, so that no worker makes its
+/// successor work on a run, or on an attempt of one, that the owner's side did not begin.
+pub fn attempt_digest(run: RunId, plan: Digest, attempt: u32) -> Digest {
+    Digest::derive("shardproof 2 attempt", &(run, plan, attempt))
+}
+
 /// What the owner's side signs when it hands a boundary to a worker itself: boundary 0, so that nobody else can start runs,
 /// and another one where its two workers are at odds about it.
 pub fn handed_digest(run: RunId, plan: Digest, boundary: u32, attempt: u32, encoding: Digest) -> Digest {

@@ -34,6 +34,9 @@ pub struct LimitArgs {
     /// Largest proof that is taken from a worker, bytes, with K, M or G
     #[arg(long, value_name = "BYTES", default_value = "256M", value_parser = machine::parse_bytes)]
     pub max_proof: u64,
+    /// Bytes that one worker or client may have stored that no run and no verified proof uses, with K, M or G; 0 for no limit
+    #[arg(long, value_name = "BYTES", default_value = "32G", value_parser = machine::parse_bytes)]
+    pub max_unused: u64,
     /// Calls a second by one client, and five times as many at once after a pause; 0 for no limit
     #[arg(long, value_name = "N", default_value_t = 2000)]
     pub client_rate: u32,

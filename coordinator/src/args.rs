@@ -92,7 +92,7 @@ pub struct ServiceArgs {
     /// it is handed
     #[arg(long, value_name = "SECS", default_value_t = 60)]
     pub dispute_deadline: u64,
-    /// Seconds without a sign of life after which the first worker, handed an input, is given up
+    /// Seconds without a sign of life after which the first worker, handed an input, or the last, with an answer, is given up
     #[arg(long, value_name = "SECS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]
     pub hop_deadline: u64,
     /// Seconds that what is under way may take to end once the program is told to stop

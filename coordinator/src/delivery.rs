@@ -14,7 +14,8 @@ use prost::bytes::Bytes;
 use shardproof_common::artifacts::ArtifactError;
 use shardproof_common::hold;
 use shardproof_common::ids::{Digest, RunId, ShardIndex};
-use shardproof_common::receipt::{PublicKey, handed_digest};
+use shardproof_common::receipt::{PublicKey, attempt_digest, handed_digest};
+use shardproof_common::statement::Binding;
 use shardproof_proto::convert;
 use shardproof_proto::transport::{Channel, Party, activations};
 use shardproof_proto::v1::ActivationHeader;
@@ -77,7 +78,21 @@ impl Coordinator {
         }
         self.deliveries.interruptions.remove(&run);
         if !self.shutdown.is_cancelled() {
+            self.claim_boundaries(run).await;
             self.audit(run).await;
+        }
+    }
+
+    /// The public boundaries that its workers stored are the run's once it has ended, but for what a shard to blame put out.
+    async fn claim_boundaries(&self, run: RunId) {
+        let Ok(record) = self.find_run(run).await else { return };
+        let receipts = record.shards.iter().filter_map(|shard| shard.receipt.as_ref());
+        for statement in receipts.map(|receipt| &receipt.statement) {
+            if let Binding::Public(digest) = statement.output.binding
+                && record.blamed_shard != Some(statement.shard)
+            {
+                self.uploads.used(digest);
+            }
         }
     }
 
@@ -204,6 +219,7 @@ impl Coordinator {
             run: convert::run_bytes(run),
             plan: convert::digest_bytes(prepared.plan),
             owner_signature: convert::pack(&signed),
+            attempt_signature: convert::pack(&self.owner.sign(attempt_digest(run, prepared.plan, attempt))),
             attempt,
             ..Default::default()
         };

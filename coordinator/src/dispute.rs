@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use shardproof_common::chain;
 use shardproof_common::ids::{Digest, RunId, ShardIndex};
-use shardproof_common::receipt::{PublicKey, Receipt, handed_digest};
+use shardproof_common::receipt::{PublicKey, Receipt, attempt_digest, handed_digest};
 use shardproof_common::statement::Binding;
 use shardproof_common::tensor::encoded_bytes;
 use shardproof_proto::convert;
@@ -261,6 +261,7 @@ impl Coordinator {
             attempt,
             receipt: convert::pack(receipt),
             owner_signature: convert::pack(&signed),
+            attempt_signature: convert::pack(&self.owner.sign(attempt_digest(run, prepared.plan, attempt))),
             ..Default::default()
         };
         let deadline = self.settings.dispute_deadline;

@@ -44,7 +44,7 @@ use shardproof_common::ids::{RunId, ShardIndex};
 use shardproof_common::process::{self, DataDir};
 use shardproof_common::receipt::{Identity, PublicKey};
 use shardproof_common::{clock, keyfile, machine, telemetry};
-use shardproof_proto::transport::{Party, Transport};
+use shardproof_proto::transport::{Party, Transport, Uploads};
 use shardproof_storage::Artifacts;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
@@ -81,6 +81,8 @@ struct Coordinator {
     planned: Planned,
     owner: Identity,
     artifacts: Artifacts,
+    /// What callers have stored that nothing uses yet.
+    uploads: Uploads,
     /// Where jobs work; empty when the program starts.
     scratch: PathBuf,
     runs: Runs,
@@ -180,6 +182,7 @@ pub async fn run(args: CoordinatorArgs) -> anyhow::Result<()> {
         planned,
         owner,
         artifacts: artifacts(&args.service, &data)?,
+        uploads: uploads(&args),
         scratch: data.scratch()?,
         runs,
         workers,
@@ -254,6 +257,11 @@ fn artifacts(args: &ServiceArgs, data: &DataDir) -> anyhow::Result<Artifacts> {
         Some(url) => Artifacts::at(local, url).context("--artifacts")?,
         None => Artifacts::in_directory(local),
     })
+}
+
+fn uploads(args: &CoordinatorArgs) -> Uploads {
+    let limit = Some(args.access.limits.max_unused).filter(|&bytes| bytes > 0);
+    Uploads::new(limit, args.service.keep_artifacts)
 }
 
 fn settings(args: &CoordinatorArgs) -> anyhow::Result<Settings> {

@@ -56,6 +56,7 @@ impl Coordinator {
         match verdict {
             Ok(Ok(())) => {
                 tracing::info!(%run, %shard, verify_us, "proof verified");
+                self.uploads.used(artifact.digest);
                 self.runs.change(run, |record| record.proof_passed(shard, verify_us, now_ms())).await;
                 self.note(worker, Event::Proved).await;
             }
@@ -135,7 +136,8 @@ impl Coordinator {
         };
         let verifiers: Vec<&dyn ProofVerifier> = self.verifiers.iter().map(AsRef::as_ref).collect();
         match chain::verify_shard(&check, &verifiers, &job) {
-            Ok(()) => Ok(()),
+            // Its worker may forget it now.
+            Ok(()) => self.artifacts.local().sync(artifact.digest).map_err(|error| unable(&error)),
             Err(ShardError::Unavailable(error)) => Err(unable(&error)),
             Err(ShardError::Refused(refusal)) => Err(Verdict::Rejected(refusal.to_string())),
         }

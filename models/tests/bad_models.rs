@@ -6,7 +6,9 @@ mod support;
 
 use prost::Message as _;
 use shardproof_common::plan::{BackendOptions, BoundaryMode, EzklOptions, GkrOptions};
-use shardproof_models::{BoundaryModes, LoadOptions, ModelError, ModelSource, OnnxModel, SplitRequest, Strategy, parse_dim, zoo};
+use shardproof_models::{
+    BoundaryModes, LoadOptions, ModelError, ModelSource, OnnxModel, SplitRequest, Strategy, parse_dim, zoo,
+};
 use support::{Builder, Dim, FLOAT, INT64, int, text};
 use tract_onnx::pb::{
     AttributeProto, FunctionProto, GraphProto, SparseTensorProto, StringStringEntryProto, TensorProto,

@@ -12,7 +12,7 @@ use shardproof_proto::transport::artifacts::{ArtifactService, TransferError, sto
 use shardproof_proto::transport::traffic::Traffic;
 use shardproof_proto::transport::{
     self, Channel, ChannelError, ClientLimits, Credentials, Gate, Listening, Party, Subject, Tls, Token, Tokens,
-    Transport, Trouble, trouble,
+    Transport, Trouble, Uploads, trouble,
 };
 use shardproof_proto::v1::HeartbeatRequest;
 use shardproof_proto::v1::artifacts_server::ArtifactsServer;
@@ -96,7 +96,11 @@ impl Server {
 
     async fn parts() -> (TcpListener, Self, ArtifactsServer<ArtifactService>) {
         let directory = tempfile::tempdir().unwrap();
-        let service = ArtifactService::new(ArtifactStore::open(directory.path()).unwrap(), 1 << 20);
+        let service = ArtifactService::new(
+            ArtifactStore::open(directory.path()).unwrap(),
+            1 << 20,
+            Uploads::new(None, Duration::ZERO),
+        );
         let listener = TcpListener::bind((HOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         (listener, Self { address, _store: directory }, ArtifactsServer::new(service))

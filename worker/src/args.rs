@@ -34,7 +34,7 @@ pub struct WorkerArgs {
     /// Inferences at a time
     #[arg(long, value_name = "N", default_value_t = 2)]
     pub concurrency: usize,
-    /// Seconds without a sign of life after which the neighbour that a boundary is handed to is given up
+    /// Seconds without a sign of life after which a neighbour is given up that a boundary is handed to, or that hands one over
     #[arg(long, value_name = "SECS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]
     pub hop_deadline: u64,
     /// Seconds that what is under way may take to end once the program is told to stop

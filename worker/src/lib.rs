@@ -68,7 +68,10 @@ struct Worker {
     keep_spool: Duration,
     hop_deadline: Duration,
     timings: Option<PathBuf>,
+    /// Places for runs that come as they should, from the shard before or, at the first, from the owner's side.
     queue: Arc<Semaphore>,
+    /// Places for what the owner's side hands over in a neighbour's stead, which no neighbour can take.
+    disputed: Arc<Semaphore>,
     compute: Arc<Semaphore>,
     proving: proving::Queue,
     /// Held while a shard is fetched: two fetches of one artifact would write to the same partial file.
@@ -149,6 +152,7 @@ pub async fn run(args: WorkerArgs) -> anyhow::Result<()> {
         memory_bytes: args.memory_limit.or_else(machine::memory_bytes),
         hop_deadline: Duration::from_secs(args.hop_deadline),
         queue: Arc::new(Semaphore::new(args.queue.max(1))),
+        disputed: Arc::new(Semaphore::new(args.queue.max(1))),
         compute: Arc::new(Semaphore::new(args.concurrency.max(1))),
         proving,
         assigning: tokio::sync::Mutex::new(()),

@@ -3,9 +3,13 @@
 //! A boundary is acknowledged once it is spooled, so the previous worker may forget it. One that comes again is answered once
 //! more, with the same receipt and the same output, whatever was lost on the way before. While the queue is full the
 //! acknowledgement waits, which holds the previous worker back in turn. Only the worker that holds the shard before is
-//! listened to, and the owner's side, which sends boundary 0 and what two workers are at odds about. What arrives is compared
-//! with the receipt that comes with it before this worker signs its own; where they differ, that receipt is shown to the
+//! listened to, and the owner's side, which sends boundary 0 and what two workers are at odds about; and both only with what the
+//! owner's side signed for this attempt of the run, so that nobody makes up runs to fill the spool of the next. What arrives is
+//! compared with the receipt that comes with it before this worker signs its own; where they differ, that receipt is shown to the
 //! coordinator, which finds out whose fault it is.
+//!
+//! A neighbour that opens deliveries and sends nothing takes places in the queue from itself alone: what the owner's side hands
+//! over in its stead has places of its own, and whoever takes the neighbour's shard over finds those of the one before free.
 //!
 //! A worker that signed two statements in one attempt of a run would convict itself. So an attempt takes one boundary; a later
 //! attempt replaces it, an earlier one is refused; and runs are refused whose ids are so old that nothing may be left here of
@@ -22,7 +26,7 @@ use prost::bytes::Bytes;
 use shardproof_common::backend::{BackendError, Inference, Job};
 use shardproof_common::hold::Stage;
 use shardproof_common::ids::{Digest, RunId, ShardIndex, UnixMillis};
-use shardproof_common::receipt::{PublicKey, Receipt, SignatureBytes, handed_digest};
+use shardproof_common::receipt::{PublicKey, Receipt, SignatureBytes, attempt_digest, handed_digest};
 use shardproof_common::statement::{Binding, Boundary, Statement};
 use shardproof_common::tensor::{self, Tensor};
 use shardproof_common::{chain, clock};
@@ -69,6 +73,8 @@ pub(crate) struct Passage {
     shard: Arc<HeldShard>,
     entry: spool::Entry,
     arrival: Arrival,
+    /// The owner's for the arrival's attempt, to be passed on.
+    attempt_signature: Bytes,
     input: Vec<Tensor>,
     deadline: Instant,
     _place_in_queue: OwnedSemaphorePermit,
@@ -86,18 +92,22 @@ impl Activations for Pipeline {
 
         let left = Duration::from_millis(header.deadline_ms).min(LONGEST_RUN);
         let deadline = Instant::now() + left;
-        let place = self.worker.queue.clone().acquire_owned();
-        let place = tokio::time::timeout_at(deadline.into(), place).await.map_err(late)?;
-        let place = place.map_err(|_| Status::unavailable("the worker is stopping"))?;
-        let encoding = activations::receive_encoding(&mut stream, &header);
-        let encoding = tokio::time::timeout_at(deadline.into(), encoding).await.map_err(late)??;
+        let taken = tokio::time::timeout_at(deadline.into(), self.take(&sender, stream, &header));
+        let (place, encoding) = tokio::select! {
+            taken = taken => taken.map_err(late)??,
+            () = self.replaced(&sender) => {
+                return Err(Status::aborted("another worker holds the shard before this one by now"));
+            }
+        };
         if self.worker.shutdown.is_cancelled() {
             return Err(Status::unavailable("the worker is stopping"));
         }
         let run = sender.run;
         let (entry, arrival, input) = self.accept(&shard, &header, sender, &encoding).await?;
         self.worker.hold.reach(Stage::Spooled).await;
-        let passage = Passage { run, shard, entry, arrival, input, deadline, _place_in_queue: place };
+        let attempt_signature = header.attempt_signature;
+        let passage =
+            Passage { run, shard, entry, arrival, attempt_signature, input, deadline, _place_in_queue: place };
         match self.worker.passages.entry(run) {
             // It follows when the one before is through: what that one sends may be lost.
             Entry::Occupied(mut under_way) => drop(under_way.insert(Some(passage))),
@@ -115,6 +125,20 @@ struct Sender {
     run: RunId,
     /// The previous worker's receipt; none at boundary 0.
     receipt: Option<Receipt>,
+    /// Whether the owner's side hands the boundary over itself.
+    is_owner: bool,
+}
+
+impl Sender {
+    /// The worker that sends it, where it is one.
+    fn neighbour(&self) -> Option<PublicKey> {
+        self.receipt.as_ref().filter(|_| !self.is_owner).map(|receipt| receipt.worker)
+    }
+
+    /// Whether the owner's side sends it in a neighbour's stead.
+    fn is_disputed(&self) -> bool {
+        self.is_owner && self.receipt.is_some()
+    }
 }
 
 fn late(_: tokio::time::error::Elapsed) -> Status {
@@ -123,7 +147,8 @@ fn late(_: tokio::time::error::Elapsed) -> Status {
 
 impl Pipeline {
     /// Boundary 0 comes from the owner's side, every other one from the worker that holds the shard before, or from the owner's
-    /// side on its behalf: nobody else can start a run here, or get ahead of the one that it is about.
+    /// side in its stead; and all of them for an attempt that the owner's side began: nobody else can start a run here, or get
+    /// ahead of the one that it is about.
     fn authenticate(&self, shard: &HeldShard, header: &ActivationHeader) -> Result<Sender, Status> {
         let run = convert::run_id(&header.run)?;
         if convert::digest("plan", &header.plan)? != shard.plan {
@@ -134,24 +159,50 @@ impl Pipeline {
             return Err(Status::failed_precondition(message));
         }
         check_age(run)?;
-        let handed_by_owner = shard.index().0 == 0 || !header.owner_signature.is_empty();
-        if handed_by_owner {
-            let signature: SignatureBytes = convert::unpack("owner_signature", &header.owner_signature)?;
+        let before = shard.index().0.checked_sub(1).map(ShardIndex);
+        let receipt = before.map(|_| convert::unpack::<Receipt>("receipt", &header.receipt)).transpose()?;
+        let sender = Sender { run, receipt, is_owner: before.is_none() || !header.owner_signature.is_empty() };
+        if sender.is_owner {
             let encoding = convert::digest("digest", &header.digest)?;
             let signed = handed_digest(run, shard.plan, header.boundary, header.attempt, encoding);
-            shard.card.body.authority.verify(signed, &signature).map_err(|error| {
-                Status::unauthenticated(format!("the boundary is not from the owner's side: {error}"))
-            })?;
-        }
-        let Some(before) = shard.index().0.checked_sub(1) else { return Ok(Sender { run, receipt: None }) };
-        let receipt: Receipt = convert::unpack("receipt", &header.receipt)?;
-        if !handed_by_owner && self.worker.neighbours.borrow().previous != Some(receipt.worker) {
+            check_owners(shard, signed, &header.owner_signature, "the boundary")?;
+        } else if self.worker.neighbours.borrow().previous != sender.neighbour() {
             return Err(Status::permission_denied("the sender does not hold the shard before this one"));
         }
-        chain::check_receipt(&receipt, &shard.card, run, ShardIndex(before)).map_err(|refusal| {
-            Status::invalid_argument(format!("the receipt that came with the boundary: {refusal}"))
-        })?;
-        Ok(Sender { run, receipt: Some(receipt) })
+        let signed = attempt_digest(run, shard.plan, header.attempt);
+        check_owners(shard, signed, &header.attempt_signature, "this attempt of the run")?;
+        if let (Some(receipt), Some(before)) = (&sender.receipt, before) {
+            chain::check_receipt(receipt, &shard.card, run, before).map_err(|refusal| {
+                Status::invalid_argument(format!("the receipt that came with the boundary: {refusal}"))
+            })?;
+        }
+        Ok(sender)
+    }
+
+    /// Takes the boundary's bytes, once there is a place for the run. They have to keep coming: whoever hangs holds no place.
+    async fn take(
+        &self,
+        sender: &Sender,
+        stream: Streaming<Activation>,
+        header: &ActivationHeader,
+    ) -> Result<(OwnedSemaphorePermit, Vec<u8>), Status> {
+        let queue = if sender.is_disputed() { &self.worker.disputed } else { &self.worker.queue };
+        let place = queue.clone().acquire_owned().await;
+        let place = place.map_err(|_| Status::unavailable("the worker is stopping"))?;
+        let mut stream = activations::while_it_flows(stream, self.worker.hop_deadline);
+        let encoding = activations::receive_encoding(&mut stream, header).await?;
+        Ok((place, encoding))
+    }
+
+    /// Waits until another worker than the sender holds the shard before. One that is only away keeps its places.
+    async fn replaced(&self, sender: &Sender) {
+        let Some(neighbour) = sender.neighbour() else { return std::future::pending().await };
+        let mut neighbours = self.worker.neighbours.subscribe();
+        let replaced = neighbours.wait_for(|now| now.previous.is_some_and(|previous| previous != neighbour));
+        if replaced.await.is_err() {
+            // The worker ends.
+            std::future::pending().await
+        }
     }
 
     /// Checks a boundary against the shard and its sender's receipt and spools it, unless it was delivered before.
@@ -177,7 +228,7 @@ impl Pipeline {
             self.complain(&sender, shard.index(), header.attempt, &mismatch).await;
             return Err(Status::invalid_argument(mismatch));
         }
-        let Sender { run, receipt: upstream } = sender;
+        let Sender { run, receipt: upstream, .. } = sender;
         let arrival = Arrival { attempt: header.attempt, input: Digest::of(encoding), upstream };
         let entry = self.worker.spool.entry(run, shard.index());
         let _turn = self.worker.spool.turn(run);
@@ -214,6 +265,15 @@ impl Pipeline {
         };
         self.worker.tell(Message::Failure(failure)).await;
     }
+}
+
+/// Checks a signature that only the owner's side can have made.
+fn check_owners(shard: &HeldShard, signed: Digest, signature: &[u8], what: &str) -> Result<(), Status> {
+    let refuse =
+        |reason: &dyn fmt::Display| Status::unauthenticated(format!("{what} is not from the owner's side: {reason}"));
+    let signature: SignatureBytes =
+        convert::unpack("signature", signature).map_err(|status| refuse(&status.message()))?;
+    shard.card.body.authority.verify(signed, &signature).map_err(|error| refuse(&error))
 }
 
 /// Refuses runs of which nothing may be remembered here, or may be remembered when they come again.
@@ -307,6 +367,7 @@ async fn run_and_forward(worker: &Arc<Worker>, passage: Passage) -> Result<(), P
         boundary: shard.index().0 + 1,
         attempt: receipt.attempt,
         receipt: convert::pack(&receipt),
+        attempt_signature: passage.attempt_signature.clone(),
         ..Default::default()
     };
     let left = passage.deadline.saturating_duration_since(Instant::now());

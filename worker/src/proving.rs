@@ -107,6 +107,11 @@ impl Queue {
         }
     }
 
+    /// Whether a proof of the run is waited for.
+    pub(crate) fn needs(&self, run: RunId) -> bool {
+        self.under_way.contains_key(&run)
+    }
+
     /// Stops the job for a run. Runs that are proven with it go on, and their proof is not reported for this one.
     pub(crate) fn cancel(&self, job: &CancelJob) {
         let under_way = convert::run_id(&job.run).ok().and_then(|run| self.under_way.remove(&run));

@@ -5,7 +5,7 @@
 //! those are what bounds the number of runs. The file `arrival` is written after the input that it names by its digest, and a
 //! receipt carries its signature, so of these whatever a crash left half written is not taken for anything. A file that
 //! replaces another, and a proof, which nothing here could tell from half of one, is written in a scratch directory, which is
-//! emptied at the start, and renamed.
+//! emptied at the start, synced to the disk, and renamed.
 //!
 //! A worker signs one statement in each attempt of a run, for two would be evidence against it. So receipts are signed under
 //! the run's turn, and only while the attempt that they are of is the one that arrived last. A receipt outlives the rest of
@@ -195,6 +195,7 @@ impl Entry {
         let path = self.directory.join(name);
         let written = tempfile::NamedTempFile::new_in(&self.scratch).and_then(|mut file| {
             file.write_all(bytes)?;
+            file.as_file().sync_all()?;
             file.persist(&path).map_err(|error| error.error)?;
             self.usage.used.fetch_add(bytes.len() as u64, Ordering::Relaxed);
             Ok(())

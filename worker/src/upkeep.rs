@@ -15,9 +15,9 @@ use shardproof_common::clock;
 use shardproof_common::ids::{RunId, UnixMillis};
 use shardproof_common::process::DataDir;
 
-use crate::Worker;
-use crate::pipeline::OLDEST_RUN;
+use crate::pipeline::{OLDEST_RUN, Passages};
 use crate::spool::{ARRIVAL, Entry, RECEIPT, Spool};
+use crate::{Worker, proving};
 
 /// How often a worker looks for what it no longer has to keep.
 const PAUSE: Duration = Duration::from_secs(3600);
@@ -36,7 +36,7 @@ pub(crate) async fn regularly(worker: Arc<Worker>) {
     loop {
         let at_work = worker.clone();
         let cleared = tokio::task::spawn_blocking(move || {
-            let unused = |run| !at_work.passages.contains_key(&run);
+            let unused = unused(&at_work.passages, &at_work.proving);
             let cleared = clear(&at_work.spool, clock::now(), unused, false)?;
             at_work.spool.recount()?;
             io::Result::Ok(cleared)
@@ -64,6 +64,12 @@ pub fn collect_offline(directory: &Path, dry_run: bool) -> anyhow::Result<Cleare
     let data = DataDir::open(directory)?;
     let spool = Spool::open(root, &data.scratch()?, u64::MAX)?;
     Ok(clear(&spool, clock::now(), |_| true, dry_run)?)
+}
+
+/// Tells the runs of which nothing is read just now: neither on their way through the worker nor about to be proven. A proof that
+/// was asked for in time is made, however long others take before it.
+fn unused(passages: &Passages, proving: &proving::Queue) -> impl Fn(RunId) -> bool {
+    |run| !passages.contains_key(&run) && !proving.needs(run)
 }
 
 /// Clears the entries of runs that are `unused`.
@@ -121,6 +127,8 @@ mod tests {
     use shardproof_common::plan::BackendKind;
     use shardproof_common::receipt::{Identity, Receipt};
     use shardproof_common::statement::{BackendId, Boundary, Statement};
+    use shardproof_proto::convert;
+    use shardproof_proto::v1::{CancelJob, ProveJob, ProveMember};
 
     use super::*;
     use crate::spool::Arrival;
@@ -173,6 +181,24 @@ mod tests {
 
         assert_eq!(clear_at(now.after(OLDEST_RUN + HOUR), false).entries, 1);
         assert_eq!(fs::read_dir(spool.root()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_a_proof_is_being_made_of_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let spool = Spool::open(directory.path().join("spool"), directory.path(), u64::MAX).unwrap();
+        let (run, later) = (RunId::generate(), clock::now().after(HOUR));
+        let entry = spool.entry(run, ShardIndex(0));
+        entry.write_input(b"input", &Arrival { attempt: 0, input: Digest::of(b"input"), upstream: None }).unwrap();
+        entry.write_receipt(&receipt(run, clock::now())).unwrap();
+        let (passages, (proving, _jobs)) = (Passages::new(), proving::queue());
+        let clear = || clear(&spool, later, unused(&passages, &proving), false).unwrap();
+
+        let member = ProveMember { run: convert::run_bytes(run), attempt: 1 };
+        proving.submit(&ProveJob { shard: 0, members: vec![member] });
+        assert_eq!(clear(), Cleared::default());
+        proving.cancel(&CancelJob { run: convert::run_bytes(run), shard: 0 });
+        assert_eq!(clear().entries, 1);
     }
 
     #[test]

@@ -3,8 +3,10 @@
 mod scene;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use shardproof_common::receipt::Identity;
+use shardproof_common::ids::RunId;
+use shardproof_common::receipt::{Identity, attempt_digest};
 use shardproof_common::statement::Boundary;
 use shardproof_common::tensor::Tensor;
 use shardproof_proto::convert;
@@ -253,6 +255,59 @@ async fn an_honest_worker_signs_one_statement_in_each_attempt() {
         let refused = scene.pass_on(&old, &honest.output).await.unwrap_err();
         assert!(refused.message().contains("within 7 days of this machine's clock"), "{refused:?}");
     }
+}
+
+#[tokio::test]
+async fn no_worker_is_made_to_work_on_what_the_coordinator_did_not_begin() {
+    let mut scene = Scene::with_rogue_at(0, &[]).await;
+    let (run, delivery) = scene.run().await;
+    let begun = convert::unpack("attempt_signature", &delivery.header.attempt_signature).unwrap();
+    let (id, honest) = (delivery.run(), scene.held.infer(&delivery.tensors()));
+    delivery.reply(Ok(()));
+    let sign = |run, attempt| scene.sign(run, attempt, honest.input_boundary.clone(), honest.output_boundary.clone());
+    let invented = RunId::generate();
+    let forged = scene.rogue.identity.sign(attempt_digest(invented, scene.held.card.body.plan.digest(), 0));
+    for (receipt, signature) in [
+        (sign(invented, 0), None),
+        (sign(invented, 0), Some(&begun)),
+        (sign(invented, 0), Some(&forged)),
+        (sign(id, 1), Some(&begun)),
+    ] {
+        let refused = scene.pass_on_as(&receipt, signature, &honest.output).await.unwrap_err();
+        assert_eq!(refused.code(), Code::Unauthenticated, "{refused:?}");
+    }
+    let spool = scene.service.worker_data(0).join("spool");
+    assert_eq!(std::fs::read_dir(spool).unwrap().count(), 0);
+
+    scene.say_done(&sign(id, 0), None).await;
+    scene.pass_on_as(&sign(id, 0), Some(&begun), &honest.output).await.unwrap();
+    assert_state(&scene.service.settled(&run).await, RunState::Answered);
+}
+
+#[tokio::test]
+async fn a_worker_whose_queue_its_neighbour_fills_takes_what_the_coordinator_hands_it() {
+    let mut scene = Scene::with_rogue_at(0, &["--dispute-deadline", "10"]).await;
+    let (run, id, honest) = scene.take_run().await;
+    scene.say_done(&scene.sign(id, 0, honest.input_boundary.clone(), honest.output_boundary.clone()), None).await;
+    let _kept = scene.fill_queue(&honest).await;
+    scene.say_refused(id).await;
+    let request = scene.asked_to_show().await;
+    scene.show(request, &honest.output).await;
+    assert_state(&scene.service.settled(&run).await, RunState::Answered);
+}
+
+#[tokio::test]
+async fn whoever_takes_a_shard_over_finds_the_places_free_that_the_worker_before_took() {
+    let mut scene = Scene::with_rogue_at(0, &[]).await;
+    let (_run, _, honest) = scene.take_run().await;
+    let _kept = scene.fill_queue(&honest).await;
+    let Scene { mut service, rogue, .. } = scene;
+    let gone = rogue.identity.public().to_string();
+    drop(rogue);
+    service.add_worker("FIRST", &[]);
+    service.until("another serves", |status| status.shards[0].ready && status.shards[0].worker != gone).await;
+    let answered = tokio::time::timeout(Duration::from_secs(60), service.infer(&input())).await;
+    assert_state(&answered.unwrap(), RunState::Answered);
 }
 
 #[tokio::test]

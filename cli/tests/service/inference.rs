@@ -1,7 +1,9 @@
 //! Runs without proofs, in float mode.
 
+use shardproof_common::tensor::FloatTensor;
+use shardproof_proto::convert;
 use shardproof_proto::transport::{Party, Transport};
-use shardproof_proto::v1::{ListRequest, RunState};
+use shardproof_proto::v1::{GetRequest, ListRequest, RunState};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
@@ -36,6 +38,58 @@ async fn many_runs_in_flight_each_get_their_own_answer() {
     let listed = service.client().list(ListRequest { limit: 100 }).await.unwrap().into_inner().runs;
     assert_eq!(listed.len(), 60);
     assert!(listed.iter().all(|run| run.state() == RunState::Answered));
+}
+
+/// The ONNX file of a `Relu` of so many values.
+fn relu(values: u64) -> Vec<u8> {
+    let varint = |mut value: u64| {
+        let mut bytes = Vec::new();
+        while value >= 128 {
+            bytes.push(value as u8 | 128);
+            value >>= 7;
+        }
+        bytes.push(value as u8);
+        bytes
+    };
+    let number = |tag: u8, value: u64| [vec![tag << 3], varint(value)].concat();
+    let nested =
+        |tag: u8, content: &[u8]| [vec![tag << 3 | 2], varint(content.len() as u64), content.to_vec()].concat();
+    let dimension = |extent: u64| nested(1, &number(1, extent));
+    let shape = nested(2, &[dimension(1), dimension(values)].concat());
+    let tensor = nested(2, &nested(1, &[number(1, 1), shape].concat()));
+    let value = |name: &str| [nested(1, name.as_bytes()), tensor.clone()].concat();
+    let node = [nested(1, b"x"), nested(2, b"y"), nested(3, b"relu"), nested(4, b"Relu")].concat();
+    let graph = [nested(1, &node), nested(2, b"g"), nested(11, &value("x")), nested(12, &value("y"))].concat();
+    [number(1, 8), nested(7, &graph), nested(8, &number(2, 13))].concat()
+}
+
+#[tokio::test]
+async fn answers_come_with_their_run_while_they_are_small_and_in_no_list() {
+    let directory = tempfile::tempdir().unwrap();
+    for (values, comes_along) in [(100, true), (20_000, false)] {
+        let model = directory.path().join(format!("{values}.onnx"));
+        std::fs::write(&model, relu(values)).unwrap();
+        let service = Service::start(model.to_str().unwrap(), &["SOLO"], 1, &["--backend", "float"]);
+        service.ready().await;
+        let input = vec![FloatTensor { shape: vec![1, values], values: (0..values).map(|i| i as f32).collect() }];
+        let expected: Vec<f64> = (0..values).map(|i| i as f64).collect();
+        let run = service.infer(&input).await;
+        assert_eq!(answer(&run), expected);
+
+        let shown = service.client().get(GetRequest { run: run.run.clone() }).await.unwrap().into_inner();
+        assert_eq!(!shown.answer.is_empty(), comes_along);
+        let listed = service.client().list(ListRequest { limit: 1 }).await.unwrap().into_inner().runs.remove(0);
+        assert!(listed.answer.is_empty() && listed.answer_artifact == shown.answer_artifact);
+        assert_eq!(listed.answer_artifact.unwrap().size, run.answer.len() as u64);
+
+        let id = convert::run_id(&run.run).unwrap().to_string();
+        let watched = std::process::Command::new(env!("CARGO_BIN_EXE_shardproof"))
+            .args(["--json", "watch", &id, "--coordinator", &service.coordinator.address])
+            .output()
+            .unwrap();
+        let watched: serde_json::Value = serde_json::from_slice(&watched.stdout).unwrap();
+        assert_eq!(watched["outputs"], serde_json::json!(expected));
+    }
 }
 
 #[tokio::test]

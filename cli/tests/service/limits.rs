@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use shardproof_common::tensor::FloatTensor;
 use shardproof_proto::transport::artifacts::TransferError;
 use shardproof_proto::transport::{self, Channel};
 use shardproof_proto::v1::artifacts_client::ArtifactsClient;
@@ -49,6 +50,34 @@ async fn calls_a_second() {
         }
     };
     assert_exhausted(&refused, "--client-rate");
+}
+
+#[tokio::test]
+async fn what_nothing_uses() {
+    let service = Service::start("mlp", &["SOLO"], 1, &["--backend", "float", "--max-unused", "128K"]);
+    service.ready().await;
+    // What runs use is not counted; anything else is, as 64 KiB at least.
+    for (input, _) in &samples("mlp")[..4] {
+        assert_state(&service.infer(input).await, RunState::Answered);
+    }
+    upload(&service, 1).await.unwrap();
+    upload(&service, 2).await.unwrap();
+    assert_exhausted(&upload(&service, 3).await.unwrap_err(), "--max-unused");
+}
+
+#[tokio::test]
+async fn what_runs_use_is_not_counted_however_much_it_is() {
+    let tiny = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/tiny.onnx");
+    let service = Service::start(tiny, &["FIRST", "LAST"], 2, &["--boundary", "public", "--max-unused", "512K"]);
+    service.ready().await;
+    // An input, a public boundary and two proofs of each run.
+    for n in 1..=4u8 {
+        let input = vec![FloatTensor { shape: vec![1, 4], values: vec![f32::from(n) / 8.0; 4] }];
+        let run = service.infer(&input).await;
+        assert_state(&run, RunState::Answered);
+        service.prove(&run, &[]).await.unwrap();
+        assert_state(&service.settled(&run).await, RunState::Verified);
+    }
 }
 
 #[tokio::test]

@@ -105,18 +105,28 @@ impl Artifacts {
         }
     }
 
-    /// Reads an artifact of at most `limit` bytes and checks its content.
+    /// Reads an artifact of at most `limit` bytes and checks its content. What is damaged in the directory is brought again.
     ///
     /// # Errors
     /// When it is missing, larger, or damaged.
     pub async fn read(&self, digest: Digest, limit: u64) -> Result<Vec<u8>, ArtifactError> {
-        match self.find(digest).await? {
-            Some(artifact) if artifact.size <= READ_AT_ONCE => self.local.read(digest, limit),
-            Some(_) => {
+        self.find(digest).await?.ok_or(ArtifactError::Missing { digest })?;
+        match self.read_local(digest, limit).await {
+            // It is no longer in the directory.
+            Err(ArtifactError::Damaged { .. }) if self.find(digest).await?.is_some() => {
+                self.read_local(digest, limit).await
+            }
+            read => read,
+        }
+    }
+
+    async fn read_local(&self, digest: Digest, limit: u64) -> Result<Vec<u8>, ArtifactError> {
+        match self.local.find(digest) {
+            Some(artifact) if artifact.size > READ_AT_ONCE => {
                 let local = self.local.clone();
                 blocking(move || local.read(digest, limit)).await
             }
-            None => Err(ArtifactError::Missing { digest }),
+            _ => self.local.read(digest, limit),
         }
     }
 

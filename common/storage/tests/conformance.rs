@@ -155,6 +155,15 @@ async fn nothing_counts_as_stored_that_the_store_does_not_have() {
     assert_eq!(there.read(artifact.digest, 100).await.unwrap(), b"content");
 }
 
+#[tokio::test]
+async fn what_the_directory_lost_is_brought_again() {
+    let place = Place::new(Kind::Files);
+    let here = place.seen_from("here");
+    let artifact = here.put(b"content").await.unwrap();
+    fs::write(here.path(artifact.digest), b"").unwrap();
+    assert_eq!(here.read(artifact.digest, 7).await.unwrap(), b"content");
+}
+
 #[test]
 fn other_places_are_refused_by_name() {
     let directory = tempfile::tempdir().unwrap();

@@ -42,6 +42,7 @@ impl Activations for AnswerService {
         if !coordinator.check_answerer(&prepared, run, &receipt, answer).await? {
             return Ok(Response::new(Delivered {}));
         }
+        let mut stream = activations::while_it_flows(stream, coordinator.settings.hop_deadline);
         let encoding = activations::receive_encoding(&mut stream, &header);
         let encoding = tokio::time::timeout(deadline, encoding).await.map_err(late)??;
         coordinator.take_answer(run, encoding, receipt).await?;

@@ -25,6 +25,8 @@ use crate::{Coordinator, Stage};
 
 /// Most runs that one listing returns.
 const MAX_LISTED: u32 = 1000;
+/// Bytes of an answer that comes with its run, and spares whoever waits for it a round trip. A larger one is fetched.
+const SMALL_ANSWER_BYTES: u64 = 64 << 10;
 /// Most runs of one request for proofs.
 const MAX_PROVEN: usize = 1024;
 
@@ -38,7 +40,7 @@ impl ClientService {
         Self { coordinator }
     }
 
-    /// The run for a client, with its answer.
+    /// The run for a client, with its answer where that is small.
     async fn show(&self, record: &RunRecord) -> Run {
         show(&self.coordinator, record).await
     }
@@ -59,6 +61,7 @@ impl Runs for ClientService {
         let coordinator = self.coordinator.clone();
         let submitted = tokio::spawn(async move { coordinator.submit(input, commitment).await });
         let record = submitted.await.map_err(|error| Status::internal(error.to_string()))??;
+        self.coordinator.uploads.used(input);
         Ok(Response::new(self.show(&record).await))
     }
 
@@ -98,11 +101,7 @@ impl Runs for ClientService {
             limit => limit.min(MAX_LISTED),
         };
         let runs = self.coordinator.runs.latest(limit).await.map_err(|error| Status::unavailable(error.to_string()))?;
-        let mut shown = Vec::with_capacity(runs.len());
-        for record in &runs {
-            shown.push(self.show(record).await);
-        }
-        Ok(Response::new(ListResponse { runs: shown }))
+        Ok(Response::new(ListResponse { runs: runs.iter().map(describe).collect() }))
     }
 
     async fn bundle(&self, request: Request<BundleRequest>) -> Result<Response<ArtifactRef>, Status> {
@@ -174,18 +173,24 @@ impl WatchState {
 }
 
 async fn show(coordinator: &Coordinator, record: &RunRecord) -> Run {
-    let limit = coordinator.settings.max_tensor_bytes;
-    let answer = match record.answer {
-        Some(answer) => coordinator.artifacts.read(answer.digest, limit).await.ok(),
-        None => None,
+    let answer = match record.answer.filter(|answer| answer.size <= SMALL_ANSWER_BYTES) {
+        // Whoever fetches it instead learns why it cannot be read.
+        Some(answer) => coordinator.artifacts.read(answer.digest, SMALL_ANSWER_BYTES).await.unwrap_or_default(),
+        None => Vec::new(),
     };
+    Run { answer: answer.into(), ..describe(record) }
+}
+
+/// The run without its answer's content.
+fn describe(record: &RunRecord) -> Run {
     Run {
         run: convert::run_bytes(record.id),
         state: run_state(record.state).into(),
         reason: record.reason.clone(),
         blamed_shard: record.blamed_shard.map(|shard| shard.0),
         blamed_worker: record.blamed_worker.map(|worker| worker.to_string()).unwrap_or_default(),
-        answer: answer.map(Bytes::from).unwrap_or_default(),
+        answer: Bytes::new(),
+        answer_artifact: record.answer.map(convert::artifact_ref),
         shards: record.shards.iter().enumerate().map(|(index, shard)| show_shard(index as u32, shard)).collect(),
         submitted_unix_ms: record.submitted_ms,
         prove_wall_ms: record.prove_wall_ms,

@@ -36,7 +36,8 @@ pub(crate) async fn serve(
         .register_encoded_file_descriptor_set(shardproof_proto::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()?;
-    let artifacts = ArtifactService::new(coordinator.artifacts.local().clone(), coordinator.settings.max_tensor_bytes)
+    let (local, uploads) = (coordinator.artifacts.local().clone(), coordinator.uploads.clone());
+    let artifacts = ArtifactService::new(local, coordinator.settings.max_tensor_bytes, uploads)
         .backed_by(Arc::new(coordinator.artifacts.clone()));
     let largest = listen.message_bytes();
     let router = transport::server(gate, listen.max_streams)

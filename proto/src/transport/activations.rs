@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures::{Stream, StreamExt};
 use prost::bytes::Bytes;
 use shardproof_common::ids::Digest;
 use tonic::{Code, Request, Status, Streaming};
@@ -57,20 +58,32 @@ pub async fn receive_header(stream: &mut Streaming<Activation>, limit: u64) -> R
     Ok(header)
 }
 
+/// The same stream, which ends with `ABORTED` where nothing comes for as long as `idle`. The run may be sent again.
+pub fn while_it_flows<S>(stream: S, idle: Duration) -> impl Stream<Item = Result<Activation, Status>> + Unpin
+where
+    S: Stream<Item = Result<Activation, Status>>,
+{
+    let late = move |_| Err(Status::aborted(format!("activation: nothing came for {} s", idle.as_secs())));
+    Box::pin(tokio_stream::StreamExt::timeout(stream, idle).map(move |part| part.unwrap_or_else(late)))
+}
+
 /// Receives the encoding that `header` announced.
 ///
 /// # Errors
-/// When size or digest are not the announced ones.
+/// When size or digest are not the announced ones, or a chunk brings nothing.
 pub async fn receive_encoding(
-    stream: &mut Streaming<Activation>,
+    stream: &mut (impl Stream<Item = Result<Activation, Status>> + Unpin),
     header: &ActivationHeader,
 ) -> Result<Vec<u8>, Status> {
     let expected = crate::convert::digest("digest", &header.digest)?;
     let mut encoding = Vec::new();
-    while let Some(message) = stream.message().await? {
-        let Some(Part::Chunk(chunk)) = message.part else {
+    while let Some(message) = stream.next().await {
+        let Some(Part::Chunk(chunk)) = message?.part else {
             return Err(Status::invalid_argument("activation: expected chunks after the header"));
         };
+        if chunk.is_empty() {
+            return Err(Status::invalid_argument("activation: an empty chunk"));
+        }
         if (encoding.len() + chunk.len()) as u64 > header.size {
             return Err(Status::invalid_argument(format!("activation: more than the {} bytes announced", header.size)));
         }
@@ -80,4 +93,30 @@ pub async fn receive_encoding(
         return Err(Status::data_loss("activation: the content is not the one announced"));
     }
     Ok(encoding)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_stream_that_does_not_flow_ends() {
+        let encoding = Bytes::from_static(b"encoding");
+        let header = ActivationHeader {
+            size: 8,
+            digest: crate::convert::digest_bytes(Digest::of(&encoding)),
+            ..Default::default()
+        };
+        let chunks = chunks_of(encoding).map(|chunk| Ok(Activation { part: Some(Part::Chunk(chunk)) }));
+        let whole: Vec<Result<Activation, Status>> = chunks.collect();
+        let idle = Duration::from_millis(20);
+        let mut stalled = while_it_flows(futures::stream::iter(whole.clone()).chain(futures::stream::pending()), idle);
+        let refused = receive_encoding(&mut stalled, &header).await.unwrap_err();
+        assert!(refused.code() == Code::Aborted && may_pass(refused.code()), "{refused:?}");
+        let nothing = futures::stream::repeat_with(|| Ok(Activation { part: Some(Part::Chunk(Bytes::new())) }));
+        let refused = receive_encoding(&mut while_it_flows(nothing, idle), &header).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{refused:?}");
+        let mut flowing = while_it_flows(futures::stream::iter(whole), idle);
+        assert_eq!(receive_encoding(&mut flowing, &header).await.unwrap(), b"encoding");
+    }
 }

@@ -15,18 +15,20 @@ use thiserror::Error;
 use tokio::task::spawn_blocking;
 use tonic::{Code, Request, Response, Status, Streaming};
 
-use super::{CHUNK_BYTES, Channel};
+use super::{CHUNK_BYTES, Caller, Channel, Uploads};
 use crate::convert;
 use crate::v1::artifacts_client::ArtifactsClient;
 use crate::v1::artifacts_server::Artifacts;
 use crate::v1::{Chunk, FetchRequest, Stored};
 
-/// Fetches an artifact into `store` and returns its path. A transfer that breaks off is taken up where it ended, a few times.
+/// Fetches an artifact into `store` and returns its path. One that is there is read through first: what a disk lost would else
+/// never be fetched again. A transfer that breaks off is taken up where it ended, a few times.
 ///
 /// # Errors
 /// When the source does not have it, its content is another, or the transfer keeps breaking off.
 pub async fn fetch(channel: Channel, store: &ArtifactStore, artifact: Artifact) -> Result<PathBuf, TransferError> {
-    if store.find(artifact.digest).is_some() {
+    let kept = store.clone();
+    if spawn_blocking(move || kept.is_whole(artifact)).await.map_err(TransferError::Task)?? {
         return Ok(store.path(artifact.digest));
     }
     let attempt = || fetch_rest(channel.clone(), store, artifact);
@@ -39,6 +41,28 @@ pub async fn fetch(channel: Channel, store: &ArtifactStore, artifact: Artifact) 
     let store = store.clone();
     let path = spawn_blocking(move || store.complete(artifact.digest)).await.map_err(TransferError::Task)??;
     Ok(path)
+}
+
+/// Fetches an artifact into memory.
+///
+/// # Errors
+/// When the source does not have it, its content is another, or the transfer breaks off.
+pub async fn read(channel: Channel, artifact: Artifact) -> Result<Bytes, TransferError> {
+    let request = FetchRequest { digest: convert::digest_bytes(artifact.digest), offset: 0 };
+    let mut stream = client(channel).fetch(request).await?.into_inner();
+    let mut bytes = Vec::new();
+    while let Some(chunk) = stream.message().await? {
+        let found = (bytes.len() + chunk.data.len()) as u64;
+        if found > artifact.size {
+            return Err(TransferError::Size { expected: artifact.size, found });
+        }
+        bytes.extend_from_slice(&chunk.data);
+    }
+    let found = Digest::of(&bytes);
+    if found == artifact.digest {
+        return Ok(bytes.into());
+    }
+    Err(ArtifactError::Damaged { expected: artifact.digest, found }.into())
 }
 
 async fn fetch_rest(channel: Channel, store: &ArtifactStore, artifact: Artifact) -> Result<(), TransferError> {
@@ -91,12 +115,13 @@ pub struct ArtifactService {
     store: ArtifactStore,
     backing: Arc<dyn Backing>,
     max_upload_bytes: u64,
+    uploads: Uploads,
 }
 
 impl ArtifactService {
-    /// Serves `store`, which takes uploads of at most `max_upload_bytes`.
-    pub fn new(store: ArtifactStore, max_upload_bytes: u64) -> Self {
-        Self { backing: Arc::new(store.clone()), store, max_upload_bytes }
+    /// Serves `store`, which takes uploads of at most `max_upload_bytes`, for as long as `uploads` has room for them.
+    pub fn new(store: ArtifactStore, max_upload_bytes: u64, uploads: Uploads) -> Self {
+        Self { backing: Arc::new(store.clone()), store, max_upload_bytes, uploads }
     }
 
     /// Fetches what is not in the directory from `backing`, and acknowledges uploads once they are there.
@@ -128,6 +153,9 @@ impl Artifacts for ArtifactService {
     }
 
     async fn store(&self, request: Request<Streaming<Chunk>>) -> Result<Response<Stored>, Status> {
+        let caller = request.extensions().get::<Caller>();
+        let caller = caller.ok_or_else(|| Status::internal("an upload that passed no gate"))?.counted();
+        let mut charge = self.uploads.begin(caller);
         let mut stream = request.into_inner();
         let mut incoming = self.store.receive().map_err(|error| store_status(&error))?;
         while let Some(chunk) = stream.message().await? {
@@ -137,7 +165,11 @@ impl Artifacts for ArtifactService {
                     self.max_upload_bytes
                 )));
             }
+            charge.grow(chunk.data.len() as u64)?;
             incoming.write(&chunk.data).map_err(|error| store_status(&error))?;
+        }
+        if self.store.find(incoming.digest()).is_none() {
+            charge.keep(incoming.digest());
         }
         let artifact = self.store.publish(incoming).map_err(|error| store_status(&error))?;
         self.backing.keep(artifact).await.map_err(|error| store_status(&error))?;
@@ -229,7 +261,7 @@ mod tests {
         let artifact = theirs.put(&content).unwrap();
         std::fs::write(ours.partial(artifact.digest), &content[..1000]).unwrap();
 
-        let channel = serve(ArtifactService::new(theirs.clone(), 1 << 20)).await;
+        let channel = serve(ArtifactService::new(theirs.clone(), 1 << 20, unlimited())).await;
         let path = fetch(channel.clone(), &ours, artifact).await.unwrap();
         assert_eq!(std::fs::read(path).unwrap(), content);
 
@@ -238,16 +270,69 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_a_disk_lost_is_fetched_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let theirs = ArtifactStore::open(directory.path().join("theirs")).unwrap();
+        let ours = ArtifactStore::open(directory.path().join("ours")).unwrap();
+        let artifact = theirs.put(b"content").unwrap();
+        let channel = serve(ArtifactService::new(theirs, 1 << 20, unlimited())).await;
+        let path = fetch(channel.clone(), &ours, artifact).await.unwrap();
+        for damaged in ["", "contend"] {
+            std::fs::write(&path, damaged).unwrap();
+            fetch(channel.clone(), &ours, artifact).await.unwrap();
+            assert_eq!(std::fs::read(&path).unwrap(), b"content");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_read_is_what_was_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let theirs = ArtifactStore::open(directory.path()).unwrap();
+        let content = vec![7; CHUNK_BYTES + 1];
+        let artifact = theirs.put(&content).unwrap();
+        let channel = serve(ArtifactService::new(theirs.clone(), 1, unlimited())).await;
+        assert_eq!(read(channel.clone(), artifact).await.unwrap(), content);
+        let short = read(channel.clone(), Artifact { size: 5, ..artifact }).await;
+        assert!(matches!(short, Err(TransferError::Size { expected: 5, .. })));
+        std::fs::write(theirs.path(artifact.digest), b"other").unwrap();
+        let damaged = read(channel, artifact).await;
+        assert!(matches!(damaged, Err(TransferError::Store(ArtifactError::Damaged { .. }))));
+    }
+
+    #[tokio::test]
     async fn uploads_are_named_by_content_and_capped() {
         let directory = tempfile::tempdir().unwrap();
         let theirs = ArtifactStore::open(directory.path()).unwrap();
-        let channel = serve(ArtifactService::new(theirs.clone(), 100)).await;
+        let channel = serve(ArtifactService::new(theirs.clone(), 100, unlimited())).await;
         let artifact = store(channel.clone(), Bytes::from_static(b"upload")).await.unwrap();
         assert_eq!(theirs.read(artifact.digest, 100).unwrap(), b"upload");
         let refused = store(channel, Bytes::from(vec![0; 101])).await;
         assert!(
             matches!(refused, Err(TransferError::Remote(status)) if status.code() == tonic::Code::ResourceExhausted)
         );
+    }
+
+    fn unlimited() -> Uploads {
+        Uploads::new(None, Duration::ZERO)
+    }
+
+    #[tokio::test]
+    async fn what_nothing_uses_is_capped_and_not_stored_beyond() {
+        let directory = tempfile::tempdir().unwrap();
+        let theirs = ArtifactStore::open(directory.path()).unwrap();
+        let uploads = Uploads::new(Some(1 << 20), Duration::from_secs(3600));
+        let channel = serve(ArtifactService::new(theirs.clone(), 4 << 20, uploads.clone())).await;
+        let content = |byte| Bytes::from(vec![byte; 1 << 20]);
+        let first = store(channel.clone(), content(1)).await.unwrap();
+        let refused = store(channel.clone(), content(2)).await.unwrap_err();
+        assert!(matches!(&refused, TransferError::Remote(status) if status.message().contains("--max-unused")));
+        assert!(theirs.find(Digest::of(&content(2))).is_none());
+        uploads.used(first.digest);
+        store(channel.clone(), content(2)).await.unwrap();
+        // What was there before takes no more room, so it leaves none less.
+        uploads.used(Digest::of(&content(2)));
+        store(channel.clone(), content(1)).await.unwrap();
+        store(channel, content(3)).await.unwrap();
     }
 
     async fn serve(service: ArtifactService) -> Channel {

@@ -66,6 +66,11 @@ pub struct Caller {
 }
 
 impl Caller {
+    /// As whom it is counted.
+    pub(super) fn counted(&self) -> Counted {
+        self.subject.clone().map_or(Counted::At(self.address), Counted::Named)
+    }
+
     /// Whether it may do what is the admin's: with an admin's certificate or token or, in the clear, from this machine.
     pub fn is_admin(&self) -> bool {
         match &self.subject {
@@ -111,12 +116,7 @@ impl Rules {
         }
         let metered = door.is_some_and(|door| door.metered)
             && caller.subject.as_ref().is_none_or(|subject| matches!(subject.party, Party::Client | Party::Admin));
-        let under_way = if metered {
-            let counted = caller.subject.clone().map_or(Counted::At(peer.address), Counted::Named);
-            self.meter.enter(&counted, path == UPLOAD)?
-        } else {
-            [None, None]
-        };
+        let under_way = if metered { self.meter.enter(&caller.counted(), path == UPLOAD)? } else { [None, None] };
         Ok(Admitted { caller, under_way })
     }
 

@@ -14,6 +14,7 @@ mod tls;
 mod tokens;
 pub mod traffic;
 mod trouble;
+mod uploads;
 
 use std::time::Duration;
 
@@ -30,6 +31,7 @@ pub use party::{Name, Party, Subject, SubjectError};
 pub use tls::{AUTHORITY_FILE, CERTIFICATE_FILE, KEY_FILE, Tls, TlsError, WrongServer};
 pub use tokens::{Token, TokenDigest, TokenError, Tokens};
 pub use trouble::{Trouble, explain, trouble};
+pub use uploads::Uploads;
 
 /// Bytes in one chunk of a stream.
 pub const CHUNK_BYTES: usize = 1 << 20;

@@ -3,13 +3,15 @@
 use std::process::Command;
 use std::time::Duration;
 
+use futures::StreamExt;
 use shardproof_common::backend::Inference;
 use shardproof_common::ids::{Digest, RunId};
-use shardproof_common::receipt::{PublicKey, Receipt};
+use shardproof_common::keyfile;
+use shardproof_common::receipt::{Identity, PublicKey, Receipt, SignatureBytes, attempt_digest};
 use shardproof_common::statement::Boundary;
 use shardproof_common::tensor::{FloatTensor, Tensor, encode_boundary};
 use shardproof_proto::convert;
-use shardproof_proto::transport::{self, Party, Transport, activations};
+use shardproof_proto::transport::{self, Channel, Party, Transport, activations};
 use shardproof_proto::v1::activation::Part;
 use shardproof_proto::v1::activations_client::ActivationsClient;
 use shardproof_proto::v1::coordinator_message::Message as FromCoordinator;
@@ -17,13 +19,17 @@ use shardproof_proto::v1::worker_message::Message as ToCoordinator;
 use shardproof_proto::v1::{
     Activation, ActivationHeader, Failure, FailureStage, InferenceDone, Run, RunState, ShowOutput, Shown,
 };
-use tonic::Status;
+use tokio::task::JoinSet;
+use tonic::{Code, Status};
 
 use crate::cluster::{PATIENCE, Service, assert_state};
 use crate::held::{Delivery, Held, Inbox, one_unit_off};
 use crate::rogue::Rogue;
 
 pub(super) const TINY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/tiny.onnx");
+
+/// A worker's `--queue` where nothing else is said.
+const QUEUE: usize = 64;
 
 pub(super) fn input() -> Vec<FloatTensor> {
     vec![FloatTensor { shape: vec![1, 4], values: vec![0.5, -0.25, 0.75, 1.0] }]
@@ -93,18 +99,84 @@ impl Scene {
         self.rogue.say(ToCoordinator::InferenceDone(done)).await;
     }
 
-    /// Passes tensors on with a receipt, as the worker of the rogue's shard does.
+    /// Passes tensors on with a receipt, as the worker of the rogue's shard does, in an attempt that the coordinator began.
     pub(super) async fn pass_on(&self, receipt: &Receipt, tensors: &[Tensor]) -> Result<(), Status> {
-        let header = ActivationHeader {
+        let begun = self.begin(receipt.statement.run, receipt.attempt);
+        self.pass_on_as(receipt, Some(&begun), tensors).await
+    }
+
+    /// The same with another signature over the attempt, or none.
+    pub(super) async fn pass_on_as(
+        &self,
+        receipt: &Receipt,
+        begun: Option<&SignatureBytes>,
+        tensors: &[Tensor],
+    ) -> Result<(), Status> {
+        let (header, encoding) = (self.header(receipt, begun), encode_boundary(tensors).into());
+        activations::deliver(self.way_to_next(), header, encoding, Duration::from_secs(20)).await
+    }
+
+    fn way_to_next(&self) -> Channel {
+        Transport::plaintext().lazy_channel(&self.next, Party::Worker).unwrap()
+    }
+
+    fn header(&self, receipt: &Receipt, begun: Option<&SignatureBytes>) -> ActivationHeader {
+        ActivationHeader {
             run: convert::run_bytes(receipt.statement.run),
             plan: convert::digest_bytes(receipt.statement.plan),
             boundary: self.held.shard + 1,
             attempt: receipt.attempt,
             receipt: convert::pack(receipt),
+            attempt_signature: begun.map(convert::pack).unwrap_or_default(),
             ..Default::default()
-        };
-        let channel = Transport::plaintext().lazy_channel(&self.next, Party::Worker).unwrap();
-        activations::deliver(channel, header, encode_boundary(tensors).into(), Duration::from_secs(20)).await
+        }
+    }
+
+    /// What the coordinator signs when it begins an attempt.
+    pub(super) fn begin(&self, run: RunId, attempt: u32) -> SignatureBytes {
+        let key = self.service.directory.path().join("coordinator/owner.key");
+        let owner: Identity = keyfile::load_or_create(&key).unwrap();
+        owner.sign(attempt_digest(run, self.held.card.body.plan.digest(), attempt))
+    }
+
+    /// Takes every place in the queue of the next worker with deliveries that take minutes, for as long as they are kept.
+    pub(super) async fn fill_queue(&self, inference: &Inference) -> JoinSet<()> {
+        let encoding = encode_boundary(&inference.output);
+        let mut deliveries = JoinSet::new();
+        let receipt =
+            || self.sign(RunId::generate(), 0, inference.input_boundary.clone(), inference.output_boundary.clone());
+        for _ in 0..QUEUE {
+            let receipt = receipt();
+            let header = ActivationHeader {
+                size: encoding.len() as u64,
+                digest: convert::digest_bytes(Digest::of(&encoding)),
+                deadline_ms: 600_000,
+                ..self.header(&receipt, Some(&self.begin(receipt.statement.run, 0)))
+            };
+            let bytes: Vec<Part> = encoding.iter().map(|&byte| Part::Chunk(vec![byte].into())).collect();
+            let trickle = futures::stream::iter([Part::Header(header)])
+                .chain(tokio_stream::StreamExt::throttle(futures::stream::iter(bytes), Duration::from_secs(2)));
+            let parts = trickle.map(|part| Activation { part: Some(part) });
+            let channel = self.way_to_next();
+            deliveries.spawn(async move { drop(ActivationsClient::new(channel).deliver(parts).await) });
+        }
+        loop {
+            let receipt = receipt();
+            let header = self.header(&receipt, Some(&self.begin(receipt.statement.run, 0)));
+            let (encoding, deadline) = (encoding.clone().into(), Duration::from_secs(1));
+            match activations::deliver(self.way_to_next(), header, encoding, deadline).await {
+                Ok(()) => {}
+                Err(status) if matches!(status.code(), Code::DeadlineExceeded | Code::Cancelled) => return deliveries,
+                Err(status) => panic!("{status:?}"),
+            }
+        }
+    }
+
+    /// Says that the next worker finds fault with what it was sent.
+    pub(super) async fn say_refused(&self, run: RunId) {
+        let stage = FailureStage::Refused.into();
+        let (run, shard, reason) = (convert::run_bytes(run), self.held.shard, "it does not fit".to_owned());
+        self.rogue.say(ToCoordinator::Failure(Failure { run, shard, stage, reason, ..Default::default() })).await;
     }
 
     pub(super) async fn complain(&self, run: RunId, attempt: u32, upstream: &Receipt) {
