@@ -7,7 +7,7 @@ use shardproof_common::audit::NonceCommitment;
 use shardproof_common::hold;
 use shardproof_common::ids::{Digest, RunId, ShardIndex, UnixMillis};
 use shardproof_common::plan::BackendKind;
-use shardproof_common::receipt::Receipt;
+use shardproof_common::receipt::{PublicKey, Receipt};
 use shardproof_common::statement::Boundary;
 use shardproof_common::tensor::{FloatTensor, Tensor, decode_boundary, encode_boundary, encoded_bytes};
 use shardproof_common::{chain, clock};
@@ -80,13 +80,8 @@ impl Coordinator {
         tracing::warn!(%run, %shard, %fault, "receipt refused");
         match fault {
             Fault::Contradiction(both) => self.accuse_of_contradiction(run, &prepared, *both).await,
-            Fault::Its(reason) => {
-                self.runs.change(run, |record| record.reject(shard, Some(worker), reason)).await;
-                self.note(worker, Event::Failed).await;
-            }
-            Fault::EitherNeighbours(reason) => {
-                self.runs.change(run, |record| record.reject(shard, None, reason)).await;
-            }
+            Fault::Its(_) => self.note(worker, Event::Failed).await,
+            Fault::EitherNeighbours(_) => {}
         }
     }
 
@@ -210,8 +205,35 @@ enum Fault {
     Contradiction(Box<(Receipt, Receipt)>),
 }
 
-/// Takes a receipt into the record of a run that waits for it; whether it takes the place of another worker's.
+impl Fault {
+    /// Ends the run whose receipt of `shard`, by `worker`, is at fault.
+    fn reject(&self, record: &mut RunRecord, shard: ShardIndex, worker: PublicKey) {
+        match self {
+            Self::Its(reason) => record.reject(shard, Some(worker), reason.clone()),
+            Self::EitherNeighbours(reason) => record.reject(shard, None, reason.clone()),
+            Self::Contradiction(both) => record.reject_for_contradiction(both),
+        }
+    }
+}
+
+/// Takes a receipt into the record of a run that waits for it; whether it takes the place of another worker's. One that is at
+/// fault ends the run in the same change: an answer that comes next must not find it in order.
 fn record_receipt(
+    prepared: &Prepared,
+    record: &mut RunRecord,
+    shard: ShardIndex,
+    told: Told,
+    due: UnixMillis,
+) -> Result<bool, Fault> {
+    let worker = told.receipt.worker;
+    let taken = compare_receipt(prepared, record, shard, told, due);
+    if let Err(fault) = &taken {
+        fault.reject(record, shard, worker);
+    }
+    taken
+}
+
+fn compare_receipt(
     prepared: &Prepared,
     record: &mut RunRecord,
     shard: ShardIndex,
@@ -253,10 +275,7 @@ fn record_receipt(
     for passed_on_by in before.into_iter().chain([shard]) {
         match record.compare_passed_on(passed_on_by) {
             PassedOn::Agrees => {}
-            PassedOn::Contradicts(both) => {
-                record.reject_for_contradiction(&both);
-                return Err(Fault::Contradiction(both));
-            }
+            PassedOn::Contradicts(both) => return Err(Fault::Contradiction(both)),
             PassedOn::ByAnother(stranger) => {
                 let taker = ShardIndex(passed_on_by.0 + 1);
                 let reason = format!(
@@ -351,3 +370,6 @@ fn convert_tensor(
         BackendKind::Ezkl | BackendKind::Gkr => floats.quantise(scale).map(Tensor::Integer),
     }
 }
+
+#[cfg(test)]
+mod tests;
