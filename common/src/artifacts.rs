@@ -144,11 +144,15 @@ impl ArtifactStore {
     /// # Errors
     /// When it is missing, larger, or damaged.
     pub fn read(&self, digest: Digest, limit: u64) -> Result<Vec<u8>, ArtifactError> {
-        let artifact = self.find(digest).ok_or(ArtifactError::Missing { digest })?;
-        if artifact.size > limit {
-            return Err(ArtifactError::TooLarge { digest, size: artifact.size, limit });
-        }
         let path = self.path(digest);
+        let size = match fs::metadata(&path) {
+            Ok(metadata) => metadata.len(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(ArtifactError::Missing { digest }),
+            Err(error) => return Err(io_error(&path)(error)),
+        };
+        if size > limit {
+            return Err(ArtifactError::TooLarge { digest, size, limit });
+        }
         let bytes = fs::read(&path).map_err(io_error(&path))?;
         let found = Digest::of(&bytes);
         if found == digest { Ok(bytes) } else { Err(ArtifactError::Damaged { expected: digest, found }) }
