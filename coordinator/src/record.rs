@@ -74,6 +74,9 @@ pub(crate) struct RunRecord {
     pub(crate) answer_receipt: Option<Receipt>,
     #[serde(default)]
     pub(crate) dispute: Option<Dispute>,
+    /// Two receipts by which a worker contradicts itself, until the evidence is made of them.
+    #[serde(default)]
+    pub(crate) contradiction: Option<Box<(Receipt, Receipt)>>,
     /// What convicts a worker of having lied in this run.
     #[serde(default)]
     pub(crate) evidence: Option<Artifact>,
@@ -172,6 +175,7 @@ impl RunRecord {
             holders: Vec::new(),
             answer_receipt: None,
             dispute: None,
+            contradiction: None,
             evidence: None,
             prove_requested_ms: 0,
             prove_wall_ms: 0,
@@ -202,9 +206,9 @@ impl RunRecord {
         self.in_dispute() || !self.state.is_terminal() && awaited
     }
 
-    /// Whether a dispute is open.
+    /// Whether a dispute is open, or evidence to be made.
     pub(crate) fn in_dispute(&self) -> bool {
-        self.dispute.is_some_and(|dispute| dispute.stage != DisputeStage::Settled)
+        self.contradiction.is_some() || self.dispute.is_some_and(|dispute| dispute.stage != DisputeStage::Settled)
     }
 
     /// Opens a dispute about what `shard` put out, unless one is open.
@@ -223,6 +227,12 @@ impl RunRecord {
         }
     }
 
+    /// Ends the search for evidence against a worker.
+    pub(crate) fn end_accusation(&mut self) {
+        self.contradiction = None;
+        self.dispute_at(DisputeStage::Settled);
+    }
+
     /// The receipt of a shard, once it is in. While the run is under way, one of an attempt that is over is none.
     pub(crate) fn receipt(&self, shard: ShardIndex) -> Option<&Receipt> {
         let receipt = self.shards.get(shard.as_usize())?.receipt.as_ref()?;
@@ -236,6 +246,7 @@ impl RunRecord {
         if !self.open_dispute(shard, DisputeStage::Accusing) {
             self.dispute_at(DisputeStage::Accusing);
         }
+        self.contradiction = Some(Box::new(both.clone()));
     }
 
     /// Compares the receipt of `shard` with the one that its worker gave to the next shard, or with the answer, once both are
@@ -387,6 +398,11 @@ impl RunRecord {
             self.prove_requested_ms = now_ms;
         }
         requested
+    }
+
+    /// Counts the requests for the proof of `shard`.
+    pub(crate) fn proof_attempt(&self, shard: ShardIndex) -> u64 {
+        self.shards.get(shard.as_usize()).map_or(0, |entry| entry.attempt)
     }
 
     /// Counts up the attempt of a proof that is asked for again.

@@ -14,11 +14,13 @@ use shardproof_common::receipt::{Identity, PublicKey, Receipt};
 use shardproof_common::statement::{Boundary, Statement};
 use shardproof_common::tensor::{FloatTensor, IntegerTensor, Tensor, TensorSpec, encode_boundary};
 use shardproof_proto::transport::Party;
+use shardproof_proto::v1::CoordinatorMessage;
 use shardproof_storage::Artifacts;
 use tempfile::TempDir;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tonic::Status;
 
 use crate::cluster::Cluster;
 use crate::delivery::Deliveries;
@@ -34,6 +36,9 @@ struct Cli {
     #[command(flatten)]
     args: CoordinatorArgs,
 }
+
+/// What a worker is sent.
+pub(crate) type Messages = mpsc::Receiver<Result<CoordinatorMessage, Status>>;
 
 /// A coordinator that has set `mlp` up, with a data directory that vanishes with it.
 pub(crate) struct Bench {
@@ -102,22 +107,21 @@ impl Bench {
         &self.prepared
     }
 
-    /// A worker joins at an address where nobody listens.
-    pub(crate) fn join(&self, role: Role, worker: &Identity) -> SessionId {
+    /// A worker joins at an address where nobody listens; its session, and the messages that it is sent.
+    pub(crate) fn join(&self, role: Role, worker: &Identity) -> (SessionId, Messages) {
         let (stream, messages) = mpsc::channel(1024);
-        // Kept for as long as the process: a stream whose other end is gone is a worker that does not read.
-        std::mem::forget(messages);
         let address = "127.0.0.1:1".to_owned();
         let rank = self.workers.rank(&worker.public());
         let closed = CancellationToken::new();
-        self.cluster.join(worker.public(), role, address, rank, stream, closed).unwrap().0
+        let (session, _) = self.cluster.join(worker.public(), role, address, rank, stream, closed).unwrap();
+        (session, messages)
     }
 
     /// A worker joins and has its shard.
-    pub(crate) fn join_ready(&self, role: Role, shard: u32, worker: &Identity) -> SessionId {
-        let session = self.join(role, worker);
-        self.cluster.ready(session, ShardIndex(shard));
-        session
+    pub(crate) fn join_ready(&self, role: Role, shard: u32, worker: &Identity) -> (SessionId, Messages) {
+        let joined = self.join(role, worker);
+        self.cluster.ready(joined.0, ShardIndex(shard));
+        joined
     }
 
     /// Who holds a shard.
