@@ -70,9 +70,7 @@ impl Coordinator {
     /// Waits until a worker is back with its shard, no longer than one that owes a proof may be away.
     async fn await_session(&self, worker: PublicKey, shard: ShardIndex) {
         let mut changes = self.cluster.changes();
-        let back = async {
-            while self.session_with(worker, shard).is_none() && changes.changed().await.is_ok() {}
-        };
+        let back = async { while self.session_with(worker, shard).is_none() && changes.changed().await.is_ok() {} };
         tokio::select! {
             _in_time = tokio::time::timeout(self.settings.rejoin_grace, back) => {}
             () = self.shutdown.cancelled() => {}

@@ -36,12 +36,11 @@ impl Coordinator {
             let message = format!("no worker is ready for shard {}: start one, or wait for it", names.join(", "));
             return Err(Status::failed_precondition(message));
         }
-        let under_way = self.runs.count_under_way();
-        if under_way >= self.settings.max_runs {
-            return Err(Status::resource_exhausted(format!(
+        let _place = self.runs.reserve(self.settings.max_runs).map_err(|under_way| {
+            Status::resource_exhausted(format!(
                 "{under_way} runs are under way, as many as --max-runs allows at a time: wait for one to end"
-            )));
-        }
+            ))
+        })?;
         // Room for an input that does not fit, so that the refusal can say what is wrong with it.
         let limit = 65_536 + 2 * encoded_bytes(prepared.input().iter().map(|spec| spec.shape.as_slice()), false);
         let bytes = self

@@ -270,6 +270,14 @@ impl RunRecord {
         self.shards.iter().any(|shard| matches!(shard.proof, ProofState::Requested | ProofState::Verifying))
     }
 
+    /// The workers at whom a run may stand whose receipt of `shard`, or whose answer, does not come: the one that was to give it,
+    /// and the one before, which may not have passed the run on.
+    pub(crate) fn workers_before_and_of(&self, shard: ShardIndex) -> Vec<PublicKey> {
+        let own = shard.as_usize();
+        let first = if self.has_receipt(shard) { own } else { own.saturating_sub(1) };
+        self.holders.get(first..=own).unwrap_or_default().to_vec()
+    }
+
     /// Whether anything is still to come of `shard` before the answer: its receipt, or what tells that it passed the run on.
     pub(crate) fn awaits_passage(&self, shard: ShardIndex) -> bool {
         let next = ShardIndex(shard.0 + 1);

@@ -1,3 +1,4 @@
+use shardproof_common::ids::Role;
 use shardproof_common::receipt::Identity;
 
 use super::*;
@@ -20,4 +21,15 @@ async fn a_receipt_for_another_input_rejects_the_run_before_its_answer_can_be_ta
     record.answer = Some(bench.stored(1, 3).await);
     record.settle_inference();
     assert_eq!(record.state, RunState::Rejected);
+}
+
+#[tokio::test]
+async fn runs_submitted_at_once_are_no_more_than_are_allowed() {
+    let bench = Bench::new(1, &["--backend", "float", "--max-runs", "2"]).await;
+    let (_, _messages) = bench.join_ready(Role::Solo, 0, &Identity::generate());
+    let input = bench.stored(0, 1).await.digest;
+    let submitted = futures::future::join_all((0..10).map(|_| bench.submit(input, None))).await;
+    assert_eq!(submitted.iter().filter(|run| run.is_ok()).count(), 2);
+    let refused = submitted.into_iter().find_map(Result::err).unwrap();
+    assert!(refused.message().contains("2 runs are under way"), "{}", refused.message());
 }

@@ -90,3 +90,13 @@ async fn names_are_short_and_draw_nothing() {
     workers.admit(key(1), "").await.unwrap();
     assert_eq!(workers.list().0[0].name.len(), MAX_NAME_BYTES, "an empty name keeps the one there is");
 }
+
+#[tokio::test]
+async fn runs_that_end_at_a_worker_are_a_refusal_when_they_are_several_in_a_row() {
+    let (workers, _directory) = workers(None).await;
+    let miss = |times: u32| (0..times).filter(|_| workers.missed(key(1))).count();
+    assert_eq!(miss(MISSED_IN_A_ROW - 1), 0);
+    workers.answered(&[key(1), key(2)]);
+    assert_eq!(miss(MISSED_IN_A_ROW - 1), 0);
+    assert_eq!(miss(1 + MISSED_IN_A_ROW), 2);
+}
