@@ -359,7 +359,8 @@ mod tests {
         let (failing, spare) = (Identity::generate(), Identity::generate());
         let (session, _messages) = bench.join_ready(Role::Solo, 0, &failing);
         let (_, _others) = bench.join(Role::Solo, &spare);
-        while bench.holder(0) == Some(failing.public()) {
+        for _ in 0..5 {
+            assert_eq!(bench.holder(0), Some(failing.public()));
             let run = bench.run(1, |_| ()).await;
             let stage = FailureStage::Inference.into();
             let failure = v1::Failure { run: convert::run_bytes(run), stage, ..Default::default() };
@@ -367,7 +368,6 @@ mod tests {
             assert_eq!(bench.record(run).await.state, RunState::Failed);
         }
         assert_eq!(bench.holder(0), Some(spare.public()));
-        assert!(!bench.is_blameless(&failing));
     }
 
     #[test]
