@@ -20,7 +20,7 @@ use shardproof_proto::transport::{Channel, Party, activations};
 use shardproof_proto::v1::ActivationHeader;
 use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 use tokio::time::{Instant, timeout_at};
-use tonic::{Code, Status};
+use tonic::Status;
 
 use crate::Coordinator;
 use crate::record::{RunRecord, RunState};
@@ -142,8 +142,8 @@ impl Coordinator {
             None => self.read_input(&record).await?,
         };
         match self.deliver_input(prepared, run, again.attempt, encoding, deadline).await {
-            // The run is late, whichever worker it is that keeps it: there is nothing left but to wait for that.
-            Err(status) if status.code() == Code::DeadlineExceeded => Ok(()),
+            // Whichever worker it is that keeps the run: from now on it is late.
+            Err(_) if Instant::now() >= deadline => Ok(()),
             delivered => delivered.map_err(|status| Trouble {
                 passing: activations::may_pass(status.code()),
                 shard: first,
@@ -277,13 +277,13 @@ impl Coordinator {
             let suspects = record.workers_before_and_of(silent);
             let reason = format!("no answer within {seconds} s: shard {silent} has not been heard of");
             record.fail(Some(silent), None, reason);
-            Some((silent, suspects))
+            Some((silent, suspects, record.submitted_ms))
         };
-        let Some(Some((silent, suspects))) = self.runs.change(run, fail).await else { return };
+        let Some(Some((silent, suspects, submitted_ms))) = self.runs.change(run, fail).await else { return };
         // Where others have come further and not to their end, it waited for those.
         let is_jam = |other: &RunRecord| other.state == RunState::Running && other.has_receipt(silent);
         if !self.runs.any_under_way(is_jam) {
-            self.note_missed(&suspects).await;
+            self.note_missed(&suspects, submitted_ms).await;
         }
     }
 

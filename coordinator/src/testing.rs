@@ -109,8 +109,12 @@ impl Bench {
 
     /// A worker joins at an address where nobody listens; its session, and the messages that it is sent.
     pub(crate) fn join(&self, role: Role, worker: &Identity) -> (SessionId, Messages) {
+        self.join_at("127.0.0.1:1".to_owned(), role, worker)
+    }
+
+    /// The same at another address.
+    pub(crate) fn join_at(&self, address: String, role: Role, worker: &Identity) -> (SessionId, Messages) {
         let (stream, messages) = mpsc::channel(1024);
-        let address = "127.0.0.1:1".to_owned();
         let rank = self.workers.rank(&worker.public());
         let closed = CancellationToken::new();
         let (session, _) = self.cluster.join(worker.public(), role, address, rank, stream, closed).unwrap();

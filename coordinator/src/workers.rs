@@ -112,8 +112,21 @@ struct Records {
     /// Keys of the file that the coordinator was started with; none without a file.
     listed: Option<HashSet<PublicKey>>,
     unsaved: HashSet<PublicKey>,
-    /// Runs that ended at a worker since the last one that it took to an answer.
-    missed: HashMap<PublicKey, u32>,
+    streaks: HashMap<PublicKey, Streak>,
+}
+
+/// The runs that ended at a worker since it last took one to its answer, or since such runs last counted as a refusal. Those
+/// begun before that do not count: they came to a worker that serves, and only too many at a time.
+#[derive(Default)]
+struct Streak {
+    since_ms: u64,
+    missed: u32,
+}
+
+impl Streak {
+    fn begin() -> Self {
+        Self { since_ms: now_ms(), missed: 0 }
+    }
 }
 
 impl Records {
@@ -174,23 +187,20 @@ impl Workers {
     }
 
     /// Counts a run that ended at a worker; true when that makes a refusal.
-    fn missed(&self, key: PublicKey) -> bool {
+    fn missed(&self, key: PublicKey, submitted_ms: u64) -> bool {
         let mut records = self.lock();
-        let missed = records.missed.entry(key).or_default();
-        *missed += 1;
-        let is_refusal = *missed == MISSED_IN_A_ROW;
+        let streak = records.streaks.entry(key).or_default();
+        streak.missed += u32::from(submitted_ms >= streak.since_ms);
+        let is_refusal = streak.missed == MISSED_IN_A_ROW;
         if is_refusal {
-            records.missed.remove(&key);
+            *streak = Streak::begin();
         }
         is_refusal
     }
 
     /// Notes that workers took a run to its answer.
     pub(crate) fn answered(&self, keys: &[PublicKey]) {
-        let mut records = self.lock();
-        if !records.missed.is_empty() {
-            records.missed.retain(|key, _| !keys.contains(key));
-        }
+        self.lock().streaks.extend(keys.iter().map(|&key| (key, Streak::begin())));
     }
 
     /// Notes that a worker is there now. Strangers that never had a shard leave no trace: anyone can make keys.
@@ -313,9 +323,9 @@ impl Coordinator {
     }
 
     /// Notes that a run ended at these workers: which of them is to blame nobody can tell, or whether the run itself is.
-    pub(crate) async fn note_missed(self: &Arc<Self>, workers: &[PublicKey]) {
+    pub(crate) async fn note_missed(self: &Arc<Self>, workers: &[PublicKey], submitted_ms: u64) {
         for &worker in workers {
-            if self.workers.missed(worker) {
+            if self.workers.missed(worker, submitted_ms) {
                 self.note(worker, Event::Refused).await;
             }
         }

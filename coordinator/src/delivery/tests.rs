@@ -60,3 +60,17 @@ async fn a_worker_whose_runs_wait_for_others_ahead_misses_none() {
     scene.let_runs_be_late().await;
     assert!(scene.workers.iter().all(|worker| scene.bench.is_blameless(worker)));
 }
+
+#[tokio::test]
+async fn a_run_that_the_first_worker_does_not_take_is_late() {
+    let bench = Bench::new(1, &["--backend", "float", "--run-deadline", "1"]).await;
+    // Connections to it are taken by the system, and read by nobody.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap().to_string();
+    let (session, _messages) = bench.join_at(address, Role::Solo, &Identity::generate());
+    bench.cluster.ready(session, ShardIndex(0));
+    let run = bench.submit(bench.stored(0, 1).await.digest, None).await.unwrap().id;
+    let mut watch = bench.runs.watch(run).await.unwrap().unwrap();
+    let ended = watch.wait_for(|record| record.state != RunState::Running).await.unwrap().clone();
+    assert_eq!(ended.reason, "no answer within 1 s: shard 0 has not been heard of");
+}

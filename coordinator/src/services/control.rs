@@ -275,10 +275,11 @@ async fn take_failure(
                     FailureStage::Refused => record.reject(shard, blamed, reason),
                     _ => record.fail(Some(shard), blamed, reason),
                 }
-                open
+                open.then_some(record.submitted_ms)
             });
-            if ended.await == Some(true) && stage == FailureStage::Inference {
-                coordinator.note_missed(&[key]).await;
+            let ended = ended.await.flatten().filter(|_| stage == FailureStage::Inference);
+            if let Some(submitted_ms) = ended {
+                coordinator.note_missed(&[key], submitted_ms).await;
             }
         }
         FailureStage::Away => {
