@@ -1,7 +1,7 @@
 //! Evidence against workers: made, checked as anyone would check it, and kept with the run.
 //!
-//! A worker is convicted only by evidence that checks, so a flaw in what leads here convicts nobody. What evidence is made of stays in
-//! the run's record until it is kept: a coordinator that stops meanwhile takes it up again.
+//! A worker is convicted only by evidence that checks, so a flaw in what leads here convicts nobody. What evidence is made of
+//! stays in the run's record until it is kept: a coordinator that stops meanwhile takes it up again.
 
 use std::sync::Arc;
 

@@ -232,6 +232,7 @@ fn record_receipt(
     taken
 }
 
+/// Compares a receipt with what is known of its run, and takes it in unless it is at fault by itself.
 fn compare_receipt(
     prepared: &Prepared,
     record: &mut RunRecord,

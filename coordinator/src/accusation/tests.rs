@@ -20,6 +20,7 @@ async fn contradicted(bench: &Bench) -> (RunId, Identity) {
 async fn a_contradiction_is_still_in_the_record_when_a_coordinator_takes_it_up_again() {
     let bench = Bench::new(1, &["--backend", "float"]).await;
     let (run, worker) = contradicted(&bench).await;
+    assert!(bench.store.load(run).await.unwrap().unwrap().contradiction.is_some());
     bench.resume(&[run]).await;
     bench.tasks.close();
     bench.tasks.wait().await;

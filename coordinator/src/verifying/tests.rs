@@ -123,3 +123,25 @@ async fn only_what_a_worker_did_not_hand_over_is_its_fault() {
     std::fs::remove_file(bench.artifacts.path(input.digest)).unwrap();
     assert!(matches!(check(&stored), Err(Verdict::Unread(ArtifactError::Missing { .. }))));
 }
+
+#[tokio::test]
+async fn an_inner_boundary_that_was_not_uploaded_is_owed_by_the_worker_that_computed_it() {
+    let bench = Bench::new(2, &["--backend", "float"]).await;
+    let workers = [Identity::generate(), Identity::generate()];
+    let proof = bench.artifacts.put(b"proof").await.unwrap();
+    let run = bench.run(1, |_| ()).await;
+    let receipts = [bench.receipt(&workers[0], run, 0, 1, 2), bench.receipt(&workers[1], run, 1, 2, 3)];
+    let change = |record: &mut RunRecord| {
+        record.state = RunState::Answered;
+        for (shard, receipt) in record.shards.iter_mut().zip(receipts) {
+            shard.receipt = Some(receipt);
+        }
+        record.request_proofs(&[ShardIndex(1)], 1);
+        assert!(record.take_proof(ShardIndex(1), 1, proof));
+    };
+    bench.runs.change(run, change).await.unwrap();
+    bench.clone().verify(run, ShardIndex(1)).await;
+    let record = bench.record(run).await;
+    assert_eq!((record.blamed_shard, record.blamed_worker), (Some(FIRST), Some(workers[0].public())));
+    assert!(bench.is_blameless(&workers[1]));
+}
