@@ -398,6 +398,15 @@ mod tests {
     }
 
     #[test]
+    fn what_the_disk_does_not_let_one_look_at_is_not_said_to_be_missing() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = ArtifactStore::open(directory.path()).unwrap();
+        let digest = Digest::of(b"content");
+        fs::write(store.path(digest).parent().unwrap(), b"no directory").unwrap();
+        assert!(matches!(store.read(digest, 100), Err(ArtifactError::Io { .. })));
+    }
+
+    #[test]
     fn what_was_being_written_when_a_process_died_is_removed() {
         let directory = tempfile::tempdir().unwrap();
         let store = ArtifactStore::open(directory.path()).unwrap();
