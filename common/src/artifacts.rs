@@ -185,11 +185,15 @@ impl ArtifactStore {
     /// # Errors
     /// When it is missing, larger, or damaged.
     pub fn read(&self, digest: Digest, limit: u64) -> Result<Vec<u8>, ArtifactError> {
-        let artifact = self.find(digest).ok_or(ArtifactError::Missing { digest })?;
-        if artifact.size > limit {
-            return Err(ArtifactError::TooLarge { digest, size: artifact.size, limit });
-        }
         let path = self.path(digest);
+        let size = match fs::metadata(&path) {
+            Ok(metadata) => metadata.len(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(ArtifactError::Missing { digest }),
+            Err(error) => return Err(io_error(&path)(error)),
+        };
+        if size > limit {
+            return Err(ArtifactError::TooLarge { digest, size, limit });
+        }
         let bytes = fs::read(&path).map_err(io_error(&path))?;
         let found = Digest::of(&bytes);
         if found == digest {
@@ -470,6 +474,15 @@ mod tests {
         fs::write(store.path(artifact.digest), b"contend").unwrap();
         assert!(!store.is_whole(artifact).unwrap());
         assert!(!store.is_whole(artifact).unwrap() && store.find(artifact.digest).is_none());
+    }
+
+    #[test]
+    fn what_the_disk_does_not_let_one_look_at_is_not_said_to_be_missing() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = ArtifactStore::open(directory.path()).unwrap();
+        let digest = Digest::of(b"content");
+        fs::write(store.path(digest).parent().unwrap(), b"no directory").unwrap();
+        assert!(matches!(store.read(digest, 100), Err(ArtifactError::Io { .. })));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Evidence against workers: made, checked as anyone would check it, and kept with the run.
 //!
-//! A worker is convicted only by evidence that checks, so a flaw in what leads here convicts nobody.
+//! A worker is convicted only by evidence that checks, so a flaw in what leads here convicts nobody. What evidence is made of
+//! stays in the run's record until it is kept: a coordinator that stops meanwhile takes it up again.
 
 use std::sync::Arc;
 
@@ -9,13 +10,13 @@ use shardproof_common::backend::{Job, Limits};
 use shardproof_common::evidence::{Conviction, Evidence, EvidenceError, Executable};
 use shardproof_common::ids::{RunId, ShardIndex};
 use shardproof_common::plan::BackendKind;
-use shardproof_common::receipt::{Admission, Receipt};
+use shardproof_common::receipt::{Admission, PublicKey, Receipt};
 use shardproof_common::statement::Binding;
 use shardproof_gkr_service::{GRAPH, GkrReexecutor, WEIGHTS};
 use tonic::Status;
 
 use crate::Coordinator;
-use crate::record::DisputeStage;
+use crate::record::{DisputeStage, RunRecord};
 use crate::setup::{Prepared, PreparedShard};
 use crate::workers::Event;
 
@@ -29,7 +30,7 @@ impl Coordinator {
     ) {
         let admission = Admission::sign(one.worker, prepared.plan, &self.owner);
         self.accuse(run, Evidence::contradiction(&prepared.card, admission, one, other)).await;
-        self.runs.change(run, |record| record.dispute_at(DisputeStage::Settled)).await;
+        self.end_accusation(run).await;
     }
 
     /// Runs a shard again whose receipt or proof is in doubt, and brings what comes out against its worker if it is another
@@ -42,7 +43,38 @@ impl Coordinator {
             }
             Err(reason) => tracing::info!(%run, %shard, reason, "the shard is not run again"),
         }
-        self.runs.change(run, |record| record.dispute_at(DisputeStage::Settled)).await;
+        self.end_accusation(run).await;
+    }
+
+    /// Ends a run's dispute, unless a stop may be why no evidence was found.
+    async fn end_accusation(&self, run: RunId) {
+        if !self.shutdown.is_cancelled() {
+            self.runs.change(run, RunRecord::end_accusation).await;
+        }
+    }
+
+    /// Looks again for the evidence that an earlier process was looking for.
+    pub(crate) async fn resume_accusation(self: Arc<Self>, run: RunRecord, shard: ShardIndex) {
+        let Ok(prepared) = self.serving() else { return };
+        match run.contradiction {
+            Some(both) => self.accuse_of_contradiction(run.id, &prepared, *both).await,
+            None => {
+                if let Some((worker, before)) = input_holder(&run, shard) {
+                    self.await_session(worker, before).await;
+                }
+                self.reexecute(run.id, shard).await;
+            }
+        }
+    }
+
+    /// Waits until a worker is back with its shard, no longer than one that owes a proof may be away.
+    async fn await_session(&self, worker: PublicKey, shard: ShardIndex) {
+        let mut changes = self.cluster.changes();
+        let back = async { while self.session_with(worker, shard).is_none() && changes.changed().await.is_ok() {} };
+        tokio::select! {
+            _in_time = tokio::time::timeout(self.settings.rejoin_grace, back) => {}
+            () = self.shutdown.cancelled() => {}
+        }
     }
 
     /// A receipt with the input and the shard that it takes to run it again.
@@ -79,9 +111,9 @@ impl Coordinator {
         let coordinator = self.clone();
         let checked = tokio::task::spawn_blocking(move || coordinator.convict(&evidence)).await;
         let kept = match checked {
-            Ok(Ok((conviction, bytes))) => match self.artifacts.put(&bytes).await {
+            Ok(Ok((conviction, bytes))) => match self.store_when_possible("evidence", &bytes).await {
                 Ok(artifact) => Ok(Ok((conviction, artifact))),
-                Err(error) => Ok(Err(format!("the evidence cannot be kept: {error}"))),
+                Err(status) => Ok(Err(format!("the evidence cannot be kept: {}", status.message()))),
             },
             Ok(Err(reason)) => Ok(Err(reason)),
             Err(panic) => Err(panic),
@@ -134,3 +166,15 @@ impl Coordinator {
         self.artifacts.put(&bytes).await.map_err(|error| Status::resource_exhausted(error.to_string()))
     }
 }
+
+/// The worker that alone can show the input of a shard that would be run again, and its shard.
+fn input_holder(run: &RunRecord, shard: ShardIndex) -> Option<(PublicKey, ShardIndex)> {
+    let statement = &run.receipt(shard)?.statement;
+    let before = shard.0.checked_sub(1).map(ShardIndex)?;
+    let shown_by_worker = matches!(statement.input.binding, Binding::Committed(_));
+    let convicts = statement.backend.kind == BackendKind::Gkr;
+    (shown_by_worker && convicts).then_some((run.receipt(before)?.worker, before))
+}
+
+#[cfg(test)]
+mod tests;

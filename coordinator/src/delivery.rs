@@ -97,7 +97,7 @@ impl Coordinator {
     }
 
     async fn send_until_answered(
-        &self,
+        self: &Arc<Self>,
         run: RunId,
         prepared: &Prepared,
         mut encoding: Option<Bytes>,
@@ -156,12 +156,15 @@ impl Coordinator {
             Some(encoding) => encoding,
             None => self.read_input(&record).await?,
         };
-        let delivered = self.deliver_input(prepared, run, again.attempt, encoding, deadline).await;
-        delivered.map_err(|status| Trouble {
-            passing: activations::may_pass(status.code()),
-            shard: first,
-            reason: format!("the worker of shard 0 did not take the input: {}", status.message()),
-        })
+        match self.deliver_input(prepared, run, again.attempt, encoding, deadline).await {
+            // Whichever worker it is that keeps the run: from now on it is late.
+            Err(_) if Instant::now() >= deadline => Ok(()),
+            delivered => delivered.map_err(|status| Trouble {
+                passing: activations::may_pass(status.code()),
+                shard: first,
+                reason: format!("the worker of shard 0 did not take the input: {}", status.message()),
+            }),
+        }
     }
 
     /// The workers that hold the shards, and a turn to hand the input over. While the run waits for its turn, `encoding` is let go.
@@ -267,23 +270,37 @@ impl Coordinator {
     }
 
     async fn wait_while_running(&self, run: RunId) {
-        if let Ok(Some(mut record)) = self.runs.watch(run).await {
+        if let Ok(Some(mut watch)) = self.runs.watch(run).await {
             // The sender lives in the run table for as long as the run is under way.
-            let _ended = record.wait_for(|record| record.state != RunState::Running).await;
+            let ended = watch.wait_for(|record| record.state != RunState::Running).await;
+            if let Ok(record) = ended
+                && record.state == RunState::Answered
+            {
+                self.workers.answered(&record.holders);
+            }
         }
     }
 
-    async fn fail_late(&self, run: RunId) {
+    /// Fails a run whose answer did not come in time, and notes it against the workers of the hop at which it stands.
+    async fn fail_late(self: &Arc<Self>, run: RunId) {
         let seconds = self.settings.run_deadline.as_secs();
         let fail = |record: &mut RunRecord| {
             let mut shards = (0..record.shards.len() as u32).map(ShardIndex);
-            let silent = shards.clone().find(|&shard| !record.has_receipt(shard)).or(shards.next_back());
-            if let (RunState::Running, Some(shard)) = (record.state, silent) {
-                let reason = format!("no answer within {seconds} s: shard {shard} has not been heard of");
-                record.fail(Some(shard), None, reason);
+            let silent = shards.clone().find(|&shard| !record.has_receipt(shard)).or(shards.next_back())?;
+            if record.state != RunState::Running {
+                return None;
             }
+            let suspects = record.workers_before_and_of(silent);
+            let reason = format!("no answer within {seconds} s: shard {silent} has not been heard of");
+            record.fail(Some(silent), None, reason);
+            Some((silent, suspects, record.submitted_ms))
         };
-        self.runs.change(run, fail).await;
+        let Some(Some((silent, suspects, submitted_ms))) = self.runs.change(run, fail).await else { return };
+        // Where others have come further and not to their end, it waited for those.
+        let is_jam = |other: &RunRecord| other.state == RunState::Running && other.has_receipt(silent);
+        if !self.runs.any_under_way(is_jam) {
+            self.note_missed(&suspects, submitted_ms).await;
+        }
     }
 
     /// Notes that something on the way of a run was lost.
@@ -303,3 +320,6 @@ impl Coordinator {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -271,8 +271,8 @@ impl Coordinator {
         };
         match delivered {
             Ok(()) => self.await_word(run, receipt, next, worker, attempt).await,
-            Err(status) if status.code() == Code::Unavailable => {
-                Ruling::Undecided(format!("its worker at {address} cannot be reached: {}", status.message()))
+            Err(status) if !is_refusal(status.code()) => {
+                Ruling::Undecided(format!("it did not get to its worker at {address}: {}", status.message()))
             }
             Err(status) => {
                 let reason = format!(
@@ -319,6 +319,11 @@ impl Coordinator {
             Ruling::for_refusal(next, worker, reason)
         }
     }
+}
+
+/// Whether a worker that did not take what it was handed says no, which the network or a full queue does not.
+fn is_refusal(code: Code) -> bool {
+    code != Code::DeadlineExceeded && !activations::nobody_there(code)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use shardproof_common::audit::NonceCommitment;
 use shardproof_common::hold;
 use shardproof_common::ids::{Digest, RunId, ShardIndex, UnixMillis};
 use shardproof_common::plan::BackendKind;
-use shardproof_common::receipt::Receipt;
+use shardproof_common::receipt::{PublicKey, Receipt};
 use shardproof_common::statement::Boundary;
 use shardproof_common::tensor::{FloatTensor, Tensor, decode_boundary, encode_boundary, encoded_bytes};
 use shardproof_common::{chain, clock};
@@ -36,12 +36,11 @@ impl Coordinator {
             let message = format!("no worker is ready for shard {}: start one, or wait for it", names.join(", "));
             return Err(Status::failed_precondition(message));
         }
-        let under_way = self.runs.count_under_way();
-        if under_way >= self.settings.max_runs {
-            return Err(Status::resource_exhausted(format!(
+        let _place = self.runs.reserve(self.settings.max_runs).map_err(|under_way| {
+            Status::resource_exhausted(format!(
                 "{under_way} runs are under way, as many as --max-runs allows at a time: wait for one to end"
-            )));
-        }
+            ))
+        })?;
         // Room for an input that does not fit, so that the refusal can say what is wrong with it.
         let limit = 65_536 + 2 * encoded_bytes(prepared.input().iter().map(|spec| spec.shape.as_slice()), false);
         let bytes = self
@@ -80,13 +79,8 @@ impl Coordinator {
         tracing::warn!(%run, %shard, %fault, "receipt refused");
         match fault {
             Fault::Contradiction(both) => self.accuse_of_contradiction(run, &prepared, *both).await,
-            Fault::Its(reason) => {
-                self.runs.change(run, |record| record.reject(shard, Some(worker), reason)).await;
-                self.note(worker, Event::Failed).await;
-            }
-            Fault::EitherNeighbours(reason) => {
-                self.runs.change(run, |record| record.reject(shard, None, reason)).await;
-            }
+            Fault::Its(_) => self.note(worker, Event::Failed).await,
+            Fault::EitherNeighbours(_) => {}
         }
     }
 
@@ -102,7 +96,7 @@ impl Coordinator {
         if receipt.statement.output != Boundary::public(&tensors) {
             return Err(Status::invalid_argument("the receipt names another answer than the one that came with it"));
         }
-        let answer = self.store_answer(&encoding).await?;
+        let answer = self.store_when_possible("an answer", &encoding).await?;
         let worker = receipt.worker;
         let taken = self.runs.change(run, |record| {
             let late = !record.counts(receipt.attempt.into());
@@ -134,13 +128,13 @@ impl Coordinator {
         Ok(())
     }
 
-    /// Stores an answer, once the object store takes it: meanwhile its worker waits.
-    async fn store_answer(&self, encoding: &[u8]) -> Result<Artifact, Status> {
+    /// Stores bytes, once the object store takes them: meanwhile whoever needs them stored waits.
+    pub(crate) async fn store_when_possible(&self, what: &'static str, bytes: &[u8]) -> Result<Artifact, Status> {
         loop {
-            match self.artifacts.put(encoding).await {
-                Ok(answer) => return Ok(answer),
+            match self.artifacts.put(bytes).await {
+                Ok(artifact) => return Ok(artifact),
                 Err(error @ ArtifactError::Remote { .. }) => {
-                    tracing::warn!(%error, "cannot store an answer, trying again")
+                    tracing::warn!(what, %error, "cannot be stored, trying again")
                 }
                 Err(error) => return Err(Status::resource_exhausted(error.to_string())),
             }
@@ -210,8 +204,36 @@ enum Fault {
     Contradiction(Box<(Receipt, Receipt)>),
 }
 
-/// Takes a receipt into the record of a run that waits for it; whether it takes the place of another worker's.
+impl Fault {
+    /// Ends the run whose receipt of `shard`, by `worker`, is at fault.
+    fn reject(&self, record: &mut RunRecord, shard: ShardIndex, worker: PublicKey) {
+        match self {
+            Self::Its(reason) => record.reject(shard, Some(worker), reason.clone()),
+            Self::EitherNeighbours(reason) => record.reject(shard, None, reason.clone()),
+            Self::Contradiction(both) => record.reject_for_contradiction(both),
+        }
+    }
+}
+
+/// Takes a receipt into the record of a run that waits for it; whether it takes the place of another worker's. One that is at
+/// fault ends the run in the same change: an answer that comes next must not find it in order.
 fn record_receipt(
+    prepared: &Prepared,
+    record: &mut RunRecord,
+    shard: ShardIndex,
+    told: Told,
+    due: UnixMillis,
+) -> Result<bool, Fault> {
+    let worker = told.receipt.worker;
+    let taken = compare_receipt(prepared, record, shard, told, due);
+    if let Err(fault) = &taken {
+        fault.reject(record, shard, worker);
+    }
+    taken
+}
+
+/// Compares a receipt with what is known of its run, and takes it in unless it is at fault by itself.
+fn compare_receipt(
     prepared: &Prepared,
     record: &mut RunRecord,
     shard: ShardIndex,
@@ -253,10 +275,7 @@ fn record_receipt(
     for passed_on_by in before.into_iter().chain([shard]) {
         match record.compare_passed_on(passed_on_by) {
             PassedOn::Agrees => {}
-            PassedOn::Contradicts(both) => {
-                record.reject_for_contradiction(&both);
-                return Err(Fault::Contradiction(both));
-            }
+            PassedOn::Contradicts(both) => return Err(Fault::Contradiction(both)),
             PassedOn::ByAnother(stranger) => {
                 let taker = ShardIndex(passed_on_by.0 + 1);
                 let reason = format!(
@@ -351,3 +370,6 @@ fn convert_tensor(
         BackendKind::Ezkl | BackendKind::Gkr => floats.quantise(scale).map(Tensor::Integer),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -27,6 +27,8 @@ mod runs;
 mod services;
 mod setup;
 mod store;
+#[cfg(test)]
+mod testing;
 mod verifying;
 mod workers;
 

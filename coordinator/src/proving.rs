@@ -149,11 +149,11 @@ impl Coordinator {
                 continue;
             }
             let has_successor = self.has_successor(shard, worker);
-            for (run, _) in runs {
+            for (run, attempt) in runs {
                 if has_successor {
                     self.tasks.spawn(self.clone().replay(run, shard));
                 }
-                self.tasks.spawn(self.clone().await_return(run, shard, worker));
+                self.tasks.spawn(self.clone().await_return(run, shard, worker, attempt));
             }
         }
     }
@@ -176,12 +176,14 @@ impl Coordinator {
     /// Starts the clock for the proofs that a worker owes and has left with.
     pub(crate) fn worker_left(self: &Arc<Self>, shard: ShardIndex, worker: PublicKey) {
         for run in self.runs.under_way().into_iter().filter(|run| run.owed_by(shard, worker)) {
-            self.tasks.spawn(self.clone().await_return(run.id, shard, worker));
+            let attempt = run.proof_attempt(shard);
+            self.tasks.spawn(self.clone().await_return(run.id, shard, worker, attempt));
         }
     }
 
-    /// Rejects a run whose prover stays away, at once where it may not come back.
-    async fn await_return(self: Arc<Self>, run: RunId, shard: ShardIndex, worker: PublicKey) {
+    /// Rejects a run whose prover stays away, at once where it may not come back. Asked again since, in a later attempt than
+    /// `attempt`, it was back: another absence has a clock of its own.
+    async fn await_return(self: Arc<Self>, run: RunId, shard: ShardIndex, worker: PublicKey, attempt: u64) {
         let grace = self.settings.rejoin_grace;
         let barred = self.workers.check(&worker).is_err();
         if !barred {
@@ -195,7 +197,7 @@ impl Coordinator {
             .cluster
             .with(|registry| registry.by_key(&worker).is_some_and(|(_, member)| member.shard == Some(shard)));
         let Ok(record) = self.find_run(run).await else { return };
-        if !holds && record.owed_by(shard, worker) {
+        if !holds && record.owed_by(shard, worker) && record.proof_attempt(shard) == attempt {
             let reason = if barred {
                 "its worker was taken out while it owed the proof and may not return".to_owned()
             } else {
@@ -279,16 +281,17 @@ impl Coordinator {
         self.note(worker, event).await;
     }
 
-    /// Takes up what an earlier process left: runs without an answer are sent through again, proofs are asked for again or
-    /// verified.
-    pub(crate) async fn resume(self: &Arc<Self>) {
+    /// Takes up the runs that an earlier process left: those without an answer are sent through again, proofs are asked for
+    /// again or verified.
+    pub(crate) async fn resume(self: &Arc<Self>, left: &[RunId]) {
         let Ok(prepared) = self.serving() else { return };
-        for run in self.runs.under_way() {
+        for &run in left {
+            let Ok(run) = self.find_run(run).await else { continue };
             if run.in_dispute() {
                 // Whom it was about is known; whether a worker can be convicted is found out again.
                 match run.dispute.filter(|_| run.state.is_terminal()) {
-                    Some(dispute) => drop(self.tasks.spawn(self.clone().reexecute(run.id, dispute.shard))),
-                    None => drop(self.runs.change(run.id, |record| record.dispute_at(DisputeStage::Settled)).await),
+                    Some(dispute) => drop(self.tasks.spawn(self.clone().resume_accusation(run.clone(), dispute.shard))),
+                    None => drop(self.runs.change(run.id, RunRecord::end_accusation).await),
                 }
             }
             if run.state.is_terminal() {
@@ -310,7 +313,7 @@ impl Coordinator {
                 match (entry.proof, &entry.receipt) {
                     (ProofState::Verifying, _) => drop(self.tasks.spawn(self.clone().verify(run.id, shard))),
                     (ProofState::Requested, Some(receipt)) => {
-                        self.tasks.spawn(self.clone().await_return(run.id, shard, receipt.worker));
+                        self.tasks.spawn(self.clone().await_return(run.id, shard, receipt.worker, entry.attempt));
                         self.tasks.spawn(self.clone().expire(run.id, shard));
                     }
                     _ => {}
@@ -319,3 +322,6 @@ impl Coordinator {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

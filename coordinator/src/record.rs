@@ -74,6 +74,9 @@ pub(crate) struct RunRecord {
     pub(crate) answer_receipt: Option<Receipt>,
     #[serde(default)]
     pub(crate) dispute: Option<Dispute>,
+    /// Two receipts by which a worker contradicts itself, until the evidence is made of them.
+    #[serde(default)]
+    pub(crate) contradiction: Option<Box<(Receipt, Receipt)>>,
     /// What convicts a worker of having lied in this run.
     #[serde(default)]
     pub(crate) evidence: Option<Artifact>,
@@ -172,6 +175,7 @@ impl RunRecord {
             holders: Vec::new(),
             answer_receipt: None,
             dispute: None,
+            contradiction: None,
             evidence: None,
             prove_requested_ms: 0,
             prove_wall_ms: 0,
@@ -202,9 +206,9 @@ impl RunRecord {
         self.in_dispute() || !self.state.is_terminal() && awaited
     }
 
-    /// Whether a dispute is open.
+    /// Whether a dispute is open, or evidence to be made.
     pub(crate) fn in_dispute(&self) -> bool {
-        self.dispute.is_some_and(|dispute| dispute.stage != DisputeStage::Settled)
+        self.contradiction.is_some() || self.dispute.is_some_and(|dispute| dispute.stage != DisputeStage::Settled)
     }
 
     /// Opens a dispute about what `shard` put out, unless one is open.
@@ -223,6 +227,12 @@ impl RunRecord {
         }
     }
 
+    /// Ends the search for evidence against a worker.
+    pub(crate) fn end_accusation(&mut self) {
+        self.contradiction = None;
+        self.dispute_at(DisputeStage::Settled);
+    }
+
     /// The receipt of a shard, once it is in. While the run is under way, one of an attempt that is over is none.
     pub(crate) fn receipt(&self, shard: ShardIndex) -> Option<&Receipt> {
         let receipt = self.shards.get(shard.as_usize())?.receipt.as_ref()?;
@@ -236,6 +246,7 @@ impl RunRecord {
         if !self.open_dispute(shard, DisputeStage::Accusing) {
             self.dispute_at(DisputeStage::Accusing);
         }
+        self.contradiction = Some(Box::new(both.clone()));
     }
 
     /// Compares the receipt of `shard` with the one that its worker gave to the next shard, or with the answer, once both are
@@ -257,6 +268,14 @@ impl RunRecord {
 
     pub(crate) fn proofs_pending(&self) -> bool {
         self.shards.iter().any(|shard| matches!(shard.proof, ProofState::Requested | ProofState::Verifying))
+    }
+
+    /// The workers at whom a run may stand whose receipt of `shard`, or whose answer, does not come: the one that was to give it,
+    /// and the one before, which may not have passed the run on.
+    pub(crate) fn workers_before_and_of(&self, shard: ShardIndex) -> Vec<PublicKey> {
+        let own = shard.as_usize();
+        let first = if self.has_receipt(shard) { own } else { own.saturating_sub(1) };
+        self.holders.get(first..=own).unwrap_or_default().to_vec()
     }
 
     /// Whether anything is still to come of `shard` before the answer: its receipt, or what tells that it passed the run on.
@@ -389,6 +408,11 @@ impl RunRecord {
         requested
     }
 
+    /// Counts the requests for the proof of `shard`.
+    pub(crate) fn proof_attempt(&self, shard: ShardIndex) -> u64 {
+        self.shards.get(shard.as_usize()).map_or(0, |entry| entry.attempt)
+    }
+
     /// Counts up the attempt of a proof that is asked for again.
     pub(crate) fn renew_attempt(&mut self, shard: ShardIndex) {
         if let Some(record) = self.shards.get_mut(shard.as_usize()) {
@@ -428,75 +452,4 @@ impl RunRecord {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn record() -> RunRecord {
-        let artifact = Artifact { digest: Digest::of(b"x"), size: 1 };
-        let mut record = RunRecord::new(RunId::generate(), Digest::of(b"plan"), 2, artifact, 5);
-        record.state = RunState::Answered;
-        record
-    }
-
-    fn artifact() -> Artifact {
-        Artifact { digest: Digest::of(b"proof"), size: 5 }
-    }
-
-    #[test]
-    fn all_proofs_make_verified_and_some_make_partial() {
-        let mut run = record();
-        assert_eq!(run.request_proofs(&[ShardIndex(0)], 10), [ShardIndex(0)]);
-        assert!(run.under_way());
-        assert!(run.take_proof(ShardIndex(0), 1, artifact()));
-        run.proof_passed(ShardIndex(0), 3, 30);
-        assert_eq!((run.state, run.under_way(), run.prove_wall_ms), (RunState::Partial, false, 20));
-        assert_eq!(run.request_proofs(&[ShardIndex(0), ShardIndex(1)], 40), [ShardIndex(1)]);
-        assert!(run.take_proof(ShardIndex(1), 1, artifact()));
-        run.proof_passed(ShardIndex(1), 3, 50);
-        assert_eq!(run.state, RunState::Verified);
-    }
-
-    #[test]
-    fn late_and_unasked_proofs_are_fenced() {
-        let mut run = record();
-        assert!(!run.take_proof(ShardIndex(0), 0, artifact()));
-        run.request_proofs(&[ShardIndex(0)], 1);
-        assert!(!run.take_proof(ShardIndex(0), 2, artifact()));
-        assert!(!run.take_proof(ShardIndex(9), 1, artifact()));
-        assert!(run.take_proof(ShardIndex(0), 1, artifact()));
-        assert!(!run.take_proof(ShardIndex(0), 1, artifact()), "answered twice");
-    }
-
-    #[test]
-    fn another_worker_of_a_shard_begins_a_new_attempt_and_fences_the_one_before() {
-        let mut run = record();
-        run.state = RunState::Running;
-        let [one, two, spare] = [1, 2, 3].map(|n| PublicKey::from_bytes([n; 32]));
-        assert!(run.send_to(&[one, two]));
-        assert!(!run.send_to(&[one, two]), "sent again as before");
-        assert_eq!((run.attempt, run.counts(0), run.counts(1)), (0, true, false));
-        run.answer = Some(artifact());
-        assert!(run.send_to(&[one, spare]));
-        assert_eq!((run.attempt, run.counts(0), run.counts(1), run.answer), (1, false, true, None));
-        // A part that is sent again leaves what has come of the rest.
-        run.attempt += 1;
-        assert!(run.counts(1) && run.counts(2) && !run.counts(0));
-        run.state = RunState::Answered;
-        assert!(!run.send_to(&[one, two]));
-    }
-
-    #[test]
-    fn terminal_states_never_change() {
-        let mut run = record();
-        run.request_proofs(&[ShardIndex(0), ShardIndex(1)], 1);
-        run.reject(ShardIndex(1), None, "wrong".into());
-        run.fail(None, None, "later".into());
-        run.proof_passed(ShardIndex(0), 1, 2);
-        assert_eq!(
-            (run.state, run.reason.as_str(), run.blamed_shard),
-            (RunState::Rejected, "wrong", Some(ShardIndex(1)))
-        );
-        assert!(!run.take_proof(ShardIndex(0), 1, artifact()));
-        assert!(!run.under_way());
-    }
-}
+mod tests;

@@ -35,6 +35,17 @@ pub(crate) struct Runs {
     keeper: Arc<Keeper>,
     /// Held while a run enters or leaves memory, so that there is never more than one copy of it.
     loading: Mutex<()>,
+    /// How many runs are about to be created.
+    entering: std::sync::Mutex<usize>,
+}
+
+/// A place among the runs under way for one that is about to be created.
+pub(crate) struct Place<'a>(&'a std::sync::Mutex<usize>);
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        *lock(self.0) -= 1;
+    }
 }
 
 struct LiveRun {
@@ -65,7 +76,7 @@ impl Runs {
     /// Over `store`; what waits for the database ends with `stop`.
     pub(crate) fn new(store: Store, stop: CancellationToken) -> Self {
         let keeper = Arc::new(Keeper { store, away: AtomicBool::new(false), stop });
-        Self { live: DashMap::new(), keeper, loading: Mutex::new(()) }
+        Self { live: DashMap::new(), keeper, loading: Mutex::new(()), entering: Default::default() }
     }
 
     /// Loads what was under way when the program ended.
@@ -91,9 +102,21 @@ impl Runs {
         under_way.map(|run| run.record.borrow().clone()).collect()
     }
 
-    /// How many those are.
-    pub(crate) fn count_under_way(&self) -> usize {
-        self.live.iter().filter(|run| run.record.borrow().under_way()).count()
+    /// Whether there is such a run among them.
+    pub(crate) fn any_under_way(&self, described: impl Fn(&RunRecord) -> bool) -> bool {
+        let is_one = |run: &RunRecord| run.under_way() && described(run);
+        self.live.iter().any(|run| is_one(&run.record.borrow()))
+    }
+
+    /// Keeps a place for a run until it is created, where fewer than `most` are under way; else says how many are.
+    pub(crate) fn reserve(&self, most: usize) -> Result<Place<'_>, usize> {
+        let mut entering = lock(&self.entering);
+        let taken = *entering + self.live.iter().filter(|run| run.record.borrow().under_way()).count();
+        if taken >= most {
+            return Err(taken);
+        }
+        *entering += 1;
+        Ok(Place(&self.entering))
     }
 
     /// The run as it is now, if there is one.
@@ -182,9 +205,9 @@ impl LiveRun {
         Arc::new(Self { record: watch::Sender::new(record), ahead: std::sync::Mutex::new(ahead) })
     }
 
-    /// Held for the time of a change. Records are replaced whole, so a panic elsewhere leaves them usable.
+    /// Held for the time of a change.
     fn ahead(&self) -> MutexGuard<'_, Ahead> {
-        self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.ahead)
     }
 
     /// Whether it is finished and nobody holds or watches it.
@@ -261,6 +284,11 @@ impl Keeper {
             _ => {}
         }
     }
+}
+
+/// What is locked here is replaced whole, so a panic elsewhere leaves it usable.
+fn lock<T>(mutex: &std::sync::Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn pauses() -> impl Iterator<Item = Duration> {

@@ -15,7 +15,7 @@ use shardproof_common::artifacts::Artifact;
 use shardproof_common::backend::{Backend, Job, Limits, ProofVerifier, SetupRequest, ShardSetup};
 use shardproof_common::card::{CardBody, ModelCard, ShardCard, ShardKeys};
 use shardproof_common::hold;
-use shardproof_common::ids::{Digest, PROTOCOL_VERSION, ShardIndex};
+use shardproof_common::ids::{Digest, PROTOCOL_VERSION, RunId, ShardIndex};
 use shardproof_common::plan::{BackendKind, BoundaryMode, BoundaryTensor, Plan};
 use shardproof_common::tensor::{FloatTensor, Tensor, TensorSpec, boundary_digest, encoded_bytes};
 use shardproof_ezkl::{EzklBackend, EzklConfig, EzklVerifier, KeepWarm, RunnerKind};
@@ -157,10 +157,12 @@ impl Coordinator {
         match prepared {
             Ok(prepared) => {
                 tracing::info!(card = prepared.card.digest().short(), "serving");
+                // Nothing can be submitted yet, so all that is under way was left by an earlier process.
+                let left: Vec<RunId> = self.runs.under_way().iter().map(|run| run.id).collect();
                 self.stage.send_replace(Stage::Serving(Arc::new(prepared)));
                 let held = self.cluster.with(|registry| registry.assigned());
                 self.give_out(held).await;
-                self.resume().await;
+                self.resume(&left).await;
             }
             Err(error) => {
                 // The program ends only once its workers' sessions have: whoever reads the log need not wait for that.

@@ -20,6 +20,10 @@ use crate::store::{Store, StoreError};
 /// Longest name of a worker, bytes.
 pub(crate) const MAX_NAME_BYTES: usize = 64;
 
+/// Runs in a row that end at a worker and together count as a refusal. One alone may be the run's own doing: an input that
+/// leaves its range, a moment of overload.
+const MISSED_IN_A_ROW: u32 = 5;
+
 /// What the owner said of a key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Standing {
@@ -51,7 +55,7 @@ pub(crate) enum Event {
     Proved,
     /// A receipt or proof of its did not pass a check.
     Failed,
-    /// It did not give what it owed: it said no, was late, stayed away, or had lost its spool.
+    /// It did not give what it owed: it said no, was late, stayed away, had lost its spool, or let several runs in a row end.
     Refused,
     /// Evidence against it passed its check.
     Convicted,
@@ -108,6 +112,21 @@ struct Records {
     /// Keys of the file that the coordinator was started with; none without a file.
     listed: Option<HashSet<PublicKey>>,
     unsaved: HashSet<PublicKey>,
+    streaks: HashMap<PublicKey, Streak>,
+}
+
+/// The runs that ended at a worker since it last took one to its answer, or since such runs last counted as a refusal. Those
+/// begun before that do not count: they came to a worker that serves, and only too many at a time.
+#[derive(Default)]
+struct Streak {
+    since_ms: u64,
+    missed: u32,
+}
+
+impl Streak {
+    fn begin() -> Self {
+        Self { since_ms: now_ms(), missed: 0 }
+    }
 }
 
 impl Records {
@@ -126,7 +145,7 @@ impl Workers {
     /// Loads all records. `listed` are the keys of the owner's file, which are admitted unless they were revoked.
     pub(crate) async fn load(store: Store, listed: Option<HashSet<PublicKey>>) -> Result<Self, StoreError> {
         let by_key = store.workers().await?.into_iter().map(|record| (record.key, record)).collect();
-        let records = Mutex::new(Records { by_key, listed, unsaved: HashSet::new() });
+        let records = Mutex::new(Records { by_key, listed, ..Records::default() });
         Ok(Self { records, store, writing: tokio::sync::Mutex::new(()) })
     }
 
@@ -165,6 +184,23 @@ impl Workers {
     pub(crate) async fn note(&self, key: PublicKey, event: Event) {
         let (_, saved) = self.change(key, |record| record.note(event)).await;
         report(key, saved);
+    }
+
+    /// Counts a run that ended at a worker; true when that makes a refusal.
+    fn missed(&self, key: PublicKey, submitted_ms: u64) -> bool {
+        let mut records = self.lock();
+        let streak = records.streaks.entry(key).or_default();
+        streak.missed += u32::from(submitted_ms >= streak.since_ms);
+        let is_refusal = streak.missed == MISSED_IN_A_ROW;
+        if is_refusal {
+            *streak = Streak::begin();
+        }
+        is_refusal
+    }
+
+    /// Notes that workers took a run to its answer.
+    pub(crate) fn answered(&self, keys: &[PublicKey]) {
+        self.lock().streaks.extend(keys.iter().map(|&key| (key, Streak::begin())));
     }
 
     /// Notes that a worker is there now. Strangers that never had a shard leave no trace: anyone can make keys.
@@ -284,6 +320,15 @@ impl Coordinator {
         }
         let departure = self.cluster.rerank(worker, self.workers.rank(&worker));
         self.part_with(worker, departure).await;
+    }
+
+    /// Notes that a run ended at these workers: which of them is to blame nobody can tell, or whether the run itself is.
+    pub(crate) async fn note_missed(self: &Arc<Self>, workers: &[PublicKey], submitted_ms: u64) {
+        for &worker in workers {
+            if self.workers.missed(worker, submitted_ms) {
+                self.note(worker, Event::Refused).await;
+            }
+        }
     }
 
     /// Ends the connection of a worker whose key is refused from now on, and gives its shard to another.

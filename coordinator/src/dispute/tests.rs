@@ -68,8 +68,9 @@ fn the_last_shards_receipt_is_compared_with_the_one_of_the_answer() {
     assert_eq!(run.compare_passed_on(ShardIndex(1)), PassedOn::Contradicts(Box::new(both.clone())));
     run.reject_for_contradiction(&both);
     assert_eq!((run.state, run.blamed_shard), (RunState::Rejected, Some(ShardIndex(1))));
-    assert!(run.under_way(), "whoever watches hears of the evidence");
     run.dispute_at(DisputeStage::Settled);
+    assert!(run.under_way(), "whoever watches hears of the evidence");
+    run.end_accusation();
     assert!(!run.under_way());
 }
 
@@ -80,4 +81,13 @@ fn one_dispute_is_open_at_a_time() {
     assert!(!run.open_dispute(ShardIndex(0), DisputeStage::Accusing));
     run.dispute_at(DisputeStage::Settled);
     assert!(run.open_dispute(ShardIndex(0), DisputeStage::Showing), "another attempt may have another dispute");
+}
+
+#[test]
+fn what_does_not_reach_a_worker_is_no_refusal_of_its() {
+    let lost =
+        [Code::DeadlineExceeded, Code::Unavailable, Code::Cancelled, Code::Unknown, Code::Internal, Code::Aborted];
+    assert!(lost.iter().all(|&code| !is_refusal(code)));
+    let said = [Code::InvalidArgument, Code::PermissionDenied, Code::AlreadyExists, Code::FailedPrecondition];
+    assert!(said.iter().all(|&code| is_refusal(code)));
 }

@@ -173,13 +173,15 @@ fn is_address(text: &str) -> bool {
 async fn handle(coordinator: &Arc<Coordinator>, session: SessionId, key: PublicKey, message: FromWorker) {
     let outcome = match message {
         FromWorker::Ready(ready) => {
-            let shard = ShardIndex(ready.shard);
-            tracing::info!(worker = key.short(), %shard, "worker ready");
-            // What it had sent when its last connection broke may be lost.
-            coordinator.interrupt_runs_of(shard, key);
-            coordinator.cluster.ready(session, shard);
-            coordinator.ask_again(shard, key).await;
-            Ok(())
+            let holds = check_holds(coordinator, session, ready.shard);
+            if let Ok(shard) = holds {
+                tracing::info!(worker = key.short(), %shard, "worker ready");
+                // What it had sent when its last connection broke may be lost.
+                coordinator.interrupt_runs_of(shard, key);
+                coordinator.cluster.ready(session, shard);
+                coordinator.ask_again(shard, key).await;
+            }
+            holds.map(drop)
         }
         FromWorker::InferenceDone(done) => take_receipt(coordinator, session, key, done).await,
         FromWorker::ProofDone(done) => coordinator.take_proof(key, done).await,
@@ -267,13 +269,18 @@ async fn take_failure(
             let ended = coordinator.runs.change(run, |record| {
                 let given_up = stage == FailureStage::Delivery && record.in_dispute();
                 let late = !record.counts(failure.attempt);
+                let open = record.state == RunState::Running && !given_up && !late;
                 match stage {
-                    _ if record.state != RunState::Running || given_up || late => {}
+                    _ if !open => {}
                     FailureStage::Refused => record.reject(shard, blamed, reason),
                     _ => record.fail(Some(shard), blamed, reason),
                 }
+                open.then_some(record.submitted_ms)
             });
-            ended.await;
+            let ended = ended.await.flatten().filter(|_| stage == FailureStage::Inference);
+            if let Some(submitted_ms) = ended {
+                coordinator.note_missed(&[key], submitted_ms).await;
+            }
         }
         FailureStage::Away => {
             let run = convert::run_id(&failure.run)?;
@@ -325,7 +332,44 @@ async fn leave(coordinator: &Arc<Coordinator>, session: SessionId, key: PublicKe
 
 #[cfg(test)]
 mod tests {
+    use shardproof_common::receipt::Identity;
+
     use super::*;
+    use crate::testing::Bench;
+
+    #[tokio::test]
+    async fn only_the_holder_of_a_shard_is_ready_for_it() {
+        let bench = Bench::new(1, &["--backend", "float"]).await;
+        let (holder, spare) = (Identity::generate(), Identity::generate());
+        bench.run(1, |_| ()).await;
+        let (held, _held) = bench.join(Role::Solo, &holder);
+        let (idle, _idle) = bench.join(Role::Solo, &spare);
+        let changes = bench.cluster.changes();
+        for shard in [0, u32::MAX] {
+            let ready = FromWorker::Ready(v1::Ready { shard, ..Default::default() });
+            handle(&bench, idle, spare.public(), ready).await;
+            assert!(!changes.has_changed().unwrap(), "shard {shard}");
+        }
+        handle(&bench, held, holder.public(), FromWorker::Ready(v1::Ready::default())).await;
+        assert!(changes.has_changed().unwrap() && bench.cluster.member(held).unwrap().ready);
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_fails_every_run_hands_its_shard_to_a_spare() {
+        let bench = Bench::new(1, &["--backend", "float"]).await;
+        let (failing, spare) = (Identity::generate(), Identity::generate());
+        let (session, _messages) = bench.join_ready(Role::Solo, 0, &failing);
+        let (_, _others) = bench.join(Role::Solo, &spare);
+        for _ in 0..5 {
+            assert_eq!(bench.holder(0), Some(failing.public()));
+            let run = bench.run(1, |_| ()).await;
+            let stage = FailureStage::Inference.into();
+            let failure = v1::Failure { run: convert::run_bytes(run), stage, ..Default::default() };
+            handle(&bench, session, failing.public(), FromWorker::Failure(failure)).await;
+            assert_eq!(bench.record(run).await.state, RunState::Failed);
+        }
+        assert_eq!(bench.holder(0), Some(spare.public()));
+    }
 
     #[test]
     fn addresses_hold_nothing_that_a_terminal_would_act_on() {

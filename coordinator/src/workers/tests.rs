@@ -90,3 +90,16 @@ async fn names_are_short_and_draw_nothing() {
     workers.admit(key(1), "").await.unwrap();
     assert_eq!(workers.list().0[0].name.len(), MAX_NAME_BYTES, "an empty name keeps the one there is");
 }
+
+#[tokio::test]
+async fn runs_that_end_at_a_worker_are_a_refusal_when_they_are_several_in_a_row() {
+    let (workers, _directory) = workers(None).await;
+    let before = now_ms() - 1;
+    let miss = |times: u32, begun_ms| (0..times).filter(|_| workers.missed(key(1), begun_ms)).count();
+    assert_eq!(miss(MISSED_IN_A_ROW - 1, before), 0);
+    workers.answered(&[key(1), key(2)]);
+    assert_eq!(miss(MISSED_IN_A_ROW - 1, now_ms()), 0);
+    assert_eq!(miss(9 * MISSED_IN_A_ROW, before), 0, "they were begun before it answered one");
+    assert_eq!(miss(1, now_ms()), 1);
+    assert_eq!(miss(9 * MISSED_IN_A_ROW, before), 0, "many at once are no more than one refusal");
+}

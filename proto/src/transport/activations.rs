@@ -35,12 +35,15 @@ pub async fn deliver(
     Ok(())
 }
 
-/// Whether what was refused with `code` may be taken later: nobody was there, the connection broke, or the one who was there
-/// did not know its shard or its neighbours yet.
+/// Whether `code` says no more than that nobody was there, or that the connection broke.
+pub fn nobody_there(code: Code) -> bool {
+    matches!(code, Code::Unavailable | Code::Cancelled | Code::Unknown | Code::Internal | Code::Aborted)
+}
+
+/// Whether what was refused with `code` may be taken later: nobody was there, or the one who was there did not know its shard or
+/// its neighbours yet.
 pub fn may_pass(code: Code) -> bool {
-    let nobody_there =
-        matches!(code, Code::Unavailable | Code::Cancelled | Code::Unknown | Code::Internal | Code::Aborted);
-    nobody_there || matches!(code, Code::PermissionDenied | Code::FailedPrecondition)
+    nobody_there(code) || matches!(code, Code::PermissionDenied | Code::FailedPrecondition)
 }
 
 /// Receives the header of a boundary.
