@@ -14,9 +14,9 @@ use shardproof_proto::transport::{self, Channel, ChannelError, ConnectArgs, Part
 use shardproof_proto::v1::admin_client::AdminClient;
 use shardproof_proto::v1::runs_client::RunsClient;
 use shardproof_proto::v1::{
-    AdmitWorkerRequest, ArtifactRef, BundleRequest, CollectRequest, CollectResponse, EvidenceRequest, GetRequest,
-    ListRequest, ListWorkersRequest, ListWorkersResponse, ProveRequest, RevealRequest, RevokeWorkerRequest, Run,
-    StatusRequest, StatusResponse, SubmitRequest, WatchRequest, WorkerRecord,
+    AdmitWorkerRequest, ArtifactRef, BundleRequest, CancelRequest, CollectRequest, CollectResponse, EvidenceRequest,
+    GetRequest, ListRequest, ListWorkersRequest, ListWorkersResponse, ProveRequest, RevealRequest, RevokeWorkerRequest,
+    Run, StatusRequest, StatusResponse, SubmitRequest, WatchRequest, WorkerRecord,
 };
 use tonic::{Code, Status, Streaming};
 
@@ -117,6 +117,12 @@ impl Client {
         let mut run = response.map_err(|status| self.explain(&status))?.into_inner();
         self.complete(&mut run, None).await?;
         Ok(run)
+    }
+
+    /// Cancels a run, or what is under way of its proofs; the run without its answer.
+    pub(crate) async fn cancel(&self, run: RunId) -> Result<Run> {
+        let response = self.admin().cancel_run(CancelRequest { run: convert::run_bytes(run) }).await;
+        Ok(response.map_err(|status| self.explain(&status))?.into_inner())
     }
 
     /// Has the coordinator remove what nobody needs.

@@ -1,4 +1,4 @@
-//! The commands that talk to a coordinator about runs: `infer`, `prove`, `watch`, `runs`.
+//! The commands that talk to a coordinator about runs: `infer`, `prove`, `watch`, `cancel`, `runs`.
 
 use std::path::PathBuf;
 
@@ -56,6 +56,18 @@ pub(crate) struct ProveArgs {
 /// Follows a run until nothing is under way; with --json one object a line.
 #[derive(Debug, Args)]
 pub(crate) struct WatchArgs {
+    /// The run's id.
+    run: RunId,
+    #[command(flatten)]
+    coordinator: CoordinatorAddress,
+}
+
+/// Ends a run that has no answer yet, or stops the proofs of one that are still being made.
+///
+/// For the model's owner: with an admin's certificate or token or, without them, on the coordinator's machine. What an audit drew
+/// is proven all the same. An answered run stays answered, and can be proven later.
+#[derive(Debug, Args)]
+pub(crate) struct CancelArgs {
     /// The run's id.
     run: RunId,
     #[command(flatten)]
@@ -195,6 +207,7 @@ pub(crate) async fn prove(args: ProveArgs, output: Output) -> Result<Outcome> {
 /// Follows a run to its verdict and fetches its bundle.
 async fn conclude(client: &Client, run: RunId, path: PathBuf, output: Output) -> Result<Proved> {
     let view = follow(client, run, &format!("proving run {run}"), output).await?;
+    anyhow::ensure!(view.state != "answered", "the proofs of run {run} were cancelled");
     // A rejected run has a bundle only where enough of it arrived; the verdict stands without it.
     let bundle = match (client.fetch_bundle(run, &path).await, view.outcome()) {
         (Ok(_), _) => Some(path),
@@ -240,6 +253,17 @@ pub(crate) async fn watch(args: WatchArgs, output: Output) -> Result<Outcome> {
         output.data(&view, |view| format!("\n{}", view.render()))?;
     }
     Ok(view.outcome())
+}
+
+/// `shardproof cancel`.
+pub(crate) async fn cancel(args: CancelArgs, output: Output) -> Result<Outcome> {
+    let client = Client::connect(&args.coordinator).await?;
+    let view = RunView::read(&client.cancel(args.run).await?)?;
+    output.data(&view, |view| match view.state {
+        "failed" => format!("run {} was cancelled\n", view.run),
+        state => format!("the proofs of run {} were cancelled; it is {state}\n", view.run),
+    })?;
+    Ok(Outcome::Success)
 }
 
 /// `shardproof runs`.

@@ -270,15 +270,39 @@ impl Coordinator {
             // A proof that fails convicts nobody; the receipt may.
             self.tasks.spawn(self.clone().reexecute(run, shard));
         }
-        for shard in pending {
-            if let Ok(session) =
-                self.find_run(run).await.map_err(|e| e.to_string()).and_then(|r| self.prover_of(&r, shard))
-            {
-                self.cluster
-                    .send(session, Message::CancelJob(CancelJob { run: convert::run_bytes(run), shard: shard.0 }));
+        self.stop_proving(run, &pending).await;
+        self.note(worker, event).await;
+    }
+
+    /// Tells the workers that make proofs of these shards to stop.
+    async fn stop_proving(&self, run: RunId, shards: &[ShardIndex]) {
+        let Ok(record) = self.find_run(run).await else { return };
+        for &shard in shards {
+            if let Ok(session) = self.prover_of(&record, shard) {
+                let job = CancelJob { run: convert::run_bytes(run), shard: shard.0 };
+                self.cluster.send(session, Message::CancelJob(job));
             }
         }
-        self.note(worker, event).await;
+    }
+
+    /// Cancels a run that has no answer, or the proofs that are still being made and that no audit drew.
+    pub(crate) async fn cancel(&self, run: RunId) -> Result<RunRecord, Status> {
+        let record = self.find_run(run).await?;
+        let cancelled = self.runs.change(run, |record| {
+            let was_running = record.state == RunState::Running;
+            let withdrawn = record.cancel();
+            (was_running || !withdrawn.is_empty()).then_some(withdrawn)
+        });
+        let Some(withdrawn) = cancelled.await.flatten() else {
+            return Err(Status::failed_precondition(if record.proofs_pending() {
+                format!("the proofs of run {run} that are under way were drawn by the audit, or are being verified")
+            } else {
+                format!("nothing of run {run} is under way")
+            }));
+        };
+        tracing::info!(%run, proofs = withdrawn.len(), "run cancelled");
+        self.stop_proving(run, &withdrawn).await;
+        self.find_run(run).await
     }
 
     /// Takes up the runs that an earlier process left: those without an answer are sent through again, proofs are asked for

@@ -319,6 +319,26 @@ impl RunRecord {
         self.end(RunState::Rejected, Some(shard), worker, reason);
     }
 
+    /// Ends a run that has no answer. Of an answered one, takes back the requests for proofs that no audit drew, and returns their
+    /// shards.
+    pub(crate) fn cancel(&mut self) -> Vec<ShardIndex> {
+        if self.state == RunState::Running {
+            self.fail(None, None, "it was cancelled".to_owned());
+        }
+        let drawn = match &self.audit.stage {
+            AuditStage::Drawn { shards, .. } => shards.clone(),
+            AuditStage::Idle | AuditStage::Open | AuditStage::Unrevealed => Vec::new(),
+        };
+        let mut withdrawn: Vec<ShardIndex> = (0..self.shards.len() as u32).map(ShardIndex).collect();
+        withdrawn.retain(|shard| self.awaits_proof(*shard) && !drawn.contains(shard));
+        for shard in &withdrawn {
+            let record = &mut self.shards[shard.as_usize()];
+            record.proof = ProofState::NotRequested;
+            record.step.clear();
+        }
+        withdrawn
+    }
+
     fn end(&mut self, state: RunState, shard: Option<ShardIndex>, worker: Option<PublicKey>, reason: String) {
         if !self.state.is_terminal() {
             (self.state, self.blamed_shard, self.blamed_worker, self.reason) = (state, shard, worker, reason);

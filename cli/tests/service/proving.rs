@@ -4,10 +4,13 @@ use shardproof_common::chain;
 use shardproof_common::clock;
 use shardproof_common::ids::UnixMillis;
 use shardproof_common::tensor::FloatTensor;
+use shardproof_proto::convert;
 use shardproof_proto::v1::{GetRequest, ProofState, Run, RunState};
 use tonic::Code;
 
-use crate::cluster::{PATIENCE, Service, answer, assert_close, assert_state, verify_bundle};
+use crate::cluster::{
+    PATIENCE, Service, answer, assert_close, assert_state, fails, json, samples, strings, verify_bundle,
+};
 
 pub(crate) const TINY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/tiny.onnx");
 
@@ -224,4 +227,24 @@ async fn proofs_of_different_shards_are_made_at_the_same_time() {
     assert!(run.shards.iter().all(|shard| shard.prove_us >= 1000 * DELAY_MS));
     assert!(run.prove_wall_ms + DELAY_MS <= sum, "wall {} ms, sum {sum} ms", run.prove_wall_ms);
     assert!(u128::from(run.prove_wall_ms) < PATIENCE.as_millis());
+}
+
+#[tokio::test]
+async fn proofs_that_are_cancelled_are_given_up_and_can_be_asked_for_again() {
+    let service = Service::start("mlp", &["SOLO"], 1, &["--backend", "gkr"]);
+    service.ready().await;
+    let run = service.infer(&samples("mlp")[0].0).await;
+    let id = convert::run_id(&run.run).unwrap().to_string();
+    let line = ["--json", "cancel", &id, "--coordinator", &service.coordinator.address];
+    let (code, refused) = fails(&line);
+    assert!(code == Some(1) && refused.contains("nothing of run"), "{refused}");
+
+    service.workers[0].signal("STOP");
+    service.prove(&run, &[]).await.unwrap();
+    let (code, cancelled) = json(&strings(&line));
+    assert_eq!((code, &cancelled["state"]), (Some(0), &"answered".into()));
+    service.workers[0].signal("CONT");
+    assert_state(&service.settled(&run).await, RunState::Answered);
+    service.prove(&run, &[]).await.unwrap();
+    assert_state(&service.settled(&run).await, RunState::Verified);
 }

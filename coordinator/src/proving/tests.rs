@@ -1,6 +1,7 @@
 use shardproof_common::receipt::Identity;
 
 use super::*;
+use crate::audit::AuditStage;
 use crate::testing::Bench;
 
 const FIRST: ShardIndex = ShardIndex(0);
@@ -31,4 +32,37 @@ async fn only_what_an_earlier_process_left_is_taken_up() {
     let (left, submitted) = (bench.run(1, |_| ()).await, bench.run(2, |_| ()).await);
     bench.resume(&[left]).await;
     assert_eq!(bench.tasks.len(), 1, "the run {submitted} is seen through already");
+}
+
+#[tokio::test]
+async fn what_is_cancelled_ends_and_what_an_audit_drew_is_proven_all_the_same() {
+    let bench = Bench::new(1, &["--backend", "float"]).await;
+    let run = bench.run(1, |_| ()).await;
+    let cancelled = bench.cancel(run).await.unwrap();
+    assert_eq!((cancelled.state, cancelled.reason.as_str()), (RunState::Failed, "it was cancelled"));
+    let error = bench.cancel(run).await.unwrap_err();
+    assert!(error.message().contains("nothing of run"), "{error}");
+
+    let worker = Identity::generate();
+    let [free, drawn] = [bench.run(2, |_| ()).await, bench.run(3, |_| ()).await];
+    for (run, shards) in [(free, Vec::new()), (drawn, vec![FIRST])] {
+        let receipt = bench.receipt(&worker, run, 0, 1, 2);
+        let change = |record: &mut RunRecord| {
+            record.state = RunState::Answered;
+            record.shards[0].receipt = Some(receipt);
+            record.audit.stage = AuditStage::Drawn { nonce: None, shards };
+            record.request_proofs(&[FIRST], 1);
+        };
+        bench.runs.change(run, change).await.unwrap();
+    }
+    let cancelled = bench.cancel(free).await.unwrap();
+    assert_eq!((cancelled.state, cancelled.under_way()), (RunState::Answered, false));
+    let proof = bench.artifacts.put(b"proof").await.unwrap();
+    let late = bench.runs.change(free, |record| record.take_proof(FIRST, 1, proof)).await;
+    assert_eq!(late, Some(false), "a proof that comes all the same is not awaited");
+    let again = bench.runs.change(free, |record| record.request_proofs(&[FIRST], 1)).await;
+    assert_eq!(again, Some(vec![FIRST]), "it can be asked for again");
+    let error = bench.cancel(drawn).await.unwrap_err();
+    assert!(error.message().contains("drawn by the audit"), "{error}");
+    assert!(bench.record(drawn).await.awaits_proof(FIRST));
 }

@@ -7,12 +7,12 @@ use prost::bytes::Bytes;
 use shardproof_proto::convert;
 use shardproof_proto::v1::admin_server::Admin;
 use shardproof_proto::v1::{
-    self, AdmitWorkerRequest, ArtifactRef, CollectRequest, CollectResponse, EvidenceRequest, ListWorkersRequest,
-    ListWorkersResponse, RevokeWorkerRequest, WorkerStanding,
+    self, AdmitWorkerRequest, ArtifactRef, CancelRequest, CollectRequest, CollectResponse, EvidenceRequest,
+    ListWorkersRequest, ListWorkersResponse, RevokeWorkerRequest, Run, WorkerStanding,
 };
 use tonic::{Request, Response, Status};
 
-use super::client::show_member;
+use super::client::{describe, show_member};
 use crate::Coordinator;
 use crate::gc::Retention;
 use crate::store::StoreError;
@@ -115,6 +115,15 @@ impl Admin for AdminService {
             transfers: removed.transfers,
             transfer_bytes: removed.transfer_bytes,
         }))
+    }
+
+    async fn cancel_run(&self, request: Request<CancelRequest>) -> Result<Response<Run>, Status> {
+        let run = convert::run_id(&request.into_inner().run)?;
+        // A task of its own: what is begun is finished when whoever asked hangs up.
+        let coordinator = self.coordinator.clone();
+        let cancelling = tokio::spawn(async move { coordinator.cancel(run).await });
+        let record = cancelling.await.map_err(|error| Status::internal(error.to_string()))??;
+        Ok(Response::new(describe(&record)))
     }
 
     async fn evidence_with_shard(&self, request: Request<EvidenceRequest>) -> Result<Response<ArtifactRef>, Status> {

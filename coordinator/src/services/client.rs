@@ -182,7 +182,7 @@ async fn show(coordinator: &Coordinator, record: &RunRecord) -> Run {
 }
 
 /// The run without its answer's content.
-fn describe(record: &RunRecord) -> Run {
+pub(super) fn describe(record: &RunRecord) -> Run {
     Run {
         run: convert::run_bytes(record.id),
         state: run_state(record.state).into(),
