@@ -1,6 +1,6 @@
 //! Programs that are told to stop while runs are under way.
 
-use shardproof_proto::v1::{GetRequest, RunState};
+use shardproof_proto::v1::{GetRequest, RunState, WatchRequest};
 use tonic::Code;
 
 use crate::cluster::{Service, answer, assert_close, assert_state, samples};
@@ -29,9 +29,17 @@ async fn a_coordinator_told_to_stop_answers_what_it_accepted() {
     assert!(refused.message().contains("the coordinator is stopping"), "{}", refused.message());
     assert!(service.coordinator.child.try_wait().unwrap().is_none(), "it waits for the runs");
 
-    let watching: Vec<_> = runs.iter().map(|run| service.settled(run)).collect();
+    // Watched before the last one is answered: the coordinator is gone soon after.
+    let mut watches = Vec::new();
+    for run in &runs {
+        let mut watch = service.client().watch(WatchRequest { run: run.run.clone() }).await.unwrap().into_inner();
+        watches.push((watch.message().await.unwrap().unwrap(), watch));
+    }
     service.workers[1].signal("USR1");
-    for run in futures::future::join_all(watching).await {
+    for (mut run, mut watch) in watches {
+        while let Some(later) = watch.message().await.unwrap() {
+            run = later;
+        }
         assert_state(&run, RunState::Answered);
         assert_close(&answer(&run), expected, 1e-5);
     }
