@@ -171,42 +171,15 @@ pub async fn run(args: CoordinatorArgs) -> anyhow::Result<()> {
     access.listen.check_exposure(&listener, access.tokens.is_some())?;
     let loopback = listener.local_addr()?.ip().is_loopback();
 
-    let plan = planned.plan.digest();
-    let runs = Runs::new(store.clone(), shutdown.clone());
-    runs.restore().await?;
-    let listed = args.service.admit.as_deref().map(read_admitted).transpose()?;
-    let workers = Workers::load(store.clone(), listed).await?;
-    warn_of_exposure(loopback, &workers);
-    let coordinator = Arc::new(Coordinator {
-        settings: settings(&args)?,
-        transport,
-        cluster: Cluster::new(planned.plan.shards.len(), advertised, store.holders(plan).await?),
-        planned,
-        owner,
-        artifacts: artifacts(&args.service, &data)?,
-        uploads: uploads(&args),
-        scratch: data.scratch()?,
-        runs,
-        workers,
-        asked: DashMap::new(),
-        backends: setup::backends(&args.service),
-        store: store.clone(),
-        deliveries: Deliveries::default(),
-        verifiers: setup::verifiers(&args.service),
-        verifying: Semaphore::new(VERIFICATIONS),
-        collecting: tokio::sync::Mutex::default(),
-        stage: watch::Sender::new(Stage::Preparing("starting".into())),
-        hold: Hold::arm(args.service.hold_at)?,
-        tasks: TaskTracker::new(),
-        stopping,
-        shutdown,
-    });
+    let parts = Parts { data: &data, transport, planned, store: store.clone(), owner, advertised, stopping, shutdown };
+    let coordinator = Arc::new(Coordinator::new(&args, parts, setup::verifiers(&args.service)).await?);
+    warn_of_exposure(loopback, &coordinator.workers);
     process::announce(&format!("{}:{port}", args.host))?;
     let term = store.lease().term();
     tracing::info!(
         model = coordinator.planned.name,
         shards = args.shards,
-        plan = plan.short(),
+        plan = coordinator.planned.plan.digest().short(),
         term,
         "coordinator started"
     );
@@ -219,6 +192,58 @@ pub async fn run(args: CoordinatorArgs) -> anyhow::Result<()> {
     match &*coordinator.stage.borrow() {
         Stage::Failed(reason) => anyhow::bail!("{reason}"),
         Stage::Preparing(_) | Stage::Serving(_) => Ok(()),
+    }
+}
+
+/// What a coordinator is made of, besides its options.
+struct Parts<'a> {
+    data: &'a DataDir,
+    transport: Transport,
+    planned: Planned,
+    store: Store,
+    owner: Identity,
+    /// Where workers reach it.
+    advertised: String,
+    stopping: CancellationToken,
+    shutdown: CancellationToken,
+}
+
+impl Coordinator {
+    /// With the runs and workers that the store knows, none of them connected.
+    async fn new(
+        args: &CoordinatorArgs,
+        parts: Parts<'_>,
+        verifiers: Vec<Box<dyn ProofVerifier>>,
+    ) -> anyhow::Result<Self> {
+        let Parts { data, transport, planned, store, owner, advertised, stopping, shutdown } = parts;
+        let runs = Runs::new(store.clone(), shutdown.clone());
+        runs.restore().await?;
+        let listed = args.service.admit.as_deref().map(read_admitted).transpose()?;
+        let holders = store.holders(planned.plan.digest()).await?;
+        Ok(Self {
+            settings: settings(args)?,
+            transport,
+            cluster: Cluster::new(planned.plan.shards.len(), advertised, holders),
+            planned,
+            owner,
+            artifacts: artifacts(&args.service, data)?,
+            uploads: uploads(args),
+            scratch: data.scratch()?,
+            runs,
+            workers: Workers::load(store.clone(), listed).await?,
+            asked: DashMap::new(),
+            backends: setup::backends(&args.service),
+            store,
+            deliveries: Deliveries::default(),
+            verifiers,
+            verifying: Semaphore::new(VERIFICATIONS),
+            collecting: tokio::sync::Mutex::default(),
+            stage: watch::Sender::new(Stage::Preparing("starting".into())),
+            hold: Hold::arm(args.service.hold_at)?,
+            tasks: TaskTracker::new(),
+            stopping,
+            shutdown,
+        })
     }
 }
 

@@ -4,32 +4,25 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use clap::Parser;
-use dashmap::DashMap;
-use shardproof_common::artifacts::{Artifact, ArtifactStore};
+use shardproof_common::artifacts::Artifact;
 use shardproof_common::backend::ProofVerifier;
-use shardproof_common::hold::Hold;
 use shardproof_common::ids::{Role, RunId, ShardIndex, UnixMillis};
 use shardproof_common::plan::BackendKind;
+use shardproof_common::process::DataDir;
 use shardproof_common::receipt::{Identity, PublicKey, Receipt};
 use shardproof_common::statement::{Boundary, Statement};
 use shardproof_common::tensor::{FloatTensor, IntegerTensor, Tensor, TensorSpec, encode_boundary};
 use shardproof_proto::transport::Party;
 use shardproof_proto::v1::CoordinatorMessage;
-use shardproof_storage::Artifacts;
 use tempfile::TempDir;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tonic::Status;
 
-use crate::cluster::Cluster;
-use crate::delivery::Deliveries;
 use crate::record::RunRecord;
 use crate::registry::{Rank, SessionId};
-use crate::runs::Runs;
 use crate::setup::{self, Prepared};
-use crate::workers::Workers;
-use crate::{Coordinator, CoordinatorArgs, Stage, VERIFICATIONS, settings, store, uploads};
+use crate::{Coordinator, CoordinatorArgs, Parts, store};
 
 #[derive(Parser)]
 struct Cli {
@@ -73,32 +66,17 @@ impl Bench {
         let shards = shards.to_string();
         let line = ["coordinator", "localhost", "0", &shards, "mlp"];
         let args = Cli::parse_from(line.iter().chain(flags)).args;
-        let planned = setup::plan(&args).unwrap();
-        let store = store::testing::in_file(&directory.path().join("state.sqlite")).await;
-        let coordinator = Arc::new(Coordinator {
-            settings: settings(&args).unwrap(),
-            uploads: uploads(&args),
+        let parts = Parts {
+            data: &DataDir::open(directory.path()).unwrap(),
             transport: args.access.listen.transport(Party::Coordinator).unwrap(),
-            cluster: Cluster::new(planned.plan.shards.len(), "localhost:1".into(), Default::default()),
-            planned,
+            planned: setup::plan(&args).unwrap(),
+            store: store::testing::in_file(&directory.path().join("state.sqlite")).await,
             owner: Identity::generate(),
-            artifacts: Artifacts::in_directory(ArtifactStore::open(directory.path().join("artifacts")).unwrap()),
-            scratch: directory.path().to_owned(),
-            runs: Runs::new(store.clone(), shutdown.clone()),
-            workers: Workers::load(store.clone(), None).await.unwrap(),
-            asked: DashMap::new(),
-            backends: setup::backends(&args.service),
-            store,
-            deliveries: Deliveries::default(),
-            verifiers,
-            verifying: Semaphore::new(VERIFICATIONS),
-            collecting: tokio::sync::Mutex::default(),
-            stage: watch::Sender::new(Stage::Preparing("starting".into())),
-            hold: Hold::default(),
-            tasks: TaskTracker::new(),
+            advertised: "localhost:1".to_owned(),
             stopping: CancellationToken::new(),
             shutdown,
-        });
+        };
+        let coordinator = Arc::new(Coordinator::new(&args, parts, verifiers).await.unwrap());
         coordinator.clone().prepare(args).await;
         let prepared = coordinator.serving().unwrap();
         Self { coordinator, prepared, _directory: directory }

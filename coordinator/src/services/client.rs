@@ -157,11 +157,13 @@ impl WatchState {
             return None;
         }
         if self.started {
-            tokio::select! {
+            let over = tokio::select! {
+                changed = self.watch.changed() => changed.is_err(),
                 // A coordinator that ends says what became of the run before it does.
-                biased;
-                changed = self.watch.changed() => changed.ok()?,
-                () = self.coordinator.shutdown.cancelled() => return None,
+                () = self.coordinator.shutdown.cancelled() => !self.watch.has_changed().unwrap_or(false),
+            };
+            if over {
+                return None;
             }
         }
         self.started = true;
