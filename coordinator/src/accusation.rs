@@ -15,10 +15,10 @@ use shardproof_common::statement::Binding;
 use shardproof_gkr_service::{GRAPH, GkrReexecutor, WEIGHTS};
 use tonic::Status;
 
-use crate::Coordinator;
 use crate::record::{DisputeStage, RunRecord};
 use crate::setup::{Prepared, PreparedShard};
 use crate::workers::Event;
+use crate::{Coordinator, STORE_PAUSE};
 
 impl Coordinator {
     /// Brings two receipts of one worker against it. The run's dispute ends with it.
@@ -111,9 +111,9 @@ impl Coordinator {
         let coordinator = self.clone();
         let checked = tokio::task::spawn_blocking(move || coordinator.convict(&evidence)).await;
         let kept = match checked {
-            Ok(Ok((conviction, bytes))) => match self.store_when_possible("evidence", &bytes).await {
-                Ok(artifact) => Ok(Ok((conviction, artifact))),
-                Err(status) => Ok(Err(format!("the evidence cannot be kept: {}", status.message()))),
+            Ok(Ok((conviction, bytes))) => match self.keep_evidence(&bytes).await {
+                Some(artifact) => Ok(Ok((conviction, artifact))),
+                None => Ok(Err("the coordinator is stopping".to_owned())),
             },
             Ok(Err(reason)) => Ok(Err(reason)),
             Err(panic) => Err(panic),
@@ -132,6 +132,20 @@ impl Coordinator {
             Err(panic) => {
                 tracing::error!(%run, %panic, "checking evidence ended early");
                 None
+            }
+        }
+    }
+
+    /// Stores evidence, however long the disk is full; nothing when the coordinator stops before.
+    async fn keep_evidence(&self, bytes: &[u8]) -> Option<Artifact> {
+        loop {
+            match self.store_when_possible("evidence", bytes).await {
+                Ok(artifact) => return Some(artifact),
+                Err(status) => tracing::warn!(reason = status.message(), "evidence cannot be kept, trying again"),
+            }
+            tokio::select! {
+                () = tokio::time::sleep(STORE_PAUSE) => {}
+                () = self.shutdown.cancelled() => return None,
             }
         }
     }

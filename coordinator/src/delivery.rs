@@ -83,13 +83,14 @@ impl Coordinator {
         }
     }
 
-    /// The public boundaries that its workers stored are the run's once it has ended, but for what a shard to blame put out.
+    /// The public boundaries that its workers stored are the run's once the next shard has signed that it took them, or the run
+    /// is answered. Of others nobody knows that they are boundaries.
     async fn claim_boundaries(&self, run: RunId) {
         let Ok(record) = self.find_run(run).await else { return };
         let receipts = record.shards.iter().filter_map(|shard| shard.receipt.as_ref());
         for statement in receipts.map(|receipt| &receipt.statement) {
             if let Binding::Public(digest) = statement.output.binding
-                && record.blamed_shard != Some(statement.shard)
+                && record.has_receipt(ShardIndex(statement.shard.0 + 1))
             {
                 self.uploads.used(digest);
             }

@@ -30,7 +30,7 @@ use crate::store::{Database, Location, Store, StoreError};
 /// Runs removed in one transaction.
 const TOGETHER: usize = 500;
 /// How often a coordinator looks for what nobody needs.
-const PAUSE: Duration = Duration::from_secs(3600);
+pub(crate) const PAUSE: Duration = Duration::from_secs(3600);
 
 /// How long things are kept.
 #[derive(Clone, Copy, Debug)]
@@ -57,25 +57,30 @@ pub struct Removed {
     pub transfer_bytes: u64,
 }
 
-/// Removes what is older than `retention` says and needed by nothing; with `dry_run` only counts it.
+/// Removes what is older than `retention` says and needed by nothing, and tells `gone` of each artifact; with `dry_run` only
+/// counts it.
 async fn collect(
     store: &Store,
     runs: &Runs,
     artifacts: &Artifacts,
     retention: &Retention,
     dry_run: bool,
+    gone: &(dyn Fn(Digest) + Sync),
 ) -> Result<Removed, GcError> {
     let now = clock::now();
     let mut removed = Removed::default();
-    let gone = remove_runs(store, runs, retention, now, dry_run).await?;
-    removed.runs = gone.len() as u64;
-    let needed = needed(store, runs, &gone).await?;
+    let without = remove_runs(store, runs, retention, now, dry_run).await?;
+    removed.runs = without.len() as u64;
+    let needed = needed(store, runs, &without).await?;
     let before = before(now, retention.keep_artifacts.max(artifacts.shortest_kept()));
     for (artifact, written) in artifacts.list().await? {
         if needed.contains(&artifact.digest) || written >= before.0 {
             continue;
         }
         if dry_run || artifacts.remove_if_older(artifact.digest, before.0).await? {
+            if !dry_run {
+                gone(artifact.digest);
+            }
             removed.artifacts += 1;
             removed.artifact_bytes += artifact.size;
         }
@@ -146,7 +151,8 @@ impl Coordinator {
     ) -> Result<Removed, GcError> {
         let _turn = self.collecting.lock().await;
         let retention = retention.unwrap_or(self.settings.retention);
-        collect(&self.store, &self.runs, &self.artifacts, &retention, dry_run).await
+        let gone = |digest| self.uploads.used(digest);
+        collect(&self.store, &self.runs, &self.artifacts, &retention, dry_run, &gone).await
     }
 
     /// Does so from time to time, until the coordinator is told to stop.
@@ -200,7 +206,7 @@ pub async fn collect_offline(directory: &Path, retention: &Retention, dry_run: b
     let store = Store::lead(database, &candidate, LIFETIME, &never).await?.context("nothing stops it")?;
     let artifacts = Artifacts::in_directory(ArtifactStore::open(data.join("artifacts"))?);
     let runs = Runs::new(store.clone(), never);
-    let removed = collect(&store, &runs, &artifacts, retention, dry_run).await?;
+    let removed = collect(&store, &runs, &artifacts, retention, dry_run, &|_| ()).await?;
     store.close().await;
     Ok(removed)
 }
@@ -258,7 +264,11 @@ mod tests {
         }
 
         async fn collect(&self, retention: &Retention, dry_run: bool) -> Removed {
-            collect(&self.store, &self.runs, &self.artifacts, retention, dry_run).await.unwrap()
+            self.collect_telling(retention, dry_run, &|_| ()).await
+        }
+
+        async fn collect_telling(&self, kept: &Retention, dry_run: bool, gone: &(dyn Fn(Digest) + Sync)) -> Removed {
+            collect(&self.store, &self.runs, &self.artifacts, kept, dry_run, gone).await.unwrap()
         }
 
         async fn has(&self, digests: &[Digest]) -> bool {
@@ -290,7 +300,9 @@ mod tests {
         let expected = Removed { artifacts: 1, artifact_bytes: stray.size, ..Removed::default() };
         assert_eq!(place.collect(&hour, true).await, expected);
         assert!(place.has(&[stray.digest]).await, "a dry run removes nothing");
-        assert_eq!(place.collect(&hour, false).await, expected);
+        let gone = std::sync::Mutex::new(Vec::new());
+        let removed = place.collect_telling(&hour, false, &|digest| gone.lock().unwrap().push(digest)).await;
+        assert_eq!((removed, gone.into_inner().unwrap()), (expected, vec![stray.digest]));
         assert!(!place.has(&[stray.digest]).await);
         assert!(place.has(&ended.artifacts()).await && place.has(&[young.digest]).await);
 

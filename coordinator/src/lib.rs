@@ -288,7 +288,8 @@ fn artifacts(args: &ServiceArgs, data: &DataDir) -> anyhow::Result<Artifacts> {
 
 fn uploads(args: &CoordinatorArgs) -> Uploads {
     let limit = Some(args.access.limits.max_unused).filter(|&bytes| bytes > 0);
-    Uploads::new(limit, args.service.keep_artifacts)
+    // Garbage is looked for from time to time: what is old enough may be there a while longer.
+    Uploads::new(limit, args.service.keep_artifacts + gc::PAUSE)
 }
 
 fn settings(args: &CoordinatorArgs) -> anyhow::Result<Settings> {

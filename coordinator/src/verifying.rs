@@ -89,8 +89,8 @@ impl Coordinator {
                 Err(error) => Err(Verdict::Unread(error)),
             };
             let Err(Verdict::Unread(error)) = checked else { return checked };
-            tries += 1;
-            let is_here = !matches!(error, ArtifactError::Remote { .. });
+            // An object store that is away is waited for, however long that is.
+            tries += u32::from(!matches!(error, ArtifactError::Remote { .. }));
             // What was damaged here is no longer, and then missing, but not by the worker's fault.
             let is_lost = match error {
                 ArtifactError::Damaged { expected, .. } => {
@@ -98,7 +98,7 @@ impl Coordinator {
                 }
                 _ => false,
             };
-            if is_lost || is_here && tries == READ_TRIES {
+            if is_lost || tries == READ_TRIES {
                 return Err(Verdict::Unread(error));
             }
             tracing::warn!(run = %stored.run, %error, "cannot read what the check of a proof needs, trying again");

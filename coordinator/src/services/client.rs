@@ -59,9 +59,14 @@ impl Runs for ClientService {
         };
         // A task of its own: a client that hangs up leaves no run that is accepted and goes nowhere.
         let coordinator = self.coordinator.clone();
-        let submitted = tokio::spawn(async move { coordinator.submit(input, commitment).await });
+        let submitted = tokio::spawn(async move {
+            let submitted = coordinator.submit(input, commitment).await;
+            if submitted.is_ok() {
+                coordinator.uploads.used(input);
+            }
+            submitted
+        });
         let record = submitted.await.map_err(|error| Status::internal(error.to_string()))??;
-        self.coordinator.uploads.used(input);
         Ok(Response::new(self.show(&record).await))
     }
 

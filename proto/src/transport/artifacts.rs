@@ -168,8 +168,9 @@ impl Artifacts for ArtifactService {
             charge.grow(chunk.data.len() as u64)?;
             incoming.write(&chunk.data).map_err(|error| store_status(&error))?;
         }
-        if self.store.find(incoming.digest()).is_none() {
-            charge.keep(incoming.digest());
+        match self.store.find(incoming.digest()) {
+            None => charge.keep(incoming.digest()),
+            Some(_) => charge.renew(incoming.digest()),
         }
         let artifact = self.store.publish(incoming).map_err(|error| store_status(&error))?;
         self.backing.keep(artifact).await.map_err(|error| store_status(&error))?;

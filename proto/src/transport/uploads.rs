@@ -1,9 +1,9 @@
 //! What callers have stored that nothing uses.
 //!
 //! Content is stored before it is told what it is for, and what is for nothing stays until garbage is collected. So each caller,
-//! worker or client, may have stored only so much of it: what becomes a run's input, an answered run's boundary or a verified
-//! proof is no longer counted, so whoever does what it should meets no limit however much it stores. The trade-off: the count is
-//! in memory, so a coordinator that is started again begins anew.
+//! worker or client, may have stored only so much of it: what becomes a run's input, a boundary that the next shard signed for or
+//! a verified proof is no longer counted, so what an honest caller stores adds up only while runs are under way and where they fail.
+//! The trade-off: the count is in memory, so a coordinator that is started again begins anew.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -134,8 +134,18 @@ impl Charge {
         Ok(())
     }
 
+    /// The artifact was there and is young again: whoever is charged with it, if it is unused, stays so for as long as it is kept.
+    pub(super) fn renew(self, digest: Digest) {
+        if let Some(known) = self.uploads.ledger().unused.get_mut(&digest) {
+            known.since = Instant::now();
+        }
+    }
+
     /// Charges the caller with the artifact until something uses it, unless someone is charged with it already.
     pub(super) fn keep(mut self, digest: Digest) {
+        if self.uploads.0.limit.is_none() {
+            return;
+        }
         let mut ledger = self.uploads.ledger();
         if let Entry::Vacant(free) = ledger.unused.entry(digest) {
             free.insert(Unused { caller: self.caller.clone(), bytes: self.charged, since: Instant::now() });
@@ -183,7 +193,9 @@ mod tests {
         upload(&uploads, 2, b"b").unwrap();
         uploads.used(Digest::of(&large));
         upload(&uploads, 1, &large).unwrap();
-        upload(&Uploads::new(None, Duration::ZERO), 1, &large).unwrap();
+        let unlimited = Uploads::new(None, Duration::ZERO);
+        upload(&unlimited, 1, &large).unwrap();
+        assert!(unlimited.ledger().unused.is_empty(), "nothing is remembered that nothing asks for");
     }
 
     #[test]
@@ -201,6 +213,19 @@ mod tests {
         uploads.begin(caller(2)).keep(Digest::of(b"content"));
         uploads.used(Digest::of(b"content"));
         assert!(uploads.ledger().charged.is_empty() && uploads.ledger().unused.is_empty());
+    }
+
+    #[test]
+    fn what_is_stored_again_counts_for_as_long_again() {
+        let uploads = Uploads::new(Some(LEAST), Duration::from_secs(3600));
+        upload(&uploads, 1, b"a").unwrap();
+        let earlier = uploads.ledger().unused[&Digest::of(b"a")].since;
+        uploads.begin(caller(1)).renew(Digest::of(b"a"));
+        assert!(uploads.ledger().unused[&Digest::of(b"a")].since > earlier);
+        // What something uses is nobody's, however often it is stored.
+        uploads.used(Digest::of(b"a"));
+        uploads.begin(caller(1)).renew(Digest::of(b"a"));
+        assert!(uploads.ledger().unused.is_empty());
     }
 
     #[test]
