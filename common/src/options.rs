@@ -4,7 +4,7 @@
 //! names. What the file says is put on the command line, so whatever checks options there checks these as well.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
@@ -27,14 +27,12 @@ fn parse_from<P: Parser>(arguments: impl IntoIterator<Item = OsString>) -> Resul
         let text = std::fs::read_to_string(path)
             .map_err(|error| command.error(ErrorKind::Io, format!("{}: {error}", path.display())))?;
         let of_file = arguments_of(&text, &command, &given)
-            .map_err(|reason| command.error(ErrorKind::InvalidValue, in_file(path, &reason)))?;
-        arguments.splice(1.min(arguments.len())..1.min(arguments.len()), of_file);
+            .map_err(|reason| command.error(ErrorKind::InvalidValue, format!("{}: {reason}", path.display())))?;
+        // After the program's name, before whatever ends the options.
+        let start = arguments.len().min(1);
+        arguments.splice(start..start, of_file);
     }
     P::from_arg_matches(&command.try_get_matches_from(arguments)?)
-}
-
-fn in_file(path: &Path, reason: &str) -> String {
-    format!("{}: {reason}", path.display())
 }
 
 /// The command with a variable for each of its options, and with the option that names the file.

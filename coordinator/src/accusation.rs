@@ -3,6 +3,8 @@
 //! A worker is convicted only by evidence that checks, so a flaw in what leads here convicts nobody. What evidence is made of
 //! stays in the run's record until it is kept: a coordinator that stops meanwhile takes it up again.
 
+use std::fmt::Display;
+use std::path::Path;
 use std::sync::Arc;
 
 use shardproof_common::artifacts::Artifact;
@@ -108,15 +110,22 @@ impl Coordinator {
 
     /// Checks evidence and, when it convicts, keeps it with the run and notes it against the worker.
     async fn accuse(self: &Arc<Self>, run: RunId, evidence: Evidence) -> Option<Conviction> {
-        let coordinator = self.clone();
-        let checked = tokio::task::spawn_blocking(move || coordinator.convict(&evidence)).await;
-        let kept = match checked {
-            Ok(Ok((conviction, bytes))) => match self.keep_evidence(&bytes).await {
-                Some(artifact) => Ok(Ok((conviction, artifact))),
-                None => Ok(Err("the coordinator is stopping".to_owned())),
-            },
-            Ok(Err(reason)) => Ok(Err(reason)),
-            Err(panic) => Err(panic),
+        let stopping = || Ok(Err("the coordinator is stopping".to_owned()));
+        let scratch = || async { tempfile::tempdir_in(&self.scratch) };
+        let kept = match self.until_done("cannot check evidence yet", scratch).await {
+            None => stopping(),
+            Some(directory) => {
+                let coordinator = self.clone();
+                let check = tokio::task::spawn_blocking(move || coordinator.convict(&evidence, directory.path()));
+                match check.await {
+                    Ok(Ok((conviction, bytes))) => {
+                        let kept = self.until_done("cannot keep evidence yet", || self.artifacts.put(&bytes)).await;
+                        kept.map_or_else(stopping, |artifact| Ok(Ok((conviction, artifact))))
+                    }
+                    Ok(Err(reason)) => Ok(Err(reason)),
+                    Err(panic) => Err(panic),
+                }
+            }
         };
         match kept {
             Ok(Ok((conviction, artifact))) => {
@@ -136,12 +145,16 @@ impl Coordinator {
         }
     }
 
-    /// Stores evidence, however long the disk is full; nothing when the coordinator stops before.
-    async fn keep_evidence(&self, bytes: &[u8]) -> Option<Artifact> {
+    /// Tries until the disk or the object store does its part, however long that takes; nothing when the coordinator stops before.
+    async fn until_done<T, E: Display, F: Future<Output = Result<T, E>>>(
+        &self,
+        trouble: &'static str,
+        attempt: impl Fn() -> F,
+    ) -> Option<T> {
         loop {
-            match self.store_when_possible("evidence", bytes).await {
-                Ok(artifact) => return Some(artifact),
-                Err(status) => tracing::warn!(reason = status.message(), "evidence cannot be kept, trying again"),
+            match attempt().await {
+                Ok(done) => return Some(done),
+                Err(error) => tracing::warn!(%error, "{trouble}, trying again"),
             }
             tokio::select! {
                 () = tokio::time::sleep(STORE_PAUSE) => {}
@@ -151,11 +164,9 @@ impl Coordinator {
     }
 
     /// Blocking: the check that anyone can make, and the file.
-    fn convict(&self, evidence: &Evidence) -> Result<(Conviction, Vec<u8>), String> {
+    fn convict(&self, evidence: &Evidence, directory: &Path) -> Result<(Conviction, Vec<u8>), String> {
         let prepared = self.serving().map_err(|status| status.message().to_owned())?;
-        let directory = tempfile::tempdir_in(&self.scratch).map_err(|error| error.to_string())?;
-        let limits = Limits::default();
-        let job = Job { directory: directory.path(), limits, cancel: &self.shutdown, progress: &|_| {} };
+        let job = Job { directory, limits: Limits::default(), cancel: &self.shutdown, progress: &|_| {} };
         let conviction = evidence
             .check(&prepared.card, None, &GkrReexecutor, &job)
             .map_err(|error: EvidenceError| error.to_string())?;

@@ -15,7 +15,6 @@ use shardproof_common::artifacts::ArtifactError;
 use shardproof_common::hold;
 use shardproof_common::ids::{Digest, RunId, ShardIndex};
 use shardproof_common::receipt::{PublicKey, attempt_digest, handed_digest};
-use shardproof_common::statement::Binding;
 use shardproof_proto::convert;
 use shardproof_proto::transport::{Channel, Party, activations};
 use shardproof_proto::v1::ActivationHeader;
@@ -78,22 +77,10 @@ impl Coordinator {
         }
         self.deliveries.interruptions.remove(&run);
         if !self.shutdown.is_cancelled() {
-            self.claim_boundaries(run).await;
-            self.audit(run).await;
-        }
-    }
-
-    /// The public boundaries that its workers stored are the run's once the next shard has signed that it took them, or the run
-    /// is answered. Of others nobody knows that they are boundaries.
-    async fn claim_boundaries(&self, run: RunId) {
-        let Ok(record) = self.find_run(run).await else { return };
-        let receipts = record.shards.iter().filter_map(|shard| shard.receipt.as_ref());
-        for statement in receipts.map(|receipt| &receipt.statement) {
-            if let Binding::Public(digest) = statement.output.binding
-                && record.has_receipt(ShardIndex(statement.shard.0 + 1))
-            {
-                self.uploads.used(digest);
+            if let Ok(record) = self.find_run(run).await {
+                record.passed_on_boundaries().for_each(|boundary| self.uploads.used(boundary));
             }
+            self.audit(run).await;
         }
     }
 

@@ -218,10 +218,10 @@ impl Coordinator {
         let digest = shown.map_err(|_| late())?.map_err(|_| "it was asked again".to_owned())??;
         let specs = prepared.shards.get(shard.as_usize()).map_or(&[][..], |shard| &shard.card.output);
         let limit = encoded_bytes(specs.iter().map(|spec| spec.shape.as_slice()), prepared.provable());
-        let shown = self.artifacts.read(digest, limit).await.map_err(|error| error.to_string());
+        let shown = self.artifacts.read(digest, limit).await.map_err(|error| error.to_string())?;
         // It was asked for: that is not held against whoever stored it.
         self.uploads.used(digest);
-        shown
+        Ok(shown)
     }
 
     /// Takes a worker's answer to [`ShowOutput`]; one that nobody waits for is ignored.

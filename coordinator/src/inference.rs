@@ -96,7 +96,7 @@ impl Coordinator {
         if receipt.statement.output != Boundary::public(&tensors) {
             return Err(Status::invalid_argument("the receipt names another answer than the one that came with it"));
         }
-        let answer = self.store_when_possible("an answer", &encoding).await?;
+        let answer = self.store_answer(&encoding).await?;
         let worker = receipt.worker;
         let taken = self.runs.change(run, |record| {
             let late = !record.counts(receipt.attempt.into());
@@ -128,13 +128,13 @@ impl Coordinator {
         Ok(())
     }
 
-    /// Stores bytes, once the object store takes them: meanwhile whoever needs them stored waits.
-    pub(crate) async fn store_when_possible(&self, what: &'static str, bytes: &[u8]) -> Result<Artifact, Status> {
+    /// Stores an answer, once the object store takes it: meanwhile its worker waits.
+    async fn store_answer(&self, encoding: &[u8]) -> Result<Artifact, Status> {
         loop {
-            match self.artifacts.put(bytes).await {
-                Ok(artifact) => return Ok(artifact),
+            match self.artifacts.put(encoding).await {
+                Ok(answer) => return Ok(answer),
                 Err(error @ ArtifactError::Remote { .. }) => {
-                    tracing::warn!(what, %error, "cannot be stored, trying again")
+                    tracing::warn!(%error, "cannot store an answer, trying again")
                 }
                 Err(error) => return Err(Status::resource_exhausted(error.to_string())),
             }

@@ -228,10 +228,12 @@ impl Coordinator {
     pub(crate) async fn take_proof(self: &Arc<Self>, worker: PublicKey, done: ProofDone) -> Result<(), Status> {
         let (run, shard) = (convert::run_id(&done.run)?, ShardIndex(done.shard));
         let artifact = convert::artifact(done.proof.as_ref())?;
-        // On the disk before the run says that it is here. One that is not here at all is found missing by the check.
-        let local = self.artifacts.local().clone();
-        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || local.sync(artifact.digest)).await {
-            tracing::warn!(%run, %shard, %error, "cannot sync a proof");
+        if self.find_run(run).await?.owed_by(shard, worker) {
+            // On the disk before the run says that it is here. One that is not here at all is found missing by the check.
+            let local = self.artifacts.local().clone();
+            if let Ok(Err(error)) = tokio::task::spawn_blocking(move || local.sync(artifact.digest)).await {
+                tracing::warn!(%run, %shard, %error, "cannot sync a proof");
+            }
         }
         let taken = self.runs.change(run, |record| {
             let entry = record.shards.get(shard.as_usize());

@@ -185,10 +185,6 @@ impl RunRecord {
 
     /// The artifacts that the run refers to: as long as it is kept, so are they.
     pub(crate) fn artifacts(&self) -> Vec<Digest> {
-        let public = |boundary: &Boundary| match boundary.binding {
-            Binding::Public(digest) => Some(digest),
-            Binding::Committed(_) => None,
-        };
         let mut found = vec![self.input.digest];
         found.extend([self.answer, self.evidence].into_iter().flatten().map(|artifact| artifact.digest));
         for shard in &self.shards {
@@ -197,6 +193,14 @@ impl RunRecord {
             found.extend(statement.into_iter().flat_map(|s| [public(&s.input), public(&s.output)]).flatten());
         }
         found
+    }
+
+    /// The public boundaries that workers stored and the next shard has signed that it took. Of others nobody knows that they are
+    /// boundaries.
+    pub(crate) fn passed_on_boundaries(&self) -> impl Iterator<Item = Digest> {
+        let receipts = self.shards.iter().filter_map(|shard| shard.receipt.as_ref());
+        let passed_on = receipts.filter(|receipt| self.has_receipt(ShardIndex(receipt.statement.shard.0 + 1)));
+        passed_on.filter_map(|receipt| public(&receipt.statement.output))
     }
 
     /// Whether anything is still to happen without another request.
@@ -468,6 +472,14 @@ impl RunRecord {
         }
         let all = self.shards.iter().all(|s| s.proof == ProofState::Verified);
         self.state = if all { RunState::Verified } else { RunState::Partial };
+    }
+}
+
+/// The encoding that a boundary is shown by.
+fn public(boundary: &Boundary) -> Option<Digest> {
+    match boundary.binding {
+        Binding::Public(digest) => Some(digest),
+        Binding::Committed(_) => None,
     }
 }
 

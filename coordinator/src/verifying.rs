@@ -160,12 +160,7 @@ impl Coordinator {
         };
         let verifiers: Vec<&dyn ProofVerifier> = self.verifiers.iter().map(AsRef::as_ref).collect();
         match chain::verify_shard(&check, &verifiers, &job) {
-            Ok(()) => {
-                let verify_us = started.elapsed().as_micros() as u64;
-                // Its worker may forget it now.
-                local.sync(stored.proof.digest).map_err(Verdict::Unread)?;
-                Ok(verify_us)
-            }
+            Ok(()) => Ok(started.elapsed().as_micros() as u64),
             Err(ShardError::Unavailable(error)) => Err(Verdict::Unable(error.to_string())),
             Err(ShardError::Refused(refusal)) => Err(Verdict::Rejected(shard, refusal.to_string())),
         }

@@ -248,3 +248,20 @@ async fn proofs_that_are_cancelled_are_given_up_and_can_be_asked_for_again() {
     service.prove(&run, &[]).await.unwrap();
     assert_state(&service.settled(&run).await, RunState::Verified);
 }
+
+#[tokio::test]
+async fn a_run_that_is_cancelled_has_failed_and_its_late_answer_changes_nothing() {
+    let service = Service::start("mlp", &["SOLO"], 1, &["--backend", "float"]);
+    service.ready().await;
+    let (input, expected) = &samples("mlp")[0];
+    service.workers[0].signal("STOP");
+    let run = service.submit(input).await.unwrap();
+    let id = convert::run_id(&run.run).unwrap().to_string();
+    let line = ["--json", "cancel", &id, "--coordinator", &service.coordinator.address];
+    let (code, cancelled) = json(&strings(&line));
+    assert_eq!((code, &cancelled["state"]), (Some(0), &"failed".into()));
+    service.workers[0].signal("CONT");
+    assert_close(&answer(&service.infer(input).await), expected, 1e-5);
+    let after = service.client().get(GetRequest { run: run.run.clone() }).await.unwrap().into_inner();
+    assert_eq!((after.state(), after.reason.as_str()), (RunState::Failed, "it was cancelled"));
+}

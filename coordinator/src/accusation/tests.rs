@@ -30,6 +30,23 @@ async fn a_contradiction_is_still_in_the_record_when_a_coordinator_takes_it_up_a
 }
 
 #[tokio::test]
+async fn evidence_waits_for_a_disk_that_does_not_take_it() {
+    let bench = Bench::new(1, &["--backend", "float"]).await;
+    let (run, worker) = contradicted(&bench).await;
+    let both = bench.record(run).await.contradiction.unwrap();
+    std::fs::remove_dir(&bench.scratch).unwrap();
+    let (coordinator, prepared) = ((*bench).clone(), bench.prepared().clone());
+    let accusing = tokio::spawn(async move { coordinator.accuse_of_contradiction(run, &prepared, *both).await });
+    tokio::time::sleep(STORE_PAUSE / 2).await;
+    assert!(bench.record(run).await.under_way() && bench.workers.check(&worker.public()).is_ok());
+    std::fs::create_dir(&bench.scratch).unwrap();
+    accusing.await.unwrap();
+    let record = bench.record(run).await;
+    assert!(record.evidence.is_some() && !record.under_way());
+    assert!(bench.workers.check(&worker.public()).is_err(), "convicted");
+}
+
+#[tokio::test]
 async fn a_stop_leaves_a_search_for_evidence_to_the_next_start() {
     let bench = Bench::new(1, &["--backend", "float"]).await;
     let (contradicted, _) = contradicted(&bench).await;

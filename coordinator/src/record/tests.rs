@@ -1,4 +1,7 @@
+use shardproof_common::receipt::Identity;
+
 use super::*;
+use crate::testing::Bench;
 
 fn record() -> RunRecord {
     let artifact = Artifact { digest: Digest::of(b"x"), size: 1 };
@@ -64,4 +67,25 @@ fn terminal_states_never_change() {
     assert_eq!((run.state, run.reason.as_str(), run.blamed_shard), (RunState::Rejected, "wrong", Some(ShardIndex(1))));
     assert!(!run.take_proof(ShardIndex(0), 1, artifact()));
     assert!(!run.under_way());
+}
+
+#[tokio::test]
+async fn boundaries_are_the_runs_once_the_next_shard_has_signed_for_them() {
+    let bench = Bench::new(3, &["--backend", "float"]).await;
+    let worker = Identity::generate();
+    let run = bench.run(1, |_| ()).await;
+    let mut record = bench.record(run).await;
+    record.fail(None, None, "over".into());
+    let boundaries: Vec<Digest> = (0..3u32)
+        .map(|shard| {
+            let receipt = bench.receipt(&worker, run, shard, shard.into(), i64::from(shard) + 1);
+            let output = public(&receipt.statement.output).unwrap();
+            record.shards[shard as usize].receipt = Some(receipt);
+            output
+        })
+        .collect();
+    // The last one is the answer, which no worker stores.
+    assert_eq!(record.passed_on_boundaries().collect::<Vec<_>>(), boundaries[..2]);
+    record.shards[2].receipt = None;
+    assert_eq!(record.passed_on_boundaries().collect::<Vec<_>>(), boundaries[..1]);
 }
