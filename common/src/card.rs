@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::bundle::MAX_SHARDS;
-use crate::ids::{Digest, PROTOCOL_VERSION};
+use crate::ids::{Digest, PROTOCOL_VERSION, ShardIndex};
 use crate::plan::{BackendKind, BackendOptions, BoundaryMode, BoundaryTensor, Plan, ShardPlan, WeightVisibility};
 use crate::receipt::{Identity, PublicKey, SignatureBytes, SignatureError};
 use crate::statement::BackendId;
@@ -148,6 +148,16 @@ pub struct ModelCard {
     pub owner: PublicKey,
     /// Over the content.
     pub signature: SignatureBytes,
+}
+
+impl CardBody {
+    /// Whether a bundle shows what shard `index` puts out: the tensors of a public boundary between shards that are proven. Its
+    /// worker stores them with the coordinator before it gives the receipt.
+    pub fn shows_output_of(&self, index: ShardIndex) -> bool {
+        let inner = index.as_usize() + 1 < self.plan.shards.len();
+        let public = self.plan.boundaries_of(index).is_some_and(|(_, output)| output.mode == BoundaryMode::Public);
+        inner && public && self.shards.get(index.as_usize()).is_some_and(|shard| shard.keys.provable())
+    }
 }
 
 impl ModelCard {

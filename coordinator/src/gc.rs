@@ -293,8 +293,6 @@ mod tests {
         let stray = place.artifact("nothing refers to this").await;
         let young = place.artifacts.put(b"stored just now").await.unwrap();
         fs::write(place.artifacts.local().partial(Digest::of(b"p")), b"half").unwrap();
-        // The ids of these runs are of this very millisecond.
-        tokio::time::sleep(Duration::from_millis(2)).await;
 
         let hour = Retention { keep_runs: None, keep_artifacts: Duration::from_secs(1800) };
         let expected = Removed { artifacts: 1, artifact_bytes: stray.size, ..Removed::default() };
@@ -311,6 +309,8 @@ mod tests {
         assert_eq!(place.artifacts.put(b"twice").await.unwrap(), again);
         assert_eq!(place.collect(&hour, false).await, Removed::default());
 
+        // What was made in this very millisecond is not older than it.
+        tokio::time::sleep(Duration::from_millis(2)).await;
         let removed = place.collect(&AT_ONCE, false).await;
         assert_eq!((removed.runs, removed.artifacts, removed.transfers, removed.transfer_bytes), (1, 5, 1, 4));
         assert!(place.runs.get(ended.id).await.unwrap().is_none());

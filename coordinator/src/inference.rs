@@ -8,7 +8,7 @@ use shardproof_common::hold;
 use shardproof_common::ids::{Digest, RunId, ShardIndex, UnixMillis};
 use shardproof_common::plan::BackendKind;
 use shardproof_common::receipt::{PublicKey, Receipt};
-use shardproof_common::statement::Boundary;
+use shardproof_common::statement::{Binding, Boundary};
 use shardproof_common::tensor::{FloatTensor, Tensor, decode_boundary, encode_boundary, encoded_bytes};
 use shardproof_common::{chain, clock};
 use thiserror::Error;
@@ -68,8 +68,11 @@ impl Coordinator {
     pub(crate) async fn take_receipt(self: &Arc<Self>, run: RunId, shard: ShardIndex, told: Told) {
         let Ok(prepared) = self.serving() else { return };
         let worker = told.receipt.worker;
-        let due = clock::now().after(self.settings.provable_for);
-        let checked = self.runs.change(run, |record| record_receipt(&prepared, record, shard, told, due)).await;
+        let asked = Asked {
+            provable_until: clock::now().after(self.settings.provable_for),
+            output_is_here: self.has_output(&prepared, &told.receipt).await,
+        };
+        let checked = self.runs.change(run, |record| record_receipt(&prepared, record, shard, told, &asked)).await;
         self.hold.reach(hold::Stage::ReceiptTaken).await;
         let fault = match checked {
             Some(Err(fault)) => fault,
@@ -81,6 +84,18 @@ impl Coordinator {
             Fault::Contradiction(both) => self.accuse_of_contradiction(run, &prepared, *both).await,
             Fault::Its(_) => self.note(worker, Event::Failed).await,
             Fault::EitherNeighbours(_) => {}
+        }
+    }
+
+    /// Whether the output that a receipt names is here, where it has to be. As long as that cannot be told it counts as here: nobody
+    /// is to blame for what is lost after it was handed over.
+    async fn has_output(&self, prepared: &Prepared, receipt: &Receipt) -> bool {
+        let statement = &receipt.statement;
+        match statement.output.binding {
+            Binding::Public(digest) if prepared.card.body.shows_output_of(statement.shard) => {
+                !matches!(self.artifacts.find(digest).await, Ok(None))
+            }
+            _ => true,
         }
     }
 
@@ -190,6 +205,14 @@ pub(crate) struct Told {
     pub(crate) peak_rss_bytes: u64,
 }
 
+/// What is asked for with a receipt besides its signature.
+struct Asked {
+    /// It promises a proof until then at least.
+    provable_until: UnixMillis,
+    /// The worker has stored its output here, where the bundle shows it.
+    output_is_here: bool,
+}
+
 /// What is wrong with a receipt.
 #[derive(Debug, Error)]
 enum Fault {
@@ -222,10 +245,10 @@ fn record_receipt(
     record: &mut RunRecord,
     shard: ShardIndex,
     told: Told,
-    due: UnixMillis,
+    asked: &Asked,
 ) -> Result<bool, Fault> {
     let worker = told.receipt.worker;
-    let taken = compare_receipt(prepared, record, shard, told, due);
+    let taken = compare_receipt(prepared, record, shard, told, asked);
     if let Err(fault) = &taken {
         fault.reject(record, shard, worker);
     }
@@ -238,7 +261,7 @@ fn compare_receipt(
     record: &mut RunRecord,
     shard: ShardIndex,
     told: Told,
-    due: UnixMillis,
+    asked: &Asked,
 ) -> Result<bool, Fault> {
     let run = record.id;
     if record.state != RunState::Running {
@@ -261,8 +284,11 @@ fn compare_receipt(
     let Some(entry) = record.shards.get_mut(shard.as_usize()) else { return Ok(false) };
     let Told { receipt, upstream, witness_us, witness_bytes, peak_rss_bytes } = told;
     check_own(prepared, run, shard, &receipt, upstream.as_ref())?;
-    if receipt.provable_until < due {
-        let short = due.0 - receipt.provable_until.0;
+    if !asked.output_is_here {
+        return Err(Fault::Its("it gave a receipt for tensors that it did not hand over".to_owned()));
+    }
+    if receipt.provable_until < asked.provable_until {
+        let short = asked.provable_until.0 - receipt.provable_until.0;
         return Err(Fault::Its(format!(
             "its receipt promises to be provable for {} s less than is asked for (worker --keep-spool, coordinator \
              --provable-for, and the clocks of both machines)",
@@ -335,7 +361,7 @@ fn check_neighbours(record: &RunRecord, shard: ShardIndex) -> Result<(), Fault> 
 
 /// Whether a public boundary is the one whose encoding is stored as `artifact`.
 fn names(boundary: &Boundary, artifact: Artifact) -> bool {
-    boundary.binding == shardproof_common::statement::Binding::Public(artifact.digest)
+    boundary.binding == Binding::Public(artifact.digest)
 }
 
 /// The client's floats as the first shard takes them.

@@ -228,8 +228,14 @@ impl Coordinator {
     pub(crate) async fn take_proof(self: &Arc<Self>, worker: PublicKey, done: ProofDone) -> Result<(), Status> {
         let (run, shard) = (convert::run_id(&done.run)?, ShardIndex(done.shard));
         let artifact = convert::artifact(done.proof.as_ref())?;
-        if self.find_run(run).await?.owed_by(shard, worker) {
-            // On the disk before the run says that it is here. One that is not here at all is found missing by the check.
+        let record = self.find_run(run).await?;
+        if record.owed_by(shard, worker) && record.proof_attempt(shard) == done.attempt {
+            if matches!(self.artifacts.find(artifact.digest).await, Ok(None)) {
+                let reason = "it told of a proof that it did not hand over".to_owned();
+                self.reject(run, shard, worker, Event::Failed, reason).await;
+                return Ok(());
+            }
+            // On the disk before the run says that it is here.
             let local = self.artifacts.local().clone();
             if let Ok(Err(error)) = tokio::task::spawn_blocking(move || local.sync(artifact.digest)).await {
                 tracing::warn!(%run, %shard, %error, "cannot sync a proof");

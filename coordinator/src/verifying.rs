@@ -24,7 +24,7 @@ const READ_TRIES: u32 = 10;
 /// Why a proof does not pass.
 #[derive(Debug)]
 enum Verdict {
-    /// What the worker of this shard owed is at fault, or was never handed over.
+    /// What the worker of this shard handed over is at fault.
     Rejected(ShardIndex, String),
     /// What the check needs cannot be had here at the moment, which is no worker's fault.
     Unread(ArtifactError),
@@ -91,10 +91,10 @@ impl Coordinator {
             let Err(Verdict::Unread(error)) = checked else { return checked };
             // An object store that is away is waited for, however long that is.
             tries += u32::from(!matches!(error, ArtifactError::Remote { .. }));
-            // What was damaged here is no longer, and then missing, but not by the worker's fault.
+            // What was found damaged is removed.
             let is_lost = match error {
-                ArtifactError::Damaged { expected, .. } => {
-                    self.artifacts.find(expected).await.is_ok_and(|found| found.is_none())
+                ArtifactError::Missing { digest } | ArtifactError::Damaged { expected: digest, .. } => {
+                    self.artifacts.find(digest).await.is_ok_and(|found| found.is_none())
                 }
                 _ => false,
             };
@@ -109,7 +109,8 @@ impl Coordinator {
         }
     }
 
-    /// Brings what the check of a proof reads to the local directory; what is missing there is found missing by the check.
+    /// Brings what the check of a proof reads to the local directory. That it was here once was seen when it was told of; what is
+    /// missing now is found missing by the check.
     async fn bring(&self, prepared: &Prepared, stored: &Stored) -> Result<(), ArtifactError> {
         let statement = &stored.receipt.statement;
         let key = prepared.shards.get(statement.shard.as_usize()).and_then(|shard| shard.verifying_key);
@@ -134,7 +135,7 @@ impl Coordinator {
                 shard,
                 format!("its proof has {size} bytes, more than the {limit} that --max-proof allows"),
             ),
-            error => owed(shard, error),
+            error => Verdict::Unread(error),
         })?;
         let key = prepared.shards.get(shard.as_usize()).and_then(|shard| shard.verifying_key);
         let key = key.map(|key| local.read(key.digest, u64::MAX)).transpose().map_err(Verdict::Unread)?;
@@ -166,25 +167,17 @@ impl Coordinator {
         }
     }
 
-    /// The encoding of a public boundary. Inner ones are uploaded by the worker of the shard `by` before it reports its receipt;
-    /// the run's input and answer are stored by the coordinator itself.
+    /// The encoding of a public boundary. Inner ones were stored by the worker of the shard `by`, the run's input and answer by the
+    /// coordinator itself.
     fn public_encoding(&self, boundary: &Boundary, by: Option<ShardIndex>) -> Result<Option<Vec<u8>>, Verdict> {
         let Binding::Public(digest) = boundary.binding else { return Ok(None) };
         match (self.artifacts.local().read(digest, self.settings.max_tensor_bytes), by) {
             (Ok(encoding), _) => Ok(Some(encoding)),
-            (Err(error), Some(by)) => Err(owed(by, error)),
-            (Err(error), None) => Err(Verdict::Unread(error)),
+            (Err(error @ ArtifactError::TooLarge { .. }), Some(by)) => {
+                Err(Verdict::Rejected(by, format!("the tensors it handed over: {error}")))
+            }
+            (Err(error), _) => Err(Verdict::Unread(error)),
         }
-    }
-}
-
-/// What it means that something cannot be read that the worker of `shard` has stored here, by its own account.
-fn owed(shard: ShardIndex, error: ArtifactError) -> Verdict {
-    match error {
-        ArtifactError::Missing { .. } | ArtifactError::TooLarge { .. } => {
-            Verdict::Rejected(shard, format!("what it owed was not handed over: {error}"))
-        }
-        error => Verdict::Unread(error),
     }
 }
 

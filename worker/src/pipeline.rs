@@ -342,7 +342,7 @@ async fn run_and_forward(worker: &Arc<Worker>, passage: Passage) -> Result<(), P
     let statement = shard.statement(passage.run, inference.input_boundary.clone(), inference.output_boundary.clone());
     let receipt = sign(worker, &passage, statement)?;
     let encoding = Bytes::from(tensor::encode_boundary(&inference.output));
-    if shard.shows_inner_output() {
+    if shard.card.body.shows_output_of(shard.index()) {
         // Whoever verifies needs the tensors of a public boundary, and only the neighbours have seen them.
         artifacts::store(worker.coordinator.clone(), encoding.clone()).await?;
     }

@@ -8,7 +8,7 @@ use shardproof_common::artifacts::Artifact;
 use shardproof_common::backend::{Backend, BackendError, Limits, ShardFiles};
 use shardproof_common::card::{CardError, ModelCard};
 use shardproof_common::ids::{Digest, ShardIndex};
-use shardproof_common::plan::{BackendKind, BoundaryMode};
+use shardproof_common::plan::BackendKind;
 use shardproof_common::statement::{Boundary, Statement};
 use shardproof_common::tensor::encoded_bytes;
 use shardproof_proto::transport::artifacts::{TransferError, fetch};
@@ -37,12 +37,6 @@ impl HeldShard {
     pub(crate) fn input_bytes(&self) -> u64 {
         let shapes = self.files.card.input.iter().map(|spec| spec.shape.as_slice());
         encoded_bytes(shapes, self.files.card.keys.provable())
-    }
-
-    /// Whether the output is an inner boundary that the bundle shows.
-    pub(crate) fn shows_inner_output(&self) -> bool {
-        let inner = self.index().as_usize() + 1 < self.card.body.plan.shards.len();
-        inner && self.files.output_mode == BoundaryMode::Public && self.files.card.keys.provable()
     }
 
     /// What this worker asserts about `run`.

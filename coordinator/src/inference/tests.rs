@@ -15,12 +15,30 @@ async fn a_receipt_for_another_input_rejects_the_run_before_its_answer_can_be_ta
     let run = bench.run(1, |_| ()).await;
     let receipt = bench.receipt(&worker, run, 0, 2, 3);
     let mut record = bench.record(run).await;
-    let taken = record_receipt(bench.prepared(), &mut record, ShardIndex(0), told(receipt), UnixMillis(0));
+    let asked = Asked { provable_until: UnixMillis(0), output_is_here: true };
+    let taken = record_receipt(bench.prepared(), &mut record, ShardIndex(0), told(receipt), &asked);
     assert!(matches!(taken, Err(Fault::Its(_))));
     assert_eq!((record.state, record.blamed_worker), (RunState::Rejected, Some(worker.public())));
     record.answer = Some(bench.stored(1, 3).await);
     record.settle_inference();
     assert_eq!(record.state, RunState::Rejected);
+}
+
+#[tokio::test]
+async fn a_receipt_for_a_public_boundary_counts_once_its_tensors_are_here() {
+    let bench = Bench::new(2, &["--backend", "gkr", "--boundary", "public"]).await;
+    let worker = Identity::generate();
+    for is_here in [false, true] {
+        let run = bench.run(1, |_| ()).await;
+        if is_here {
+            bench.stored(1, 2).await;
+        }
+        bench.take_receipt(run, ShardIndex(0), told(bench.receipt(&worker, run, 0, 1, 2))).await;
+        let record = bench.record(run).await;
+        let expected = if is_here { (RunState::Running, None) } else { (RunState::Rejected, Some(worker.public())) };
+        assert_eq!((record.state, record.blamed_worker), expected, "{}", record.reason);
+        assert_eq!(record.has_receipt(ShardIndex(0)), is_here);
+    }
 }
 
 #[tokio::test]

@@ -1,3 +1,5 @@
+use shardproof_common::artifacts::Artifact;
+use shardproof_common::ids::Digest;
 use shardproof_common::receipt::Identity;
 
 use super::*;
@@ -65,4 +67,31 @@ async fn what_is_cancelled_ends_and_what_an_audit_drew_is_proven_all_the_same() 
     let error = bench.cancel(drawn).await.unwrap_err();
     assert!(error.message().contains("drawn by the audit"), "{error}");
     assert!(bench.record(drawn).await.awaits_proof(FIRST));
+}
+
+#[tokio::test]
+async fn a_proof_that_is_told_of_has_been_handed_over() {
+    let bench = Bench::new(1, &["--backend", "float"]).await;
+    let worker = Identity::generate();
+    let run = bench.run(1, |_| ()).await;
+    let receipt = bench.receipt(&worker, run, 0, 1, 2);
+    let change = |record: &mut RunRecord| {
+        record.state = RunState::Answered;
+        record.shards[0].receipt = Some(receipt);
+        record.request_proofs(&[FIRST], 1);
+        record.renew_attempt(FIRST);
+    };
+    bench.runs.change(run, change).await.unwrap();
+    let told = |attempt| ProofDone {
+        run: convert::run_bytes(run),
+        shard: 0,
+        proof: Some(convert::artifact_ref(Artifact { digest: Digest::of(b"nowhere"), size: 7 })),
+        attempt,
+        ..ProofDone::default()
+    };
+    bench.take_proof(worker.public(), told(1)).await.unwrap();
+    assert!(bench.record(run).await.awaits_proof(FIRST), "the one of an earlier attempt is late");
+    bench.take_proof(worker.public(), told(2)).await.unwrap();
+    let record = bench.record(run).await;
+    assert_eq!((record.state, record.blamed_worker), (RunState::Rejected, Some(worker.public())), "{}", record.reason);
 }

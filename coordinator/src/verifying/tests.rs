@@ -1,6 +1,5 @@
 use shardproof_common::backend::{BackendError, Registered, VerifyError, VerifyRequest};
 use shardproof_common::card::ShardCard;
-use shardproof_common::ids::Digest;
 use shardproof_common::plan::BackendKind;
 use shardproof_common::receipt::Identity;
 use shardproof_gkr_service::GkrVerifier;
@@ -117,29 +116,36 @@ async fn a_proof_that_the_disk_here_damaged_blames_nobody() {
 }
 
 #[tokio::test]
-async fn only_what_a_worker_did_not_hand_over_is_its_fault() {
+async fn what_is_lost_here_after_it_was_handed_over_blames_nobody() {
     let bench = bench(false).await;
-    let (stored, _) = proven(&bench).await;
+    let (stored, worker) = proven(&bench).await;
     let check = |stored: &Stored| bench.check_proof(bench.prepared(), stored);
     assert!(check(&stored).is_ok());
     let path = bench.artifacts.path(stored.proof.digest);
     std::fs::write(&path, b"other").unwrap();
     assert!(matches!(check(&stored), Err(Verdict::Unread(ArtifactError::Damaged { .. }))));
-    let missing = Artifact { digest: Digest::of(b"missing"), size: 1 };
-    let unstored = Stored { proof: missing, ..stored.clone() };
-    assert!(matches!(check(&unstored), Err(Verdict::Rejected(FIRST, _))));
-    // The coordinator's own copies of input and answer.
+    assert!(!path.exists(), "what is damaged is removed");
+    assert!(matches!(check(&stored), Err(Verdict::Unread(ArtifactError::Missing { .. }))));
+    // Nor the coordinator's own copies of input and answer.
     std::fs::write(&path, b"proof").unwrap();
     let input = bench.record(stored.run).await.input;
     std::fs::remove_file(bench.artifacts.path(input.digest)).unwrap();
     assert!(matches!(check(&stored), Err(Verdict::Unread(ArtifactError::Missing { .. }))));
+    bench.clone().verify(stored.run, FIRST).await;
+    let record = bench.record(stored.run).await;
+    assert_eq!((record.state, record.blamed_worker), (RunState::Failed, None), "{}", record.reason);
+    assert!(bench.is_blameless(&worker));
 }
 
-#[tokio::test]
-async fn an_inner_boundary_that_was_not_uploaded_is_owed_by_the_worker_that_computed_it() {
-    let bench = Bench::new(2, &["--backend", "float"]).await;
+/// What comes of the check of shard 1's proof when boundary 1, which shard 0's worker stored, is not there, or larger than allowed.
+async fn check_after_an_inner_boundary(is_there: bool, flags: &[&str]) -> (RunRecord, [bool; 2], [Identity; 2]) {
+    let flags = [&["--backend", "gkr", "--boundary", "public"], flags].concat();
+    let bench = Bench::new(2, &flags).await;
     let workers = [Identity::generate(), Identity::generate()];
     let proof = bench.artifacts.put(b"proof").await.unwrap();
+    if is_there {
+        bench.stored(1, 2).await;
+    }
     let run = bench.run(1, |_| ()).await;
     let receipts = [bench.receipt(&workers[0], run, 0, 1, 2), bench.receipt(&workers[1], run, 1, 2, 3)];
     let change = |record: &mut RunRecord| {
@@ -152,7 +158,20 @@ async fn an_inner_boundary_that_was_not_uploaded_is_owed_by_the_worker_that_comp
     };
     bench.runs.change(run, change).await.unwrap();
     bench.clone().verify(run, ShardIndex(1)).await;
-    let record = bench.record(run).await;
+    let blameless = [bench.is_blameless(&workers[0]), bench.is_blameless(&workers[1])];
+    (bench.record(run).await, blameless, workers)
+}
+
+#[tokio::test]
+async fn an_inner_boundary_that_is_lost_blames_nobody() {
+    let (record, blameless, _) = check_after_an_inner_boundary(false, &[]).await;
+    assert_eq!((record.state, record.blamed_worker), (RunState::Failed, None), "{}", record.reason);
+    assert_eq!(blameless, [true, true]);
+}
+
+#[tokio::test]
+async fn an_inner_boundary_that_is_too_large_is_the_fault_of_the_worker_that_stored_it() {
+    let (record, blameless, workers) = check_after_an_inner_boundary(true, &["--max-upload", "16"]).await;
     assert_eq!((record.blamed_shard, record.blamed_worker), (Some(FIRST), Some(workers[0].public())));
-    assert!(bench.is_blameless(&workers[1]));
+    assert_eq!(blameless, [false, true]);
 }
