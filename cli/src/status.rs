@@ -49,6 +49,8 @@ struct WorkerView {
     shard: Option<u32>,
     ready: bool,
     connected_ms: u64,
+    /// Why it cannot take its shard.
+    trouble: Option<String>,
 }
 
 /// `shardproof status`.
@@ -80,6 +82,7 @@ impl StatusView {
             shard: worker.shard,
             ready: worker.ready,
             connected_ms: worker.connected_ms,
+            trouble: Some(worker.trouble).filter(|trouble| !trouble.is_empty()),
         };
         Self {
             model: status.model,
@@ -148,11 +151,23 @@ impl StatusView {
                 worker.role.clone(),
                 worker.address.clone(),
                 worker.shard.map_or_else(|| "spare".to_owned(), |shard| shard.to_string()),
-                if worker.ready { "ready" } else { "loading" }.to_owned(),
+                worker.state().to_owned(),
                 table::duration(worker.connected_ms as f64),
             ]);
         }
-        table.render()
+        let troubled = self.workers.iter().filter_map(|worker| Some((worker, worker.trouble.as_ref()?)));
+        let reasons = troubled.map(|(worker, why)| format!("worker {:.8} cannot take its shard: {why}\n", worker.key));
+        table.render() + &reasons.collect::<String>()
+    }
+}
+
+impl WorkerView {
+    fn state(&self) -> &'static str {
+        match (&self.trouble, self.ready) {
+            (_, true) => "ready",
+            (Some(_), false) => "failing",
+            (None, false) => "loading",
+        }
     }
 }
 

@@ -114,6 +114,11 @@ impl Cluster {
         self.changes.send_replace(());
     }
 
+    /// Notes why a worker cannot take its shard; true when it could until now, as far as anyone knew.
+    pub(crate) fn troubled(&self, session: SessionId, reason: String) -> bool {
+        self.lock().troubled(session, reason)
+    }
+
     /// Gives a worker that is to stop no further runs; which shard it holds, if any.
     pub(crate) fn leaving(&self, session: SessionId) -> Option<ShardIndex> {
         self.lock().leaving(session)

@@ -48,6 +48,8 @@ pub(crate) struct Member {
     pub(crate) shard: Option<ShardIndex>,
     /// Whether it has fetched its shard.
     pub(crate) ready: bool,
+    /// Why it cannot fetch it.
+    pub(crate) trouble: Option<String>,
     /// Whether it is to stop: what is under way passes through it, nothing new is begun with it.
     pub(crate) leaving: bool,
     pub(crate) since: Instant,
@@ -146,6 +148,7 @@ impl Registry {
             address,
             shard: None,
             ready: false,
+            trouble: None,
             leaving: false,
             since: now,
             last_seen: now,
@@ -188,10 +191,15 @@ impl Registry {
     /// Notes that a worker has its shard.
     pub(crate) fn ready(&mut self, session: SessionId, shard: ShardIndex) -> Vec<Order> {
         match self.members.get_mut(&session) {
-            Some(member) if member.shard == Some(shard) => member.ready = true,
+            Some(member) if member.shard == Some(shard) => (member.ready, member.trouble) = (true, None),
             _ => return Vec::new(),
         }
         self.routes()
+    }
+
+    /// Notes why a worker cannot take its shard; true when it could until now, as far as anyone knew.
+    pub(crate) fn troubled(&mut self, session: SessionId, reason: String) -> bool {
+        self.members.get_mut(&session).is_some_and(|member| member.trouble.replace(reason).is_none())
     }
 
     /// Notes that a worker is to stop; which shard it holds, if any.

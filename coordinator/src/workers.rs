@@ -318,6 +318,11 @@ impl Coordinator {
         if event == Event::Convicted {
             return self.expel(worker, "was convicted of a lie and is refused for good").await;
         }
+        self.make_way(worker).await;
+    }
+
+    /// Gives the shard of a worker to a spare with a better record, where there is one.
+    pub(crate) async fn make_way(self: &Arc<Self>, worker: PublicKey) {
         let departure = self.cluster.rerank(worker, self.workers.rank(&worker));
         self.part_with(worker, departure).await;
     }

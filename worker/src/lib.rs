@@ -34,7 +34,7 @@ use shardproof_ezkl::{EzklBackend, EzklConfig, KeepWarm, RunnerKind};
 use shardproof_gkr_service::GkrBackend;
 use shardproof_models::FloatBackend;
 use shardproof_proto::transport::{self, Channel, ClientLimits, Gate, ListenArgs, Party, Transport, traffic::Traffic};
-use shardproof_proto::v1::{WorkerMessage, worker_message};
+use shardproof_proto::v1::{Assignment, WorkerMessage, worker_message};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -74,8 +74,8 @@ struct Worker {
     disputed: Arc<Semaphore>,
     compute: Arc<Semaphore>,
     proving: proving::Queue,
-    /// Held while a shard is fetched: two fetches of one artifact would write to the same partial file.
-    assigning: tokio::sync::Mutex<()>,
+    /// The coordinator's latest; none while there is no session.
+    assigned: watch::Sender<Option<Assignment>>,
     hold: Hold,
     tasks: TaskTracker,
     /// Cancelled by the first signal: the coordinator is told, and what is under way ends.
@@ -155,7 +155,7 @@ pub async fn run(args: WorkerArgs) -> anyhow::Result<()> {
         disputed: Arc::new(Semaphore::new(args.queue.max(1))),
         compute: Arc::new(Semaphore::new(args.concurrency.max(1))),
         proving,
-        assigning: tokio::sync::Mutex::new(()),
+        assigned: watch::Sender::new(None),
         hold: Hold::arm(args.hold_at)?,
         tasks: TaskTracker::new(),
         stopping,
@@ -164,6 +164,7 @@ pub async fn run(args: WorkerArgs) -> anyhow::Result<()> {
     tokio::spawn(give_up_after(worker.clone(), Duration::from_secs(args.drain_deadline)));
     proving::start(worker.clone(), jobs, args.prove_delay_ms)?;
     worker.tasks.spawn(upkeep::regularly(worker.clone()));
+    worker.tasks.spawn(shard::keep_loading(worker.clone(), worker.assigned.subscribe()));
     process::announce(&format!("{}:{port}", args.host))?;
     tracing::info!(role = %worker.role, key = %worker.identity.public().short(), "worker ready for the coordinator");
     serve(worker, listener, &args.listen, pending, coordinator).await

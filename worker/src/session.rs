@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backon::BackoffBuilder;
-use shardproof_common::hold::Stage;
 use shardproof_common::ids::{Digest, PROTOCOL_VERSION, Role};
 use shardproof_proto::convert;
 use shardproof_proto::transport::{self, Party, explain};
@@ -23,7 +22,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
 
-use crate::{Neighbours, Worker, heartbeat, shard, showing};
+use crate::{Neighbours, Worker, heartbeat, showing};
 
 /// How often a worker that waits for its coordinator says so.
 const WAITING_NOTICE: Duration = Duration::from_secs(30);
@@ -47,6 +46,7 @@ pub(crate) async fn keep(
             () = worker.shutdown.cancelled() => return Ok(()),
         };
         let was_connected = session.send_replace(None).is_some();
+        worker.assigned.send_replace(None);
         match connected {
             Ok(()) => return Ok(()),
             Err(SessionError::Lost(_)) if worker.stopping.is_cancelled() => return Ok(()),
@@ -145,7 +145,7 @@ fn handle(worker: &Arc<Worker>, message: FromCoordinator, session: &watch::Sende
             session.send_replace(Some(welcome.session));
         }
         FromCoordinator::Assignment(assignment) => {
-            worker.tasks.spawn(take_assignment(worker.clone(), assignment));
+            worker.assigned.send_replace(Some(assignment));
         }
         FromCoordinator::Route(route) => {
             tracing::debug!(next = route.next, "outputs go to");
@@ -169,39 +169,6 @@ fn neighbours(worker: &Worker, route: &v1::Route) -> Neighbours {
     };
     let next = (!route.next.is_empty()).then(|| worker.transport.hop_channel(&route.next, party, worker.hop_deadline));
     Neighbours { next: next.and_then(Result::ok), previous: convert::public_key(&route.previous).ok() }
-}
-
-async fn take_assignment(worker: Arc<Worker>, assignment: v1::Assignment) {
-    tokio::select! {
-        () = fetch_assigned(&worker, assignment) => {}
-        () = worker.shutdown.cancelled() => {}
-    }
-}
-
-async fn fetch_assigned(worker: &Worker, assignment: v1::Assignment) {
-    let index = assignment.shard;
-    // A worker that joins just as setup ends is told of its shard twice.
-    let _turn = worker.assigning.lock().await;
-    tracing::info!(shard = index, "fetching shard");
-    worker.hold.reach(Stage::Fetch).await;
-    match shard::load(worker, assignment).await {
-        Ok(held) => {
-            let plan = convert::digest_bytes(held.plan);
-            worker.shard.send_replace(Some(Arc::new(held)));
-            tracing::info!(shard = index, "shard ready");
-            worker.tell(ToCoordinator::Ready(v1::Ready { plan, shard: index })).await;
-        }
-        Err(error) => {
-            tracing::error!(shard = index, %error, "cannot take the shard");
-            let failure = v1::Failure {
-                shard: index,
-                stage: v1::FailureStage::Setup.into(),
-                reason: error.to_string(),
-                ..Default::default()
-            };
-            worker.tell(ToCoordinator::Failure(failure)).await;
-        }
-    }
 }
 
 /// Why a session ended.

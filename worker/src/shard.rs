@@ -4,19 +4,28 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use backon::{BackoffBuilder, ExponentialBuilder};
 use shardproof_common::artifacts::Artifact;
 use shardproof_common::backend::{Backend, BackendError, Limits, ShardFiles};
 use shardproof_common::card::{CardError, ModelCard};
+use shardproof_common::hold::Stage;
 use shardproof_common::ids::{Digest, ShardIndex};
 use shardproof_common::plan::BackendKind;
 use shardproof_common::statement::{Boundary, Statement};
 use shardproof_common::tensor::encoded_bytes;
+use shardproof_proto::convert;
 use shardproof_proto::transport::artifacts::{TransferError, fetch};
-use shardproof_proto::{convert, v1};
+use shardproof_proto::v1::worker_message::Message;
+use shardproof_proto::v1::{self, Assignment, Failure, FailureStage};
 use thiserror::Error;
+use tokio::sync::watch;
 use tonic::Status;
 
 use crate::{Worker, pipeline};
+
+/// Pause before a shard that could not be loaded is tried again; twice as long each time.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// A shard with everything that it takes to run and prove it.
 pub(crate) struct HeldShard {
@@ -58,8 +67,52 @@ impl HeldShard {
     }
 }
 
+/// Loads whichever shard is assigned, until the worker ends.
+pub(crate) async fn keep_loading(worker: Arc<Worker>, mut assigned: watch::Receiver<Option<Assignment>>) {
+    let load_each = async {
+        while assigned.changed().await.is_ok() {
+            let assignment = assigned.borrow_and_update().clone();
+            if let Some(assignment) = assignment {
+                load_in_the_end(&worker, &assignment, &mut assigned).await;
+            }
+        }
+    };
+    tokio::select! {
+        () = load_each => {}
+        () = worker.shutdown.cancelled() => {}
+    }
+}
+
+/// Loads an assigned shard, as often as it takes until something else is assigned: a disk that is full need not stay so.
+async fn load_in_the_end(worker: &Worker, assignment: &Assignment, assigned: &mut watch::Receiver<Option<Assignment>>) {
+    let index = assignment.shard;
+    let pauses = ExponentialBuilder::default().with_min_delay(FIRST_PAUSE).with_max_delay(LONGEST_PAUSE);
+    for pause in pauses.without_max_times().build() {
+        tracing::info!(shard = index, "fetching shard");
+        worker.hold.reach(Stage::Fetch).await;
+        let error = match load(worker, assignment.clone()).await {
+            Ok(held) => {
+                let plan = convert::digest_bytes(held.plan);
+                worker.shard.send_replace(Some(Arc::new(held)));
+                tracing::info!(shard = index, "shard ready");
+                return worker.tell(Message::Ready(v1::Ready { plan, shard: index })).await;
+            }
+            Err(error) => error,
+        };
+        tracing::error!(shard = index, %error, again_in_s = pause.as_secs(), "cannot take the shard");
+        if error.is_ours() {
+            let (stage, reason) = (FailureStage::Setup.into(), error.to_string());
+            worker.tell(Message::Failure(Failure { shard: index, stage, reason, ..Failure::default() })).await;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            _something_else = assigned.changed() => return assigned.mark_changed(),
+        }
+    }
+}
+
 /// Fetches what `assignment` names and is not here yet.
-pub(crate) async fn load(worker: &Worker, assignment: v1::Assignment) -> Result<HeldShard, LoadError> {
+async fn load(worker: &Worker, assignment: Assignment) -> Result<HeldShard, LoadError> {
     let card = ModelCard::parse(&assignment.card)?;
     let index = ShardIndex(assignment.shard);
     let missing = || LoadError::NoSuchShard { shard: index, shards: card.body.plan.shards.len() };
@@ -119,6 +172,17 @@ pub(crate) async fn report_health(worker: Arc<Worker>, health: tonic_health::ser
                 health.set_not_serving::<pipeline::Server>().await;
                 return;
             }
+        }
+    }
+}
+
+impl LoadError {
+    /// Whether it is this side's doing, not the coordinator's.
+    fn is_ours(&self) -> bool {
+        match self {
+            Self::Backend { .. } | Self::Load(_) | Self::Task(_) => true,
+            Self::Transfer(error) => matches!(error, TransferError::Store(_) | TransferError::Task(_)),
+            Self::Card(_) | Self::NoSuchShard { .. } | Self::Model { .. } | Self::Malformed(_) => false,
         }
     }
 }

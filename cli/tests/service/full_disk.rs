@@ -1,8 +1,9 @@
 //! Disks that take nothing more: an error that says so, and neither a loss nor half a file.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use shardproof_proto::v1::{GetRequest, RunState};
+use shardproof_proto::v1::{GetRequest, RunState, StatusResponse};
 
 use crate::cluster::{Program, Service, answer, assert_close, assert_state, on_full_disk, samples, strings};
 
@@ -121,6 +122,47 @@ async fn a_run_that_cannot_be_spooled_fails_and_earlier_ones_stay() {
     assert_close(&answer(&service.infer(input).await), expected, 1e-5);
     let kept = service.client().get(GetRequest { run: before.run.clone() }).await.unwrap().into_inner();
     assert_eq!(answer(&kept), answer(&before));
+}
+
+#[tokio::test]
+async fn a_worker_without_room_for_its_shard_makes_way_for_a_spare() {
+    let mut service = Service::start("mlp", &["SOLO"], 1, &["--backend", "float"]);
+    service.ready().await;
+    service.workers[0].terminate();
+    std::fs::remove_dir_all(service.worker_data(0).join("artifacts")).unwrap();
+    service.restart_worker_on_full_disk(0);
+    let told = |status: &StatusResponse| status.workers.iter().any(|worker| worker.trouble.contains(TOO_LARGE));
+    service.until("the worker says what is in the way", told).await;
+    let failing = service.status().await.workers[0].key.clone();
+    service.add_worker("SOLO", &[]);
+    service.ready().await;
+    assert_ne!(service.status().await.shards[0].worker, failing);
+    let (input, expected) = &samples("mlp")[0];
+    assert_close(&answer(&service.infer(input).await), expected, 1e-5);
+}
+
+#[tokio::test]
+async fn a_worker_takes_its_shard_as_soon_as_it_can() {
+    let mut service = Service::start("mlp", &["SOLO"], 1, &["--backend", "float"]);
+    service.ready().await;
+    service.workers[0].terminate();
+    let kept = files(&service.worker_data(0).join("artifacts"));
+    for path in &kept {
+        std::fs::remove_file(path).unwrap();
+        std::fs::create_dir_all(path.join("in the way")).unwrap();
+    }
+    service.restart_worker(0, &[]);
+    let told = |status: &StatusResponse| status.workers.iter().any(|worker| !worker.trouble.is_empty());
+    service.until("the worker says what is in the way", told).await;
+    let status = ["status", "--coordinator", &service.coordinator.address];
+    let said = Command::new(env!("CARGO_BIN_EXE_shardproof")).args(status).output().unwrap();
+    let said = String::from_utf8(said.stdout).unwrap();
+    assert!(said.contains("failing") && said.contains("cannot take its shard: "), "{said}");
+    for path in &kept {
+        std::fs::remove_dir_all(path).unwrap();
+    }
+    service.ready().await;
+    assert_eq!(service.status().await.workers[0].trouble, "");
 }
 
 #[tokio::test]

@@ -324,6 +324,7 @@ pub(super) fn show_member(member: &Member) -> v1::WorkerStatus {
         shard: member.shard.map(|shard| shard.0),
         ready: member.ready,
         connected_ms: member.since.elapsed().as_millis() as u64,
+        trouble: member.trouble.clone().unwrap_or_default(),
     }
 }
 

@@ -251,6 +251,11 @@ async fn take_failure(
     match failure.stage() {
         FailureStage::Setup => {
             tracing::error!(worker = key.short(), %shard, reason, "worker cannot take its shard");
+            if coordinator.cluster.troubled(session, reason) {
+                coordinator.note(key, Event::Refused).await;
+            } else {
+                coordinator.make_way(key).await;
+            }
         }
         FailureStage::Link => {
             let before = shard.0.checked_sub(1).map(ShardIndex);
