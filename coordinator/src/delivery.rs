@@ -16,7 +16,8 @@ use shardproof_common::hold;
 use shardproof_common::ids::{Digest, RunId, ShardIndex};
 use shardproof_common::receipt::{PublicKey, attempt_digest, handed_digest};
 use shardproof_proto::convert;
-use shardproof_proto::transport::{Channel, Party, activations};
+use shardproof_proto::transport::Party;
+use shardproof_proto::transport::activations::{self, Hop};
 use shardproof_proto::v1::ActivationHeader;
 use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 use tokio::time::{Instant, timeout_at};
@@ -36,7 +37,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The runs that are seen through, and the way to their first worker.
 pub(crate) struct Deliveries {
     interruptions: DashMap<RunId, mpsc::Sender<Interruption>>,
-    first: Mutex<Option<(String, Channel)>>,
+    first: Mutex<Option<(String, Hop)>>,
     /// Turns to hand an input over: what waits for one holds no input in memory, here or in the first worker's receive buffers.
     turns: Semaphore,
 }
@@ -214,27 +215,26 @@ impl Coordinator {
             attempt,
             ..Default::default()
         };
-        let channel = self.way_to_first()?;
-        activations::deliver(channel, header, encoding, deadline.saturating_duration_since(Instant::now())).await
+        self.way_to_first()?.deliver(header, encoding, deadline.saturating_duration_since(Instant::now())).await
     }
 
     /// One connection serves all runs, for as long as the first worker is at the same address.
-    fn way_to_first(&self) -> Result<Channel, Status> {
+    fn way_to_first(&self) -> Result<Hop, Status> {
         let holder = self.cluster.with(|registry| registry.holder(ShardIndex(0)).map(|(_, m)| m.address.clone()));
         let address = holder.ok_or_else(|| Status::unavailable("it left"))?;
         // The value is replaced whole, so a panic elsewhere leaves it usable.
         let mut first = self.deliveries.first.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some((known, channel)) = &*first
+        if let Some((known, hop)) = &*first
             && *known == address
         {
-            return Ok(channel.clone());
+            return Ok(hop.clone());
         }
-        let channel = self
+        let hop = self
             .transport
-            .hop_channel(&address, Party::Worker, self.settings.hop_deadline)
+            .hop(&address, Party::Worker, self.settings.hop_deadline)
             .map_err(|error| Status::unavailable(error.to_string()))?;
-        *first = Some((address, channel.clone()));
-        Ok(channel)
+        *first = Some((address, hop.clone()));
+        Ok(hop)
     }
 
     /// The workers that hold the shards, once all are ready; else a shard that has none within the grace.

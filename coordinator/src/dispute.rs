@@ -268,8 +268,8 @@ impl Coordinator {
             ..Default::default()
         };
         let deadline = self.settings.dispute_deadline;
-        let delivered = match self.transport.hop_channel(&address, Party::Worker, self.settings.hop_deadline) {
-            Ok(channel) => activations::deliver(channel, header, encoding.into(), deadline).await,
+        let delivered = match self.transport.hop(&address, Party::Worker, self.settings.hop_deadline) {
+            Ok(hop) => hop.deliver(header, encoding.into(), deadline).await,
             Err(error) => Err(Status::unavailable(error.to_string())),
         };
         match delivered {

@@ -33,6 +33,7 @@ use shardproof_common::{clock, keyfile, machine, telemetry};
 use shardproof_ezkl::{EzklBackend, EzklConfig, KeepWarm, RunnerKind};
 use shardproof_gkr_service::GkrBackend;
 use shardproof_models::FloatBackend;
+use shardproof_proto::transport::activations::Hop;
 use shardproof_proto::transport::{self, Channel, ClientLimits, Gate, ListenArgs, Party, Transport, traffic::Traffic};
 use shardproof_proto::v1::{Assignment, WorkerMessage, worker_message};
 use tokio::net::TcpListener;
@@ -87,7 +88,7 @@ struct Worker {
 /// Who stands before and after this worker in the chain.
 #[derive(Default)]
 struct Neighbours {
-    next: Option<Channel>,
+    next: Option<Hop>,
     /// Key of the only worker whose outputs are taken.
     previous: Option<PublicKey>,
 }

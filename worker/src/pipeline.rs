@@ -373,7 +373,7 @@ async fn run_and_forward(worker: &Arc<Worker>, passage: Passage) -> Result<(), P
     let left = passage.deadline.saturating_duration_since(Instant::now());
     let hop = Hop { from: shard.index(), shards: shard.card.body.plan.shards.len() };
     let (bytes, sent) = (encoding.len(), Instant::now());
-    activations::deliver(next, header, encoding, left).await.map_err(|status| PassError::Delivery { hop, status })?;
+    next.deliver(header, encoding, left).await.map_err(|status| PassError::Delivery { hop, status })?;
     let us = sent.elapsed().as_micros() as u64;
     tracing::info!(run = %passage.run, boundary = shard.index().0 + 1, bytes, us, "passed on");
     Ok(())

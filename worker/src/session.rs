@@ -167,7 +167,7 @@ fn neighbours(worker: &Worker, route: &v1::Route) -> Neighbours {
         // The last outputs are the answer.
         Role::Last | Role::Solo => Party::Coordinator,
     };
-    let next = (!route.next.is_empty()).then(|| worker.transport.hop_channel(&route.next, party, worker.hop_deadline));
+    let next = (!route.next.is_empty()).then(|| worker.transport.hop(&route.next, party, worker.hop_deadline));
     Neighbours { next: next.and_then(Result::ok), previous: convert::public_key(&route.previous).ok() }
 }
 

@@ -10,7 +10,8 @@ use shardproof_common::receipt::{Identity, Receipt, SignatureBytes};
 use shardproof_common::statement::{Boundary, Statement};
 use shardproof_common::tensor::{FloatTensor, Tensor, encode_boundary};
 use shardproof_proto::convert;
-use shardproof_proto::transport::{Party, Transport, activations};
+use shardproof_proto::transport::activations::Hop;
+use shardproof_proto::transport::{Party, Transport};
 use shardproof_proto::v1::control_client::ControlClient;
 use shardproof_proto::v1::coordinator_message::Message as FromCoordinator;
 use shardproof_proto::v1::worker_message::Message as ToCoordinator;
@@ -147,5 +148,5 @@ pub(crate) async fn deliver_signed(
     };
     let encoding = encode_boundary(tensors).into();
     let channel = Transport::plaintext().lazy_channel(address, Party::Worker).unwrap();
-    activations::deliver(channel, header, encoding, Duration::from_secs(20)).await
+    Hop::new(channel).deliver(header, encoding, Duration::from_secs(20)).await
 }

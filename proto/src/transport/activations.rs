@@ -1,38 +1,67 @@
 //! A boundary on its way from one shard to the next: a header, then chunks of the canonical encoding.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt};
 use prost::bytes::Bytes;
 use shardproof_common::ids::Digest;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
 use tonic::{Code, Request, Status, Streaming};
 
-use super::Channel;
 use super::artifacts::chunks_of;
+use super::{CONNECTION_WINDOW_BYTES, Channel};
 use crate::v1::activation::Part;
 use crate::v1::activations_client::ActivationsClient;
 use crate::v1::{Activation, ActivationHeader};
 
-/// Sends a boundary and waits until the receiver has spooled it. `header.size` and `header.digest` are set here.
+/// Bytes on their way over one connection at a time, at most; of one larger boundary all.
+const UNDER_WAY_BYTES: u32 = CONNECTION_WINDOW_BYTES / 2;
+
+/// The way to a neighbour, over one connection.
 ///
-/// # Errors
-/// The receiver's refusal, or `DEADLINE_EXCEEDED` when it does not take the boundary within `deadline`.
-pub async fn deliver(
+/// What the neighbour has no place for yet waits in the connection's window. Once that is full nothing gets through, not even
+/// what there is a place for. So no more is sent at a time than the window holds.
+#[derive(Clone)]
+pub struct Hop {
     channel: Channel,
-    mut header: ActivationHeader,
-    encoding: Bytes,
-    deadline: Duration,
-) -> Result<(), Status> {
-    header.size = encoding.len() as u64;
-    header.digest = crate::convert::digest_bytes(Digest::of(&encoding));
-    header.deadline_ms = deadline.as_millis() as u64;
-    let first = Activation { part: Some(Part::Header(header)) };
-    let chunks = chunks_of(encoding).map(|chunk| Activation { part: Some(Part::Chunk(chunk)) });
-    let parts: Vec<_> = std::iter::once(first).chain(chunks).collect();
-    let mut request = Request::new(futures::stream::iter(parts));
-    request.set_timeout(deadline);
-    ActivationsClient::new(channel).deliver(request).await?;
-    Ok(())
+    room: Arc<Semaphore>,
+}
+
+impl Hop {
+    /// Over a channel that nothing else uses.
+    pub fn new(channel: Channel) -> Self {
+        Self { channel, room: Arc::new(Semaphore::new(UNDER_WAY_BYTES as usize)) }
+    }
+
+    /// Sends a boundary and waits until the receiver has spooled it. `header.size` and `header.digest` are set here.
+    ///
+    /// # Errors
+    /// The receiver's refusal, or `DEADLINE_EXCEEDED` when it does not take the boundary within `deadline`.
+    pub async fn deliver(
+        &self,
+        mut header: ActivationHeader,
+        encoding: Bytes,
+        deadline: Duration,
+    ) -> Result<(), Status> {
+        let until = Instant::now() + deadline;
+        let bytes = u32::try_from(encoding.len()).unwrap_or(u32::MAX).min(UNDER_WAY_BYTES);
+        let room = timeout_at(until, self.room.acquire_many(bytes)).await;
+        let late = |_| Status::deadline_exceeded("activation: what was sent before it was not taken in time");
+        let _room = room.map_err(late)?.map_err(|closed| Status::internal(closed.to_string()))?;
+        let left = until.saturating_duration_since(Instant::now());
+        header.size = encoding.len() as u64;
+        header.digest = crate::convert::digest_bytes(Digest::of(&encoding));
+        header.deadline_ms = left.as_millis() as u64;
+        let first = Activation { part: Some(Part::Header(header)) };
+        let chunks = chunks_of(encoding).map(|chunk| Activation { part: Some(Part::Chunk(chunk)) });
+        let parts: Vec<_> = std::iter::once(first).chain(chunks).collect();
+        let mut request = Request::new(futures::stream::iter(parts));
+        request.set_timeout(left);
+        ActivationsClient::new(self.channel.clone()).deliver(request).await?;
+        Ok(())
+    }
 }
 
 /// Whether `code` says no more than that nobody was there, or that the connection broke.
@@ -100,7 +129,60 @@ pub async fn receive_encoding(
 
 #[cfg(test)]
 mod tests {
+    use tokio::net::TcpListener;
+    use tokio_stream::wrappers::TcpListenerStream;
+    use tonic::transport::Server;
+    use tonic::{Response, async_trait};
+
     use super::*;
+    use crate::transport::{Party, STREAM_WINDOW_BYTES, Transport};
+    use crate::v1::Delivered;
+    use crate::v1::activations_server::{Activations, ActivationsServer};
+
+    /// Takes boundaries one after the other.
+    struct OnePlace(Semaphore);
+
+    #[async_trait]
+    impl Activations for OnePlace {
+        async fn deliver(&self, request: Request<Streaming<Activation>>) -> Result<Response<Delivered>, Status> {
+            let mut stream = request.into_inner();
+            let header = receive_header(&mut stream, u64::MAX).await?;
+            let _place = self.0.acquire().await.unwrap();
+            receive_encoding(&mut while_it_flows(stream, Duration::from_secs(5)), &header).await?;
+            Ok(Response::new(Delivered::default()))
+        }
+    }
+
+    #[tokio::test]
+    async fn boundaries_that_wait_for_a_place_do_not_keep_out_the_one_that_has_it() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let server = Server::builder()
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .add_service(ActivationsServer::new(OnePlace(Semaphore::new(1))).max_decoding_message_size(usize::MAX));
+        let server = tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+        let minute = Duration::from_secs(60);
+        let hop = Transport::plaintext().hop(&address, Party::Worker, minute).unwrap();
+        // Together more than twice the window, and one that is larger than all that may be under way.
+        let sizes = [vec![3 << 20; 24], vec![(UNDER_WAY_BYTES as usize) + 1], vec![0]].concat();
+        let delivered = sizes.into_iter().map(|size| {
+            let encoding = Bytes::from(vec![7; size]);
+            hop.deliver(ActivationHeader::default(), encoding, minute)
+        });
+        for delivered in futures::future::join_all(delivered).await {
+            delivered.unwrap();
+        }
+        server.abort();
+    }
+
+    #[tokio::test]
+    async fn what_is_sent_before_is_waited_for_no_longer_than_the_deadline() {
+        let hop = Hop::new(Transport::plaintext().lazy_channel("127.0.0.1:1", Party::Worker).unwrap());
+        let _all = hop.room.acquire_many(UNDER_WAY_BYTES).await.unwrap();
+        let late = hop.deliver(ActivationHeader::default(), Bytes::from_static(b"e"), Duration::from_millis(20)).await;
+        assert_eq!(late.unwrap_err().code(), Code::DeadlineExceeded);
+    }
 
     #[tokio::test]
     async fn a_stream_that_does_not_flow_ends() {

@@ -15,6 +15,7 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Endpoint;
 use tonic::{Request, Status};
 
+use super::activations::Hop;
 use super::exposure::is_loopback_host;
 use super::party::Party;
 use super::tls::{Tls, TlsError};
@@ -67,18 +68,18 @@ impl Transport {
         Ok(InterceptedService::new(self.endpoint(address, party)?.connect_lazy(), credentials))
     }
 
-    /// A channel that activations leave by: a neighbour that gives no sign of life for `silence` is given up, and what was being
+    /// The way that activations leave by: a neighbour that gives no sign of life for `silence` is given up, and what was being
     /// delivered fails. One that is slow but alive is waited for.
     ///
     /// # Errors
     /// As [`Self::lazy_channel`].
-    pub fn hop_channel(&self, address: &str, party: Party, silence: Duration) -> Result<Channel, ChannelError> {
+    pub fn hop(&self, address: &str, party: Party, silence: Duration) -> Result<Hop, ChannelError> {
         let credentials = self.credentials(address)?;
         // A ping goes out after one half, and its answer may take the other.
         let half = silence / 2;
         let endpoint = self.endpoint(address, party)?.connect_timeout(silence);
         let endpoint = endpoint.http2_keep_alive_interval(half).keep_alive_timeout(half);
-        Ok(InterceptedService::new(endpoint.connect_lazy(), credentials))
+        Ok(Hop::new(InterceptedService::new(endpoint.connect_lazy(), credentials)))
     }
 
     /// Connects to the party that listens at `address` (`host:port`).

@@ -4,6 +4,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use futures::StreamExt;
+use shardproof_common::artifacts::Artifact;
 use shardproof_common::backend::Inference;
 use shardproof_common::ids::{Digest, RunId};
 use shardproof_common::keyfile;
@@ -11,7 +12,8 @@ use shardproof_common::receipt::{Identity, PublicKey, Receipt, SignatureBytes, a
 use shardproof_common::statement::Boundary;
 use shardproof_common::tensor::{FloatTensor, Tensor, encode_boundary};
 use shardproof_proto::convert;
-use shardproof_proto::transport::{self, Channel, Party, Transport, activations};
+use shardproof_proto::transport::activations::Hop;
+use shardproof_proto::transport::{self, Channel, Party, Transport};
 use shardproof_proto::v1::activation::Part;
 use shardproof_proto::v1::activations_client::ActivationsClient;
 use shardproof_proto::v1::coordinator_message::Message as FromCoordinator;
@@ -113,7 +115,7 @@ impl Scene {
         tensors: &[Tensor],
     ) -> Result<(), Status> {
         let (header, encoding) = (self.header(receipt, begun), encode_boundary(tensors).into());
-        activations::deliver(self.way_to_next(), header, encoding, Duration::from_secs(20)).await
+        Hop::new(self.way_to_next()).deliver(header, encoding, Duration::from_secs(20)).await
     }
 
     fn way_to_next(&self) -> Channel {
@@ -164,7 +166,7 @@ impl Scene {
             let receipt = receipt();
             let header = self.header(&receipt, Some(&self.begin(receipt.statement.run, 0)));
             let (encoding, deadline) = (encoding.clone().into(), Duration::from_secs(1));
-            match activations::deliver(self.way_to_next(), header, encoding, deadline).await {
+            match Hop::new(self.way_to_next()).deliver(header, encoding, deadline).await {
                 Ok(()) => {}
                 Err(status) if matches!(status.code(), Code::DeadlineExceeded | Code::Cancelled) => return deliveries,
                 Err(status) => panic!("{status:?}"),
@@ -199,9 +201,14 @@ impl Scene {
         }
     }
 
+    /// Stores tensors with the coordinator.
+    pub(super) async fn store(&self, tensors: &[Tensor]) -> Artifact {
+        let encoding = encode_boundary(tensors).into();
+        transport::artifacts::store(self.service.channel(), encoding).await.unwrap()
+    }
+
     pub(super) async fn show(&self, request: ShowOutput, tensors: &[Tensor]) {
-        let channel = self.service.channel();
-        let stored = transport::artifacts::store(channel, encode_boundary(tensors).into()).await.unwrap();
+        let stored = self.store(tensors).await;
         let (run, shard) = (request.run, request.shard);
         let output = Some(convert::artifact_ref(stored));
         self.rogue.say(ToCoordinator::Shown(Shown { run, shard, output, refusal: String::new() })).await;
