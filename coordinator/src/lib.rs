@@ -18,6 +18,7 @@ mod dispute;
 mod drain;
 mod gc;
 mod inference;
+mod metrics;
 mod plan_args;
 mod proving;
 mod record;

@@ -124,6 +124,11 @@ impl Registry {
         }
     }
 
+    /// Of the plan.
+    pub(crate) fn shards(&self) -> usize {
+        self.shards
+    }
+
     /// Adds a worker. One that is already connected under the same key is closed: it has reconnected.
     pub(crate) fn join(
         &mut self,

@@ -18,6 +18,7 @@ use shardproof_common::ids::RunId;
 use tokio::sync::{Mutex, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::metrics;
 use crate::record::RunRecord;
 use crate::store::{Store, StoreError};
 
@@ -92,6 +93,7 @@ impl Runs {
         let saved = self.keeper.store.save(&record, None).await;
         self.keeper.note(saved.as_ref().err());
         saved?;
+        metrics::note_submitted();
         self.live.insert(record.id, LiveRun::new(record));
         Ok(())
     }
@@ -100,6 +102,16 @@ impl Runs {
     pub(crate) fn under_way(&self) -> Vec<RunRecord> {
         let under_way = self.live.iter().filter(|run| run.record.borrow().under_way());
         under_way.map(|run| run.record.borrow().clone()).collect()
+    }
+
+    /// How many those are.
+    pub(crate) fn count_under_way(&self) -> usize {
+        self.live.iter().filter(|run| run.record.borrow().under_way()).count()
+    }
+
+    /// Whether the last attempt to store something failed.
+    pub(crate) fn are_away(&self) -> bool {
+        self.keeper.away.load(Ordering::Relaxed)
     }
 
     /// Whether there is such a run among them.
@@ -111,7 +123,7 @@ impl Runs {
     /// Keeps a place for a run until it is created, where fewer than `most` are under way; else says how many are.
     pub(crate) fn reserve(&self, most: usize) -> Result<Place<'_>, usize> {
         let mut entering = lock(&self.entering);
-        let taken = *entering + self.live.iter().filter(|run| run.record.borrow().under_way()).count();
+        let taken = *entering + self.count_under_way();
         if taken >= most {
             return Err(taken);
         }
@@ -237,6 +249,7 @@ async fn store_changes(live: Arc<LiveRun>, keeper: Arc<Keeper>) {
             return;
         }
         keeper.note(None);
+        metrics::note_change(&saved, &record);
         live.record.send_replace(record);
         for waits in waiting {
             // One that no longer waits was stopped.

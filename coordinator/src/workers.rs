@@ -11,11 +11,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use shardproof_common::receipt::PublicKey;
 use thiserror::Error;
 
-use crate::Coordinator;
 use crate::cluster::Departure;
 use crate::registry::Rank;
 use crate::runs::now_ms;
 use crate::store::{Store, StoreError};
+use crate::{Coordinator, metrics};
 
 /// Longest name of a worker, bytes.
 pub(crate) const MAX_NAME_BYTES: usize = 64;
@@ -55,7 +55,8 @@ pub(crate) enum Event {
     Proved,
     /// A receipt or proof of its did not pass a check.
     Failed,
-    /// It did not give what it owed: it said no, was late, stayed away, had lost its spool, or let several runs in a row end.
+    /// It did not give what it owed: it said no, was late, stayed away, had lost its spool, could not take its shard, or let several
+    /// runs in a row end.
     Refused,
     /// Evidence against it passed its check.
     Convicted,
@@ -314,6 +315,7 @@ impl Coordinator {
     /// with a better record.
     pub(crate) async fn note(self: &Arc<Self>, worker: PublicKey, event: Event) {
         tracing::info!(worker = worker.short(), ?event, "on the worker's record");
+        metrics::note_event(event);
         self.workers.note(worker, event).await;
         if event == Event::Convicted {
             return self.expel(worker, "was convicted of a lie and is refused for good").await;

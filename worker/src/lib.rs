@@ -7,6 +7,7 @@
 
 mod args;
 mod heartbeat;
+mod metrics;
 mod pipeline;
 mod proving;
 mod session;
@@ -34,6 +35,7 @@ use shardproof_ezkl::{EzklBackend, EzklConfig, KeepWarm, RunnerKind};
 use shardproof_gkr_service::GkrBackend;
 use shardproof_models::FloatBackend;
 use shardproof_proto::transport::activations::Hop;
+use shardproof_proto::transport::metrics::serve as serve_metrics;
 use shardproof_proto::transport::{self, Channel, ClientLimits, Gate, ListenArgs, Party, Transport, traffic::Traffic};
 use shardproof_proto::v1::{Assignment, WorkerMessage, worker_message};
 use tokio::net::TcpListener;
@@ -188,6 +190,11 @@ async fn serve(
     let activations = pipeline::server(worker.clone()).max_decoding_message_size(listen.message_bytes());
     let stop = worker.shutdown.clone();
     let traffic = Traffic::default();
+    if let Some(address) = listen.metrics {
+        serve_metrics(address, "worker", env!("CARGO_PKG_VERSION"))?;
+        metrics::describe();
+        tokio::spawn(metrics::sample(worker.clone(), traffic.clone()));
+    }
     let connections = listen.listening(listener, traffic.clone()).connections(&worker.transport)?;
     // Nobody calls a worker but its neighbours and the coordinator.
     let gate = Gate::new(None, ClientLimits::default());

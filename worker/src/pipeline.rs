@@ -40,9 +40,9 @@ use thiserror::Error;
 use tokio::sync::OwnedSemaphorePermit;
 use tonic::{Code, Request, Response, Status, Streaming};
 
-use crate::Worker;
 use crate::shard::HeldShard;
 use crate::spool::{self, Arrival, SpoolError};
+use crate::{Worker, metrics};
 
 /// A sender that does not say within this time what it sends is turned away.
 const HEADER_DEADLINE: Duration = Duration::from_secs(30);
@@ -320,6 +320,7 @@ async fn pass(worker: &Arc<Worker>, passage: Passage) {
             return tracing::info!(%run, %shard, %error, "attempt ended here");
         }
         tracing::warn!(%run, %shard, %error, "run failed here");
+        metrics::note_run(false);
         let failure = v1::Failure {
             run: convert::run_bytes(run),
             shard: shard.0,
@@ -346,6 +347,7 @@ async fn run_and_forward(worker: &Arc<Worker>, passage: Passage) -> Result<(), P
         // Whoever verifies needs the tensors of a public boundary, and only the neighbours have seen them.
         artifacts::store(worker.coordinator.clone(), encoding.clone()).await?;
     }
+    metrics::note_shard(started.elapsed());
     let done_us = started.elapsed().as_micros() as u64;
     let done = v1::InferenceDone {
         run: convert::run_bytes(passage.run),
@@ -376,6 +378,7 @@ async fn run_and_forward(worker: &Arc<Worker>, passage: Passage) -> Result<(), P
     next.deliver(header, encoding, left).await.map_err(|status| PassError::Delivery { hop, status })?;
     let us = sent.elapsed().as_micros() as u64;
     tracing::info!(run = %passage.run, boundary = shard.index().0 + 1, bytes, us, "passed on");
+    metrics::note_run(true);
     Ok(())
 }
 

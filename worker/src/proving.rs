@@ -28,7 +28,7 @@ use tonic::Status;
 
 use crate::shard::HeldShard;
 use crate::spool::{self, SpoolError};
-use crate::{Worker, timings};
+use crate::{Worker, metrics, timings};
 
 /// Pause before a proof is handed over once more; twice as long each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -270,6 +270,7 @@ impl Prover {
     /// Ends the work on runs with one outcome, which is reported for each that is still wanted.
     fn settle(&self, shard: ShardIndex, members: Vec<Member>, outcome: Result<Made, ProveError>) {
         for member in members.iter().filter(|member| !member.wanted.cancel.is_cancelled()) {
+            metrics::note_proof(outcome.as_ref().ok().map(|made| made.share));
             self.under_way.remove(&member.run);
         }
         self.worker.tasks.spawn_on(report(self.worker.clone(), shard, members, outcome), &self.runtime);

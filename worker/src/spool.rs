@@ -86,6 +86,11 @@ impl Spool {
         Ok(())
     }
 
+    /// Bytes that the files take, and that they may.
+    pub(crate) fn usage(&self) -> (u64, u64) {
+        (self.usage.used.load(Ordering::Relaxed), self.usage.limit)
+    }
+
     /// Held while a delivery or a receipt of the run is written, so that neither overtakes the other.
     pub(crate) fn turn(&self, run: RunId) -> MutexGuard<'_, ()> {
         let number = usize::from(run.as_bytes()[15]) % TURNS;

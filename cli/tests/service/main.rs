@@ -15,6 +15,7 @@ mod held;
 mod inference;
 mod limits;
 mod lying_draws;
+mod metrics;
 mod proving;
 mod recovery;
 mod refusals;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shardproof_proto::transport::artifacts::ArtifactService;
+use shardproof_proto::transport::metrics::serve as serve_metrics;
 use shardproof_proto::transport::traffic::Traffic;
 use shardproof_proto::transport::{self, Gate, ListenArgs};
 use shardproof_proto::v1::activations_server::ActivationsServer;
@@ -18,7 +19,7 @@ use shardproof_proto::v1::control_server::ControlServer;
 use shardproof_proto::v1::runs_server::RunsServer;
 use tokio::net::TcpListener;
 
-use crate::{Coordinator, SILENCE, Stage};
+use crate::{Coordinator, SILENCE, Stage, metrics};
 
 /// How often what is over is let go.
 const TIDY: Duration = Duration::from_secs(1);
@@ -64,6 +65,11 @@ pub(crate) async fn serve(
     tokio::spawn(coordinator.clone().drain());
     let stop = coordinator.shutdown.clone();
     let traffic = Traffic::default();
+    if let Some(address) = listen.metrics {
+        serve_metrics(address, "coordinator", env!("CARGO_PKG_VERSION"))?;
+        metrics::describe();
+        tokio::spawn(metrics::sample(coordinator.clone(), traffic.clone()));
+    }
     let connections = listen.listening(listener, traffic.clone()).connections(&coordinator.transport)?;
     router.serve_with_incoming_shutdown(connections, stop.cancelled_owned()).await?;
     traffic.log();

@@ -1,5 +1,6 @@
 //! The options that say how a program listens and connects, the same for every program.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -38,6 +39,9 @@ pub struct ListenArgs {
     /// Largest single message that is taken, bytes, with K, M or G; at least 1088K, which is a chunk with its frame
     #[arg(long, value_name = "BYTES", default_value = "4M", value_parser = message_bytes)]
     pub max_message: u64,
+    /// Serve metrics for Prometheus at http://IP:PORT/metrics, in the clear
+    #[arg(long, value_name = "IP:PORT")]
+    pub metrics: Option<SocketAddr>,
 }
 
 fn message_bytes(text: &str) -> Result<u64, String> {

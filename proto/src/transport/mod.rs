@@ -9,6 +9,7 @@ mod exposure;
 mod gate;
 mod limits;
 mod listener;
+pub mod metrics;
 mod party;
 mod tls;
 mod tokens;
