@@ -457,21 +457,20 @@ impl RunRecord {
         }
     }
 
-    /// Notes that the proof of `shard` passed; the state follows.
-    pub(crate) fn proof_passed(&mut self, shard: ShardIndex, verify_us: u64, now_ms: u64) {
-        if self.state.is_terminal() {
-            return;
-        }
-        if let Some(record) = self.shards.get_mut(shard.as_usize()) {
-            record.proof = ProofState::Verified;
-            record.verify_us = verify_us;
-            record.step.clear();
-        }
+    /// Notes that the proof of `shard` passed, unless that is known or nobody waits for it; the state follows.
+    pub(crate) fn proof_passed(&mut self, shard: ShardIndex, verify_us: u64, now_ms: u64) -> bool {
+        let awaited = !self.state.is_terminal();
+        let entry = self.shards.get_mut(shard.as_usize());
+        let Some(entry) = entry.filter(|entry| awaited && entry.proof == ProofState::Verifying) else { return false };
+        entry.proof = ProofState::Verified;
+        entry.verify_us = verify_us;
+        entry.step.clear();
         if !self.proofs_pending() {
             self.prove_wall_ms = now_ms.saturating_sub(self.prove_requested_ms);
         }
         let all = self.shards.iter().all(|s| s.proof == ProofState::Verified);
         self.state = if all { RunState::Verified } else { RunState::Partial };
+        true
     }
 }
 

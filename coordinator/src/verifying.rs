@@ -52,8 +52,11 @@ impl Coordinator {
             Ok(verify_us) => {
                 tracing::info!(%run, %shard, verify_us, "proof verified");
                 self.uploads.used(proof.digest);
-                self.runs.change(run, |record| record.proof_passed(shard, verify_us, now_ms())).await;
-                return self.note(worker, Event::Proved).await;
+                let passed = self.runs.change(run, |record| record.proof_passed(shard, verify_us, now_ms())).await;
+                if passed == Some(true) {
+                    self.note(worker, Event::Proved).await;
+                }
+                return;
             }
             // What a stop cuts short says nothing: the next start checks the proof again.
             Err(_) if self.shutdown.is_cancelled() => return,

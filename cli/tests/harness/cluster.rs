@@ -394,7 +394,7 @@ pub(crate) fn assert_state(run: &Run, state: RunState) {
     assert_eq!(run.state(), state, "{}", run.reason);
 }
 
-fn command(args: &[String]) -> Command {
+pub(crate) fn command(args: &[String]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_shardproof"));
     command.args(args).stdin(Stdio::null());
     command

@@ -1,5 +1,7 @@
 //! Proofs through the service, on the smallest network that is worth it.
 
+use std::process::Stdio;
+
 use shardproof_common::chain;
 use shardproof_common::clock;
 use shardproof_common::ids::UnixMillis;
@@ -9,7 +11,7 @@ use shardproof_proto::v1::{GetRequest, ProofState, Run, RunState};
 use tonic::Code;
 
 use crate::cluster::{
-    PATIENCE, Service, answer, assert_close, assert_state, fails, json, samples, strings, verify_bundle,
+    PATIENCE, Service, answer, assert_close, assert_state, command, fails, json, samples, strings, verify_bundle,
 };
 
 pub(crate) const TINY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/tiny.onnx");
@@ -240,9 +242,17 @@ async fn proofs_that_are_cancelled_are_given_up_and_can_be_asked_for_again() {
     assert!(code == Some(1) && refused.contains("nothing of run"), "{refused}");
 
     service.workers[0].signal("STOP");
-    service.prove(&run, &[]).await.unwrap();
+    let prove = strings(&["prove", &id, "--coordinator", &service.coordinator.address]);
+    let waiting = command(&prove).stderr(Stdio::piped()).spawn().unwrap();
+    service.run_until(&run, |run| proofs(run) == [ProofState::Requested]).await;
     let (code, cancelled) = json(&strings(&line));
     assert_eq!((code, &cancelled["state"]), (Some(0), &"answered".into()));
+    let told = waiting.wait_with_output().unwrap();
+    let said = String::from_utf8(told.stderr).unwrap();
+    assert!(
+        told.status.code() == Some(1) && said.contains(&format!("the proofs of run {id} were cancelled")),
+        "{said}"
+    );
     service.workers[0].signal("CONT");
     assert_state(&service.settled(&run).await, RunState::Answered);
     service.prove(&run, &[]).await.unwrap();

@@ -20,7 +20,8 @@ fn all_proofs_make_verified_and_some_make_partial() {
     assert_eq!(run.request_proofs(&[ShardIndex(0)], 10), [ShardIndex(0)]);
     assert!(run.under_way());
     assert!(run.take_proof(ShardIndex(0), 1, artifact()));
-    run.proof_passed(ShardIndex(0), 3, 30);
+    assert!(run.proof_passed(ShardIndex(0), 3, 30));
+    assert!(!run.proof_passed(ShardIndex(0), 3, 30), "it counts once");
     assert_eq!((run.state, run.under_way(), run.prove_wall_ms), (RunState::Partial, false, 20));
     assert_eq!(run.request_proofs(&[ShardIndex(0), ShardIndex(1)], 40), [ShardIndex(1)]);
     assert!(run.take_proof(ShardIndex(1), 1, artifact()));
