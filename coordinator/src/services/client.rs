@@ -331,6 +331,29 @@ pub(super) fn show_member(member: &Member) -> v1::WorkerStatus {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::Bench;
+
+    #[tokio::test]
+    async fn who_watches_is_told_the_last_state_before_the_coordinator_ends() {
+        let bench = Bench::new(1, &["--backend", "float"]).await;
+        bench.shutdown.cancel();
+        // Whether the change or the end is noticed first is a matter of chance.
+        for _ in 0..32 {
+            let run = bench.run(1, |_| ()).await;
+            let watch = bench.runs.watch(run).await.unwrap().unwrap();
+            let state = WatchState { coordinator: bench.clone(), watch, started: false, ended: false };
+            let (first, state) = state.next().await.unwrap();
+            assert_eq!(first.unwrap().state(), v1::RunState::Running);
+            bench.runs.change(run, |record| record.fail(None, None, "over".to_owned())).await.unwrap();
+            let (last, state) = state.next().await.expect("the last state");
+            assert_eq!(last.unwrap().state(), v1::RunState::Failed);
+            assert!(state.next().await.is_none());
+        }
+        let watch = bench.runs.watch(bench.run(1, |_| ()).await).await.unwrap().unwrap();
+        let state = WatchState { coordinator: bench.clone(), watch, started: false, ended: false };
+        let (_, state) = state.next().await.unwrap();
+        assert!(state.next().await.is_none(), "what goes on at the next start is not waited for");
+    }
 
     #[test]
     fn requests_name_one_run_or_several_once_each() {
