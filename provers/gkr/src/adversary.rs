@@ -286,6 +286,43 @@ fn another_result_of_any_operator_is_refused() {
 }
 
 #[test]
+fn weights_count_under_the_key_that_they_were_registered_under() {
+    // The same values, and so the same digest, as one matrix and as its two halves.
+    let graph = |shapes: &[usize]| {
+        let weight = |&rows: &usize| Weight { name: String::new(), shape: vec![rows, 1], bits: 0 };
+        let count = shapes.len() as u32;
+        let product = |weight| Op::MatMul { input: TensorId(0), weight: WeightId(weight) };
+        Graph {
+            inputs: vec![Input { name: "x".to_owned(), shape: vec![1, 1], scale: 0 }],
+            weights: shapes.iter().map(weight).collect(),
+            tables: vec![],
+            nodes: (0..count).map(|i| Node { name: format!("product {i}"), op: product(i), scale: 0 }).collect(),
+            outputs: (1..=count).map(TensorId).collect(),
+        }
+    };
+    let key = |shapes: &[usize], weights: Vec<Vec<i32>>| {
+        ProvingKey::new(graph(shapes).check().unwrap(), Weights(weights), Visibility::Public).unwrap()
+    };
+    let whole = key(&[4], vec![vec![1, 0, -1, 1]]);
+    let halves = key(&[2, 2], vec![vec![1, 0], vec![-1, 1]]);
+    assert_eq!(whole.verifying().weights(), halves.verifying().weights());
+    let registered = |key: &ProvingKey| key.verifying().register(key.weights().clone()).unwrap();
+    let (input, output) = (vec![vec![3]], vec![vec![3, 0, -3, 3]]);
+    let statement =
+        Statement { context: b"", runs: 1, input: Boundary::Public(&input), output: Boundary::Public(&output) };
+    let executor = Executor::new(Arc::new(whole.verifying().graph().clone()), whole.weights()).unwrap();
+    let trace = executor.run(&input, 1).unwrap();
+    let proof = whole.prove(&statement, &trace, CommittedBoundaries::default(), &mut Timings::default()).unwrap();
+    verify(whole.verifying(), Some(&registered(&whole)), &statement, &proof).unwrap();
+    for (weights, reason) in
+        [(Some(registered(&halves)), "registered under another key"), (None, "the model is needed")]
+    {
+        let verdict = verify(whole.verifying(), weights.as_ref(), &statement, &proof);
+        assert!(matches!(&verdict, Err(VerifyError::Weights(why)) if why.contains(reason)), "{verdict:?}");
+    }
+}
+
+#[test]
 fn other_weights_are_refused() {
     let (graph, weights, input) = network();
     let scene = Scene::network();

@@ -2,6 +2,7 @@
 
 use p3_field::PrimeCharacteristicRing;
 use shardproof_integer::{CheckedGraph, Op, TensorId, WeightId, Window};
+use thiserror::Error;
 
 use crate::field::{Base, Ext};
 use crate::functional::{AxisMap, Factor, Functional, Term};
@@ -53,11 +54,24 @@ pub(crate) struct WeightClaim {
     pub value: Ext,
 }
 
+/// Most coefficients that the functionals of all claims on tensors have, as they are kept: 16 bytes each. They are few where
+/// operators respect the axes and extents have small odd parts; a graph may be an attacker's, and see to neither.
+pub(crate) const MAX_COEFFICIENTS: usize = 1 << 26;
+
 /// The open claims on each tensor of a graph.
 #[derive(Clone, Debug)]
 pub(crate) struct Claims {
     of: Vec<Vec<Claim>>,
+    /// Of all claims that there ever were.
+    coefficients: usize,
 }
+
+/// A proof makes claims that its verifier could not hold.
+#[derive(Debug, Error)]
+#[error(
+    "claims on the tensors of this graph have more than {MAX_COEFFICIENTS} coefficients: cut the model into more shards"
+)]
+pub struct TooManyCoefficients;
 
 /// A claim on an operator's result in terms of its inputs: `<f, y> = constant + sum <f_i, x_i>`.
 #[derive(Clone, Debug)]
@@ -71,12 +85,20 @@ pub(crate) struct Pulled {
 impl Claims {
     /// No claims on any tensor of `graph`.
     pub(crate) fn none(graph: &CheckedGraph) -> Self {
-        Self { of: vec![Vec::new(); graph.graph().inputs.len() + graph.graph().nodes.len()] }
+        Self { of: vec![Vec::new(); graph.graph().inputs.len() + graph.graph().nodes.len()], coefficients: 0 }
     }
 
-    /// Adds a claim on `tensor`.
+    /// Adds a claim on `tensor`, unless there are too many by now.
     pub(crate) fn add(&mut self, tensor: TensorId, functional: Functional, value: Ext) {
-        self.of[tensor.0 as usize].push(Claim { functional, value });
+        self.coefficients = self.coefficients.saturating_add(functional.kept().max(1));
+        if self.check().is_ok() {
+            self.of[tensor.0 as usize].push(Claim { functional, value });
+        }
+    }
+
+    /// Whether all claims were taken.
+    pub(crate) fn check(&self) -> Result<(), TooManyCoefficients> {
+        if self.coefficients <= MAX_COEFFICIENTS { Ok(()) } else { Err(TooManyCoefficients) }
     }
 
     /// Takes the claims on `tensor`.

@@ -3,8 +3,10 @@
 use thiserror::Error;
 
 use crate::channel::ChannelError;
+use crate::claims::TooManyCoefficients;
 use crate::lookup::LookupError;
 use crate::pcs::PcsError;
+use crate::soundness::NoAccount;
 
 /// Which of a proof's commitments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +56,12 @@ pub enum VerifyError {
     /// The boundaries do not have the graph's layout.
     #[error("{0}")]
     Boundary(String),
+    /// What is proven has no account.
+    #[error(transparent)]
+    Account(#[from] NoAccount),
+    /// The claims of the proof cannot be held.
+    #[error(transparent)]
+    Claims(#[from] TooManyCoefficients),
     /// The account of what is proven has too few bits.
     #[error("a proof of this statement has {bits:.1} bits of soundness, {} are the least", crate::soundness::MIN_BITS)]
     Soundness {

@@ -272,6 +272,11 @@ impl Functional {
         Self::product(extents.iter().map(|&extent| vec![Ext::ONE; extent].into()).collect())
     }
 
+    /// Number of values that it is kept as.
+    pub(crate) fn kept(&self) -> usize {
+        self.terms.iter().flat_map(|term| &term.factors).map(|factor| factor.len()).sum()
+    }
+
     /// Number of coefficients.
     pub(crate) fn elements(&self) -> usize {
         self.terms.first().map_or(0, |term| term.factors.iter().map(|factor| factor.len()).product())

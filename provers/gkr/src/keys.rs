@@ -34,11 +34,12 @@ pub struct VerifyingKey {
     digest: [u8; 32],
 }
 
-/// Trained values that were compared with the registered digest.
+/// Trained values that were compared with the digest that a key registers.
 #[derive(Clone, Debug)]
 pub struct RegisteredWeights {
     weights: Weights,
-    digest: [u8; 32],
+    /// Of the key: the values' own does not tell how they are divided into tensors.
+    key: [u8; 32],
 }
 
 impl VerifyingKey {
@@ -105,13 +106,13 @@ impl VerifyingKey {
         if digest != expected {
             return Err(refuse("the model's weights are not the registered ones".to_owned()));
         }
-        Ok(RegisteredWeights { weights, digest })
+        Ok(RegisteredWeights { weights, key: self.digest })
     }
 }
 
 impl RegisteredWeights {
-    /// The values, if they are those that `digest` registers.
-    pub(crate) fn under(&self, digest: &[u8; 32]) -> Option<&Weights> {
-        (self.digest == *digest).then_some(&self.weights)
+    /// The values, if they were registered under `key`.
+    pub(crate) fn under(&self, key: &VerifyingKey) -> Option<&Weights> {
+        (self.key == key.digest).then_some(&self.weights)
     }
 }

@@ -6,7 +6,7 @@
 
 mod proof;
 
-pub use proof::proof;
+pub use proof::{MAX_COEFFICIENTS, MAX_ELEMENTS, NoAccount, proof};
 
 use crate::pcs::{Parameters, Phase, Regime};
 

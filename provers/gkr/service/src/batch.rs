@@ -12,6 +12,7 @@
 
 use shardproof_common::ids::Digest;
 use shardproof_common::statement::MAX_COMMITMENT_BYTES;
+use shardproof_integer::{CheckedGraph, TensorId};
 use thiserror::Error;
 
 #[cfg(feature = "prover")]
@@ -20,7 +21,10 @@ use crate::boundary::{Side, decode};
 
 const MAGIC: &[u8; 4] = b"SPB1";
 /// Most runs of one proof.
-pub(crate) const MAX_MEMBERS: usize = 64;
+const MAX_MEMBERS: usize = 64;
+/// Most elements of all tensors over all runs of one proof. Memory grows with them, while what several runs share is done
+/// once for any number of them.
+const MAX_ELEMENTS: usize = 1 << 22;
 
 /// One run of a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,8 +49,8 @@ pub(crate) struct Asserted {
 /// Why bytes are not a batch with the statement's run in it.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub(crate) enum BatchError {
-    #[error("a batch of {found} runs, expected 2 to {MAX_MEMBERS}")]
-    Count { found: usize },
+    #[error("a batch of {found} runs, expected 2 to {most}")]
+    Count { found: usize, most: usize },
     #[error("the batch ends within its run {member}")]
     Truncated { member: usize },
     #[error("run {member} of the batch: {reason}")]
@@ -57,6 +61,12 @@ pub(crate) enum BatchError {
     NotAMember { runs: usize },
     #[error("the {side} boundary of run {member} of the batch is not the statement's")]
     Boundary { member: usize, side: &'static str },
+}
+
+/// Most runs that one proof of a graph may cover for its size.
+pub(crate) fn most_runs(graph: &CheckedGraph) -> usize {
+    let elements: usize = (0..graph.tensors() as u32).map(|tensor| graph.elements(TensorId(tensor))).sum();
+    (MAX_ELEMENTS / elements.max(1)).clamp(1, MAX_MEMBERS)
 }
 
 impl Asserted {
@@ -120,17 +130,18 @@ fn write_side(bytes: &mut Vec<u8>, side: &Side) {
     }
 }
 
-/// What `bytes` prove of the run `own`, and the protocol's proof: a proof of that run alone, or of a batch with it.
+/// What `bytes` prove of the run `own`, and the protocol's proof: a proof of that run alone, or of a batch with it of at most
+/// `most` runs.
 ///
 /// # Errors
-/// When a batch is malformed, lacks the run's statement, or says something else of its boundaries.
-pub(crate) fn open<'a>(bytes: &'a [u8], own: &Member) -> Result<(Asserted, &'a [u8]), BatchError> {
+/// When a batch is malformed or too large, lacks the run's statement, or says something else of its boundaries.
+pub(crate) fn open<'a>(bytes: &'a [u8], own: &Member, most: usize) -> Result<(Asserted, &'a [u8]), BatchError> {
     let Some(rest) = bytes.strip_prefix(MAGIC) else {
         return Ok((Asserted::of(own, &[]), bytes));
     };
     let (count, mut rest) = rest.split_first().map_or((0, rest), |(&count, rest)| (usize::from(count), rest));
-    if !(2..=MAX_MEMBERS).contains(&count) {
-        return Err(BatchError::Count { found: count });
+    if !(2..=most).contains(&count) {
+        return Err(BatchError::Count { found: count, most });
     }
     let mut members: Vec<Member> = Vec::with_capacity(count);
     for member in 0..count {
@@ -192,4 +203,46 @@ fn take<'a>(rest: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
     let (taken, left) = rest.split_at_checked(length)?;
     *rest = left;
     Some(taken)
+}
+
+#[cfg(test)]
+mod tests {
+    use shardproof_integer::{Graph, Input, Node, Op};
+
+    use super::*;
+
+    /// A graph of two tensors with so many elements each.
+    fn graph(elements: usize) -> CheckedGraph {
+        let copy =
+            Node { name: "copy".to_owned(), op: Op::Reshape { input: TensorId(0), shape: vec![elements] }, scale: 0 };
+        let input = Input { name: "x".to_owned(), shape: vec![elements], scale: 0 };
+        let graph = Graph {
+            inputs: vec![input],
+            weights: vec![],
+            tables: vec![],
+            nodes: vec![copy],
+            outputs: vec![TensorId(1)],
+        };
+        graph.check().unwrap()
+    }
+
+    #[test]
+    fn a_proof_covers_as_many_runs_as_its_shard_is_small_enough_for() {
+        for (elements, most) in [(1, MAX_MEMBERS), (1 << 16, 32), (1 << 20, 2), (1 << 21, 1), (1 << 24, 1)] {
+            assert_eq!(most_runs(&graph(elements)), most, "{elements} elements");
+        }
+        let side = || Side::Public(vec![vec![1]]);
+        let member = |n: u8| Member { context: Digest::of(&[n]), input: side(), output: side() };
+        let proof = |count: u8| {
+            let mut bytes = [&MAGIC[..], &[count]].concat();
+            for member in (0..count).map(member) {
+                bytes.extend_from_slice(member.context.as_bytes());
+                bytes.extend_from_slice(&[1, 0, 0, 0, 1, 0, 0, 0]);
+            }
+            bytes
+        };
+        assert_eq!(open(&proof(3), &member(0), 3).unwrap().0.runs, 3);
+        assert_eq!(open(&proof(4), &member(0), 3).unwrap_err(), BatchError::Count { found: 4, most: 3 });
+        assert_eq!(open(&proof(2), &member(0), 1).unwrap_err(), BatchError::Count { found: 2, most: 1 });
+    }
 }

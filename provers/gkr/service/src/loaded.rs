@@ -10,10 +10,11 @@ use shardproof_common::backend::{BackendError, ShardFiles};
 use shardproof_common::card::ShardKeys;
 use shardproof_common::ids::Digest;
 use shardproof_common::plan::{BackendKind, BoundaryMode};
-use shardproof_gkr::{Boundary, ProvingKey, Statement, soundness};
-use shardproof_integer::{Executor, Graph, TensorId, Weights};
+use shardproof_gkr::soundness::{self, Account, NoAccount};
+use shardproof_gkr::{Boundary, ProvingKey, Statement, VerifyingKey};
+use shardproof_integer::{Executor, Graph, Weights};
 
-use crate::batch::MAX_MEMBERS;
+use crate::batch;
 use crate::boundary::check_tensors;
 use crate::key_file::KeyFile;
 use crate::setup::{failed, gkr_options, read, visibility};
@@ -24,10 +25,6 @@ pub const GRAPH: &str = "gkr.graph";
 pub const WEIGHTS: &str = "gkr.weights";
 /// Shards that stay loaded; a worker serves one or two.
 const KEPT: usize = 4;
-
-/// Most elements of all tensors over all runs of one proof. Memory grows with them, while what several runs share is done
-/// once for any number of them.
-const MAX_BATCH_ELEMENTS: usize = 1 << 22;
 
 /// What it takes to run and prove a shard.
 #[derive(Debug)]
@@ -88,34 +85,38 @@ impl Loaded {
         let graph = graph.check().map_err(|error| refuse(&error))?;
         check_tensors(&graph, &shard.card).map_err(|error| refuse(&error))?;
         let weights = Weights::from_bytes(weights, &graph).map_err(|error| refuse(&error))?;
-        let executor = Executor::new(Arc::new(graph.clone()), &weights).map_err(|error| refuse(&error))?;
         let key = ProvingKey::new(graph, weights, visibility(options.weights)).map_err(|error| refuse(&error))?;
         let key_file = KeyFile::encode(key.verifying(), key.weights()).map_err(|error| refuse(&error))?;
         let found = Digest::of(&key_file);
         if found != registered {
             return Err(refuse(&format!("the files give key {found}, the card registers {registered}")));
         }
+        // It keeps each node's weights in the form that the node takes, however many nodes share one: an accuser's graph could
+        // have no end of them.
+        let graph = Arc::new(key.verifying().graph().clone());
+        let executor = Executor::new(graph, key.weights()).map_err(|error| refuse(&error))?;
         Ok(Self { key, executor })
     }
 
     /// Most runs that one proof may cover: as many as leave it the bits of soundness that the protocol asks for (each
     /// committed boundary of each run is opened, and costs some), and fit into memory.
     pub(crate) fn batch_limit(&self, shard: &ShardFiles) -> usize {
-        let graph = self.key.verifying().graph();
-        let elements: usize = (0..graph.tensors() as u32).map(|tensor| graph.elements(TensorId(tensor))).sum();
-        let most = (MAX_BATCH_ELEMENTS / elements.max(1)).min(MAX_MEMBERS);
-        let counts: Vec<usize> = (2..=most).collect();
-        1 + counts.partition_point(|&runs| self.is_sound(shard, runs))
+        let key = self.key.verifying();
+        let counts: Vec<usize> = (2..=batch::most_runs(key.graph())).collect();
+        let is_accepted =
+            |runs| account(key, [shard.input_mode, shard.output_mode], runs).is_ok_and(|account| account.suffices());
+        1 + counts.partition_point(|&runs| is_accepted(runs))
     }
+}
 
-    /// Whether a proof of so many runs is accepted. The account depends on the kinds of the boundaries, not on their content.
-    fn is_sound(&self, shard: &ShardFiles, runs: usize) -> bool {
-        let boundary = |mode| match mode {
-            BoundaryMode::Public => Boundary::Public(&[]),
-            BoundaryMode::Committed | BoundaryMode::Hashed | BoundaryMode::Polycommit => Boundary::Committed(&[]),
-        };
-        let (input, output) = (boundary(shard.input_mode), boundary(shard.output_mode));
-        let account = soundness::proof(self.key.verifying(), &Statement { context: &[], runs, input, output });
-        account.is_ok_and(|account| account.suffices())
-    }
+/// The account of a proof of so many runs, which depends on the kinds of its boundaries and not on their content.
+///
+/// # Errors
+/// When no verifier takes such a proof.
+pub(crate) fn account(key: &VerifyingKey, modes: [BoundaryMode; 2], runs: usize) -> Result<Account, NoAccount> {
+    let [input, output] = modes.map(|mode| match mode {
+        BoundaryMode::Public => Boundary::Public(&[]),
+        BoundaryMode::Committed | BoundaryMode::Hashed | BoundaryMode::Polycommit => Boundary::Committed(&[]),
+    });
+    soundness::proof(key, &Statement { context: &[], runs, input, output })
 }

@@ -11,6 +11,7 @@ use shardproof_common::machine::peak_rss_bytes;
 use shardproof_common::plan::{BackendKind, BackendOptions, GkrOptions, WeightVisibility};
 use shardproof_common::statement::BackendId;
 use shardproof_common::tensor::TensorSpec;
+use shardproof_gkr::soundness::MIN_BITS;
 use shardproof_gkr::{ProvingKey, Visibility};
 use shardproof_models::quantise::{QuantiseOptions, Quantised, quantise};
 
@@ -42,6 +43,14 @@ pub(crate) fn setup(request: &SetupRequest<'_>, job: &Job<'_>) -> Result<ShardSe
     check_cancelled(job)?;
 
     let verifying = key.verifying();
+    // What cannot be proven and verified is better known now than at the first proof.
+    let account = loaded::account(verifying, [request.input_mode, request.output_mode], 1)
+        .map_err(|error| failed("keys", request.shard, error))?;
+    if !account.suffices() {
+        let reason =
+            format!("a proof would have {:.1} bits of soundness, {MIN_BITS} are the least", account.total_bits());
+        return Err(failed("keys", request.shard, reason));
+    }
     let graph = verifying.graph().graph().to_bytes();
     let weights = key.weights().to_bytes(verifying.graph()).map_err(|error| failed("keys", request.shard, error))?;
     let key_file = KeyFile::encode(verifying, key.weights()).map_err(|error| failed("keys", request.shard, error))?;

@@ -94,7 +94,8 @@ impl ProofVerifier for GkrVerifier {
         let input = side("input", Side::of(&request.statement.input, request.input))?;
         let output = side("output", Side::of(&request.statement.output, request.output))?;
         let own = Member { context: request.statement.digest(), input, output };
-        let (asserted, proof) = batch::open(request.proof, &own).map_err(|error| match error {
+        let most = batch::most_runs(file.key.graph());
+        let (asserted, proof) = batch::open(request.proof, &own, most).map_err(|error| match error {
             BatchError::Boundary { .. } => VerifyError::Instances(error.to_string()),
             _ => VerifyError::Rejected(error.to_string()),
         })?;

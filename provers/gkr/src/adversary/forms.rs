@@ -50,7 +50,7 @@ fn a_witness_beyond_every_commitment_is_refused_at_once() {
         output: Boundary::Committed(&many),
     };
     let verdict = verify(scene.key.verifying(), None, &statement, &proof);
-    assert!(matches!(verdict, Err(VerifyError::Boundary(_))), "{verdict:?}");
+    assert!(matches!(verdict, Err(VerifyError::Account(soundness::NoAccount::Size(_)))), "{verdict:?}");
     // Sizes that no machine can count neither panic nor come out small.
     assert!(Layout::new(&scene.graph, usize::MAX).variables > 58);
 }

@@ -17,7 +17,7 @@ use shardproof_integer::{CheckedGraph, TensorId, Trace, Weights, WeightsError};
 use thiserror::Error;
 
 use crate::channel::Sender;
-use crate::claims::{Claim, Claims, WeightClaim, WitnessClaim, evaluation, extents, variables};
+use crate::claims::{Claim, Claims, TooManyCoefficients, WeightClaim, WitnessClaim, evaluation, extents, variables};
 use crate::field::{Base, Ext};
 use crate::functional::Functional;
 use crate::keys::{VerifyingKey, Visibility, WeightsKey};
@@ -25,9 +25,10 @@ use crate::layout::Layout;
 use crate::lookup::{self, Compression, LookupClaims};
 use crate::pcs::{self, Commitment, PcsError};
 use crate::proof::{Proof, VERSION};
-use crate::soundness;
+use crate::soundness::{self, NoAccount};
 use crate::statement::{Boundary, Statement, begin};
 use crate::timings::Timings;
+use crate::weights::WeightLayout;
 
 /// What a prover works with.
 #[derive(Debug)]
@@ -74,6 +75,12 @@ pub enum ProveError {
         /// Of the trace.
         found: usize,
     },
+    /// What is to be proven has no account.
+    #[error(transparent)]
+    Account(#[from] NoAccount),
+    /// The claims of the proof cannot be held.
+    #[error(transparent)]
+    Claims(#[from] TooManyCoefficients),
     /// The account of what is to be proven has too few bits.
     #[error(
         "a proof of {runs} runs has {bits:.1} bits of soundness, {} are the least; prove fewer runs at once, or make the \
@@ -123,6 +130,8 @@ impl ProvingKey {
         } else if visibility == Visibility::Public {
             (None, WeightsKey::Public(weights.digest(&graph)?))
         } else {
+            // Before there is a vector of that size.
+            pcs::Parameters::for_size(WeightLayout::new(&graph).variables)?;
             let committed = pcs::commit(openings::stack_weights(&graph, &weights))?;
             let key = WeightsKey::Committed(committed.commitment().clone());
             (Some(committed), key)
@@ -200,6 +209,7 @@ impl ProvingKey {
         prover.outputs(&statement.output, committed.output);
         for node in (0..graph.graph().nodes.len()).rev() {
             timings.time("reduce", &graph.graph().nodes[node].name, || prover.node(node));
+            prover.claims.check()?;
         }
         prover.inputs(committed.input);
         let (values, openings) = prover.finish(self.committed.as_ref(), lookups, &witness, timings)?;

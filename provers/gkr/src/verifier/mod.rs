@@ -58,7 +58,7 @@ pub fn verify(
     let public = public_weights(key, weights)?;
     check_boundary("input", graph, &statement.input, &inputs(graph), statement.runs)?;
     check_boundary("output", graph, &statement.output, &graph.graph().outputs, statement.runs)?;
-    let account = soundness::proof(key, statement).map_err(|error| VerifyError::Boundary(error.to_string()))?;
+    let account = soundness::proof(key, statement)?;
     if !account.suffices() {
         return Err(VerifyError::Soundness { bits: account.total_bits() });
     }
@@ -86,6 +86,7 @@ pub fn verify(
     verifier.outputs(&statement.output)?;
     for node in (0..graph.graph().nodes.len()).rev() {
         verifier.node(node)?;
+        verifier.claims.check()?;
     }
     verifier.inputs(&statement.input)?;
     verifier.finish(key, public, lookups, proof)?;
@@ -191,7 +192,7 @@ fn public_weights<'a>(
             Ok(None)
         }
         (WeightsKey::Public(_), None) => refuse("the weights are public: the model is needed to verify"),
-        (WeightsKey::Public(digest), Some(weights)) => match weights.under(digest) {
+        (WeightsKey::Public(_), Some(weights)) => match weights.under(key) {
             Some(weights) => Ok(Some(weights)),
             None => refuse("the weights were registered under another key"),
         },

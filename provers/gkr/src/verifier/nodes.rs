@@ -136,6 +136,7 @@ impl Verifier<'_> {
             for claim in claims {
                 let pulled = pull_back(self.graph, node, self.layout.runs, &claim.functional);
                 self.distribute(node, pulled, claim.value)?;
+                self.claims.check()?;
             }
             return Ok(());
         };
