@@ -62,6 +62,8 @@ pub(crate) struct Trouble {
     /// Whether another try may go better.
     passing: bool,
     shard: ShardIndex,
+    /// How many workers, from that of the shard on, the run may end at: both of a hop, the first alone, none that is there.
+    workers: usize,
     pub(crate) reason: String,
 }
 
@@ -106,15 +108,24 @@ impl Coordinator {
                         lost = Some((shard, worker));
                         continue;
                     }
-                    Ok(Some(Interruption::Away(shard, reason))) => Trouble { passing: true, shard, reason },
+                    Ok(Some(Interruption::Away(shard, reason))) => Trouble { passing: true, shard, workers: 2, reason },
                 },
             };
             hiccups += 1;
             if !trouble.passing || hiccups > MOST_HICCUPS {
                 let shard = trouble.shard;
                 let worker = lost.filter(|(of, _)| *of == shard).map(|(_, worker)| worker);
-                let fail = |record: &mut RunRecord| record.fail(Some(shard), worker, trouble.reason);
-                self.runs.change(run, fail).await;
+                let fail = |record: &mut RunRecord| {
+                    let hop = record.holders.get(shard.as_usize()..).unwrap_or_default();
+                    let hop = hop.iter().take(trouble.workers).copied();
+                    let suspects = hop.filter(|_| record.state == RunState::Running).collect();
+                    record.fail(Some(shard), worker, trouble.reason);
+                    (suspects, record.submitted_ms)
+                };
+                let failed: Option<(Vec<PublicKey>, u64)> = self.runs.change(run, fail).await;
+                if let Some((suspects, submitted_ms)) = failed {
+                    self.note_missed(&suspects, submitted_ms).await;
+                }
                 return;
             }
             tracing::info!(%run, shard = %trouble.shard, reason = trouble.reason, "sending the run again");
@@ -132,25 +143,31 @@ impl Coordinator {
         interruptions: &mut mpsc::Receiver<Interruption>,
     ) -> Result<(), Trouble> {
         let first = ShardIndex(0);
-        let stuck = |reason: String| Trouble { passing: false, shard: first, reason };
+        let stuck = |reason: String| Trouble { passing: false, shard: first, workers: 0, reason };
         let (holders, _turn) = self.workers_and_turn(deadline, &mut encoding).await?;
         // Whatever was told until now is made up for by what follows.
         while interruptions.try_recv().is_ok() {}
         let record = self.find_run(run).await.map_err(|status| stuck(status.message().to_owned()))?;
-        let mut again = record.clone();
-        if again.send_to(&holders) {
-            self.runs.change(run, |record| record.send_to(&holders)).await;
+        let mut attempt = record.attempt;
+        if record.clone().send_to(&holders) {
+            // What has been changed and is not stored yet counts: the attempt is the one that this comes to.
+            let sent = self.runs.change(run, |record| {
+                record.send_to(&holders);
+                record.attempt
+            });
+            attempt = sent.await.ok_or_else(|| stuck("its attempt could not be stored".to_owned()))?;
         }
         let encoding = match encoding {
             Some(encoding) => encoding,
             None => self.read_input(&record).await?,
         };
-        match self.deliver_input(prepared, run, again.attempt, encoding, deadline).await {
+        match self.deliver_input(prepared, run, attempt, encoding, deadline).await {
             // Whichever worker it is that keeps the run: from now on it is late.
             Err(_) if Instant::now() >= deadline => Ok(()),
             delivered => delivered.map_err(|status| Trouble {
                 passing: activations::may_pass(status.code()),
                 shard: first,
+                workers: 1,
                 reason: format!("the worker of shard 0 did not take the input: {}", status.message()),
             }),
         }
@@ -162,11 +179,15 @@ impl Coordinator {
         deadline: Instant,
         encoding: &mut Option<Bytes>,
     ) -> Result<(Vec<PublicKey>, SemaphorePermit<'_>), Trouble> {
-        let late = |reason: &str| Trouble { passing: false, shard: ShardIndex(0), reason: reason.to_owned() };
+        let late = |reason: &str| {
+            let reason = reason.to_owned();
+            Trouble { passing: false, shard: ShardIndex(0), workers: 0, reason }
+        };
         loop {
             let holders = self.await_workers(deadline).await.map_err(|shard| Trouble {
                 passing: false,
                 shard,
+                workers: 0,
                 reason: format!(
                     "the worker of shard {shard} was lost before it passed the run on, and none took its place within {} s",
                     self.settings.rejoin_grace.as_secs()
@@ -180,7 +201,7 @@ impl Coordinator {
             let turn = turn.map_err(|_| late("the run's deadline passed before the first worker had room for it"))?;
             let turn = turn.map_err(|_| late("the coordinator is stopping"))?;
             // The workers may have changed meanwhile. A run that waits for one must not keep the others' turns.
-            let holders = self.cluster.with(|registry| registry.vacant().is_empty().then(|| registry.holders()));
+            let holders = self.cluster.with(|registry| registry.unready().is_empty().then(|| registry.holders()));
             if let Some(holders) = holders {
                 return Ok((holders, turn));
             }
@@ -192,6 +213,7 @@ impl Coordinator {
         input.map(Bytes::from).map_err(|error| Trouble {
             passing: matches!(error, ArtifactError::Remote { .. }),
             shard: ShardIndex(0),
+            workers: 0,
             reason: format!("its input cannot be read: {error}"),
         })
     }
@@ -243,7 +265,7 @@ impl Coordinator {
         let mut changes = self.cluster.changes();
         loop {
             changes.mark_unchanged();
-            let holders = self.cluster.with(|registry| match registry.vacant().first() {
+            let holders = self.cluster.with(|registry| match registry.unready().first() {
                 Some(&vacant) => Err(vacant),
                 None => Ok(registry.holders()),
             });

@@ -10,6 +10,7 @@
 //! with a liar. A worker that does not answer is no liar, only useless.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use shardproof_common::chain;
 use shardproof_common::ids::{Digest, RunId, ShardIndex};
@@ -26,6 +27,7 @@ use tonic::{Code, Status};
 use crate::Coordinator;
 use crate::binding::Unbound;
 use crate::record::{DisputeStage, PassedOn, RunRecord, RunState};
+use crate::runs::now_ms;
 use crate::setup::Prepared;
 use crate::workers::Event;
 
@@ -156,6 +158,13 @@ impl Coordinator {
         let Ok(prepared) = self.serving() else { return Ruling::Moot };
         let next = ShardIndex(shard.0 + 1);
         let Some(record) = self.await_receipt(run, shard).await else {
+            // Its worker keeps it back, or the next one complains of what it was not sent.
+            if let Ok(record) = self.find_run(run).await
+                && record.state == RunState::Running
+            {
+                let hop = record.holders.get(shard.as_usize()..).unwrap_or_default();
+                self.note_missed(hop.get(..2).unwrap_or(hop), record.submitted_ms).await;
+            }
             return Ruling::Undecided(format!("shard {shard} gave no receipt for it"));
         };
         let Some(receipt) = record.receipt(shard).cloned() else { return Ruling::Moot };
@@ -203,7 +212,7 @@ impl Coordinator {
         {
             return Ok(encoding);
         }
-        let session = self.session_with(receipt.worker, shard);
+        let session = self.until_there(|| self.session_with(receipt.worker, shard)).await;
         let session = session.ok_or_else(|| format!("it is not connected with shard {shard}"))?;
         let (sender, answer) = oneshot::channel();
         self.asked.insert((record.id, shard), Asked { worker: receipt.worker, answer: sender });
@@ -253,8 +262,15 @@ impl Coordinator {
             record.attempt
         });
         let Some(attempt) = attempt.await else { return Ruling::Moot };
-        let holder = self.cluster.with(|registry| registry.holder(next).map(|(_, m)| (m.key, m.address.clone())));
-        let Some((worker, address)) = holder else { return Ruling::Undecided("its worker has left".to_owned()) };
+        let ready = || {
+            self.cluster.with(|registry| {
+                let (_, member) = registry.holder(next).filter(|(_, member)| member.ready)?;
+                Some((member.key, member.address.clone()))
+            })
+        };
+        let Some((worker, address)) = self.until_there(ready).await else {
+            return Ruling::Undecided("its worker has left".to_owned());
+        };
         let digest = Digest::of(&encoding);
         let signed = self.owner.sign(handed_digest(run, prepared.plan, next.0, attempt, digest));
         let header = ActivationHeader {
@@ -267,9 +283,14 @@ impl Coordinator {
             attempt_signature: convert::pack(&self.owner.sign(attempt_digest(run, prepared.plan, attempt))),
             ..Default::default()
         };
-        let deadline = self.settings.dispute_deadline;
-        let delivered = match self.transport.hop(&address, Party::Worker, self.settings.hop_deadline) {
-            Ok(hop) => hop.deliver(header, encoding.into(), deadline).await,
+        let hop = self.transport.hop(&address, Party::Worker, self.settings.hop_deadline);
+        let delivered = match hop {
+            // Once it is taken, the run has its own time left for all that follows.
+            Ok(hop) => {
+                let handed = hop.deliver(header, encoding.into(), self.time_left(run).await);
+                let late = |_| Status::deadline_exceeded("it was not taken in time");
+                tokio::time::timeout(self.settings.dispute_deadline, handed).await.map_err(late).flatten()
+            }
             Err(error) => Err(Status::unavailable(error.to_string())),
         };
         match delivered {
@@ -286,6 +307,27 @@ impl Coordinator {
                 Ruling::for_refusal(next, worker, reason)
             }
         }
+    }
+
+    /// What is looked for among the workers, once it is there: one that lost its connection comes back, and loads its shard first.
+    async fn until_there<T>(&self, look: impl Fn() -> Option<T>) -> Option<T> {
+        let mut changes = self.cluster.changes();
+        let found = async {
+            loop {
+                changes.mark_unchanged();
+                let found = look();
+                if found.is_some() || changes.changed().await.is_err() {
+                    return found;
+                }
+            }
+        };
+        tokio::time::timeout(self.settings.dispute_deadline, found).await.ok().flatten()
+    }
+
+    /// What is left of the time that a run may take.
+    async fn time_left(&self, run: RunId) -> Duration {
+        let submitted_ms = self.find_run(run).await.map_or(0, |record| record.submitted_ms);
+        self.settings.run_deadline.saturating_sub(Duration::from_millis(now_ms().saturating_sub(submitted_ms)))
     }
 
     /// Waits for what the next shard's worker makes of what it was handed.

@@ -71,6 +71,10 @@ impl Coordinator {
         let asked = Asked {
             provable_until: clock::now().after(self.settings.provable_for),
             output_is_here: self.has_output(&prepared, &told.receipt).await,
+            before: self.cluster.with(|registry| {
+                let before = ShardIndex(shard.0.checked_sub(1)?);
+                registry.holder(before).map(|(_, member)| member.key)
+            }),
         };
         let checked = self.runs.change(run, |record| record_receipt(&prepared, record, shard, told, &asked)).await;
         self.hold.reach(hold::Stage::ReceiptTaken).await;
@@ -111,11 +115,13 @@ impl Coordinator {
         if receipt.statement.output != Boundary::public(&tensors) {
             return Err(Status::invalid_argument("the receipt names another answer than the one that came with it"));
         }
+        if !self.find_run(run).await?.awaits_answer(&receipt) {
+            return Ok(());
+        }
         let answer = self.store_answer(&encoding).await?;
         let worker = receipt.worker;
         let taken = self.runs.change(run, |record| {
-            let late = !record.counts(receipt.attempt.into());
-            if record.state != RunState::Running || record.answer.is_some() || late {
+            if !record.awaits_answer(&receipt) {
                 return None;
             }
             let agrees = record.receipt(last).is_none_or(|known| known.statement == receipt.statement);
@@ -178,9 +184,9 @@ impl Coordinator {
             return Err(Status::permission_denied("only the worker that holds the last shard delivers answers"));
         }
         let record = self.find_run(run).await?;
-        match record.state {
-            RunState::Running => Ok(true),
-            _ if record.answer.is_some_and(|known| known.digest == answer) => Ok(false),
+        match record.answer {
+            None if record.state == RunState::Running => Ok(true),
+            Some(known) if known.digest == answer => Ok(false),
             _ => Err(Status::failed_precondition(format!("run {run} awaits no answer"))),
         }
     }
@@ -211,6 +217,8 @@ struct Asked {
     provable_until: UnixMillis,
     /// The worker has stored its output here, where the bundle shows it.
     output_is_here: bool,
+    /// The worker that has the shard before now.
+    before: Option<PublicKey>,
 }
 
 /// What is wrong with a receipt.
@@ -278,7 +286,8 @@ fn compare_receipt(
             )),
         };
     }
-    if record.has_receipt(shard) || !record.counts(told.receipt.attempt.into()) {
+    if record.has_receipt(shard) || !record.counts(told.receipt.attempt.into()) || is_early(record, shard, &told, asked)
+    {
         return Ok(false);
     }
     let Some(entry) = record.shards.get_mut(shard.as_usize()) else { return Ok(false) };
@@ -315,6 +324,19 @@ fn compare_receipt(
     check_neighbours(record, shard)?;
     record.settle_inference();
     Ok(false)
+}
+
+/// Whether a receipt is by a worker that took the place of one of this attempt, or came with the receipt of such a one: the attempt
+/// in which they count has not begun.
+fn is_early(record: &RunRecord, shard: ShardIndex, told: &Told, asked: &Asked) -> bool {
+    let of_this_attempt = |shard: ShardIndex, worker: PublicKey| {
+        record.holders.get(shard.as_usize()).is_none_or(|holder| *holder == worker)
+    };
+    let before = shard.0.checked_sub(1).map(ShardIndex);
+    let upstream = told.upstream.as_ref().zip(before).is_some_and(|(upstream, before)| {
+        !of_this_attempt(before, upstream.worker) && asked.before == Some(upstream.worker)
+    });
+    upstream || !of_this_attempt(shard, told.receipt.worker)
 }
 
 /// What a receipt says by itself, and together with the one that came with the shard's input: whoever signs for an input

@@ -98,7 +98,7 @@ impl Coordinator {
                      that takes for a while only (worker --keep-spool); run it again, and ask in time"
                 )));
             }
-            if let Err(reason) = self.prover_of(record, shard) {
+            if let Err(reason) = self.prover_of(record, shard).and_then(|session| self.check_stays(session, shard)) {
                 let receipt = record.shards.get(shard.as_usize()).and_then(|entry| entry.receipt.as_ref());
                 if !receipt.is_some_and(|receipt| self.has_successor(shard, receipt.worker)) {
                     return Err(Status::failed_precondition(reason));
@@ -120,13 +120,18 @@ impl Coordinator {
         })
     }
 
-    /// The session of a worker that holds a shard and is ready.
+    /// Refuses to ask for anything new of a worker that is to stop.
+    fn check_stays(&self, session: SessionId, shard: ShardIndex) -> Result<(), String> {
+        match self.cluster.member(session) {
+            Some(member) if !member.leaving => Ok(()),
+            _ => Err(format!("the worker of shard {shard} is stopping: ask again when it is back")),
+        }
+    }
+
+    /// The session of a worker that holds a shard and is ready. One that is to stop waits for what it owes.
     pub(crate) fn session_with(&self, worker: PublicKey, shard: ShardIndex) -> Option<SessionId> {
         self.cluster.with(|registry| {
-            registry
-                .by_key(&worker)
-                .filter(|(_, member)| member.shard == Some(shard) && member.serves())
-                .map(|(id, _)| id)
+            registry.by_key(&worker).filter(|(_, member)| member.shard == Some(shard) && member.ready).map(|(id, _)| id)
         })
     }
 
@@ -203,7 +208,8 @@ impl Coordinator {
             } else {
                 format!("its worker was lost while it owed the proof and did not return within {} s", grace.as_secs())
             };
-            self.reject(run, shard, worker, Event::Refused, reason).await;
+            let owes = |record: &RunRecord| record.owed_by(shard, worker) && record.proof_attempt(shard) == attempt;
+            self.reject_while(owes, run, shard, worker, Event::Refused, reason).await;
         }
     }
 
@@ -220,7 +226,8 @@ impl Coordinator {
         let receipt = watch.borrow().shards.get(shard.as_usize()).and_then(|shard| shard.receipt.clone());
         if let Some(receipt) = receipt {
             let reason = format!("its proof did not come within {} s", deadline.as_secs());
-            self.reject(run, shard, receipt.worker, Event::Refused, reason).await;
+            let owes = |record: &RunRecord| record.owed_by(shard, receipt.worker);
+            self.reject_while(owes, run, shard, receipt.worker, Event::Refused, reason).await;
         }
     }
 
@@ -232,7 +239,9 @@ impl Coordinator {
         if record.owed_by(shard, worker) && record.proof_attempt(shard) == done.attempt {
             if matches!(self.artifacts.find(artifact.digest).await, Ok(None)) {
                 let reason = "it told of a proof that it did not hand over".to_owned();
-                self.reject(run, shard, worker, Event::Failed, reason).await;
+                let owes =
+                    |record: &RunRecord| record.owed_by(shard, worker) && record.proof_attempt(shard) == done.attempt;
+                self.reject_while(owes, run, shard, worker, Event::Failed, reason).await;
                 return Ok(());
             }
             // On the disk before the run says that it is here.
@@ -270,15 +279,32 @@ impl Coordinator {
         event: Event,
         reason: String,
     ) {
-        tracing::warn!(%run, %shard, worker = worker.short(), reason, "run rejected");
+        self.reject_while(|_| true, run, shard, worker, event, reason).await;
+    }
+
+    /// The same, unless what it is rejected for no longer holds: what has been changed may not be stored yet, and not seen.
+    async fn reject_while(
+        self: &Arc<Self>,
+        holds: impl FnOnce(&RunRecord) -> bool,
+        run: RunId,
+        shard: ShardIndex,
+        worker: PublicKey,
+        event: Event,
+        reason: String,
+    ) {
+        let said = reason.clone();
         let pending = self.runs.change(run, |record| {
+            if !holds(record) {
+                return None;
+            }
             let pending: Vec<ShardIndex> =
                 (0..record.shards.len() as u32).map(ShardIndex).filter(|&s| record.awaits_proof(s)).collect();
             record.reject(shard, Some(worker), reason);
             let doubted = record.open_dispute(shard, DisputeStage::Accusing);
-            (pending, doubted)
+            Some((pending, doubted))
         });
-        let (pending, doubted) = pending.await.unwrap_or_default();
+        let Some((pending, doubted)) = pending.await.flatten() else { return };
+        tracing::warn!(%run, %shard, worker = worker.short(), reason = said, "run rejected");
         if doubted {
             // A proof that fails convicts nobody; the receipt may.
             self.tasks.spawn(self.clone().reexecute(run, shard));

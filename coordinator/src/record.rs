@@ -359,6 +359,12 @@ impl RunRecord {
         self.receipt(shard).is_some()
     }
 
+    /// Whether the answer that comes with `receipt` is awaited: the first one of the worker that has the last shard in this attempt.
+    pub(crate) fn awaits_answer(&self, receipt: &Receipt) -> bool {
+        let holds = self.holders.last().is_none_or(|holder| *holder == receipt.worker);
+        self.state == RunState::Running && self.answer.is_none() && holds && self.counts(receipt.attempt.into())
+    }
+
     /// Prepares the run to be sent through its shards, which `holders` hold now; says whether that changes anything. Where one
     /// of them is another than before, a new attempt begins, in which every receipt is given again: in one attempt a shard has
     /// one worker.

@@ -8,11 +8,14 @@
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use shardproof_common::ids::{Role, ShardIndex};
 use shardproof_common::receipt::PublicKey;
 use thiserror::Error;
+
+/// A worker that could not take its shard is no better than another that cannot for so long.
+const TROUBLE_LASTS: Duration = Duration::from_secs(600);
 
 /// Names one connection of a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -59,7 +62,8 @@ pub(crate) struct Member {
 }
 
 impl Member {
-    /// Whether new runs may count on it.
+    /// Whether new runs may count on it. Those under way pass through it for as long as it is ready: it waits for them before it
+    /// leaves.
     pub(crate) fn serves(&self) -> bool {
         self.ready && !self.leaving
     }
@@ -102,6 +106,8 @@ pub(crate) struct Registry {
     coordinator: String,
     members: BTreeMap<SessionId, Member>,
     remembered: HashMap<PublicKey, ShardIndex>,
+    /// When workers last could not take their shard.
+    troubled: HashMap<PublicKey, Instant>,
     next_session: u64,
 }
 
@@ -110,7 +116,8 @@ impl Registry {
     pub(crate) fn new(shards: usize, coordinator: String, remembered: HashMap<PublicKey, ShardIndex>) -> Self {
         // Sessions of an earlier process must not be taken for those of this one.
         let next_session = rand::random::<u32>().into();
-        Self { shards, coordinator, members: BTreeMap::new(), remembered, next_session }
+        let (members, troubled) = (BTreeMap::new(), HashMap::new());
+        Self { shards, coordinator, members, remembered, troubled, next_session }
     }
 
     /// Whether the plan has a place for `role`.
@@ -181,22 +188,28 @@ impl Registry {
         Some(Removed { session, shard, orders: self.fill() })
     }
 
-    /// Notes a worker's record as it is now. One that failed more often than a spare for its place is removed, so that the spare
-    /// takes over; when it joins again it is a spare itself.
+    /// Notes a worker's record as it is now. One that failed more often than a spare for its place, or cannot take its shard where the
+    /// spare may, is removed, so that the spare takes over; when it joins again it is a spare itself.
     pub(crate) fn rerank(&mut self, key: &PublicKey, rank: Rank) -> Option<Removed> {
         let (session, _) = self.by_key(key)?;
         let member = self.members.get_mut(&session)?;
         member.rank = rank;
         let role = member.shard.map(|_| member.role)?;
-        let better =
-            |spare: &Member| spare.role == role && spare.shard.is_none() && spare.rank.failures < rank.failures;
-        if self.members.values().any(better) { self.expel(key) } else { None }
+        let in_trouble = member.trouble.is_some();
+        // Two that cannot take it would hand it back and forth.
+        let was_troubled = |key: &PublicKey| self.troubled.get(key).is_some_and(|at| at.elapsed() < TROUBLE_LASTS);
+        let better = |spare: &Member| spare.rank.failures < rank.failures || in_trouble && !was_troubled(&spare.key);
+        let takes_over = |spare: &Member| spare.role == role && spare.shard.is_none() && better(spare);
+        if self.members.values().any(takes_over) { self.expel(key) } else { None }
     }
 
     /// Notes that a worker has its shard.
     pub(crate) fn ready(&mut self, session: SessionId, shard: ShardIndex) -> Vec<Order> {
         match self.members.get_mut(&session) {
-            Some(member) if member.shard == Some(shard) => (member.ready, member.trouble) = (true, None),
+            Some(member) if member.shard == Some(shard) => {
+                (member.ready, member.trouble) = (true, None);
+                self.troubled.remove(&member.key);
+            }
             _ => return Vec::new(),
         }
         self.routes()
@@ -204,7 +217,9 @@ impl Registry {
 
     /// Notes why a worker cannot take its shard; true when it could until now, as far as anyone knew.
     pub(crate) fn troubled(&mut self, session: SessionId, reason: String) -> bool {
-        self.members.get_mut(&session).is_some_and(|member| member.trouble.replace(reason).is_none())
+        let Some(member) = self.members.get_mut(&session) else { return false };
+        self.troubled.insert(member.key, Instant::now());
+        member.trouble.replace(reason).is_none()
     }
 
     /// Notes that a worker is to stop; which shard it holds, if any.
@@ -226,7 +241,7 @@ impl Registry {
     }
 
     /// Sessions whose last heartbeat is older than `age`.
-    pub(crate) fn silent(&self, age: std::time::Duration) -> Vec<SessionId> {
+    pub(crate) fn silent(&self, age: Duration) -> Vec<SessionId> {
         let silent = self.members.iter().filter(|(_, member)| member.last_seen.elapsed() > age);
         silent.map(|(&id, _)| id).collect()
     }
@@ -264,8 +279,17 @@ impl Registry {
 
     /// Shards that no worker holds on whom new runs may count.
     pub(crate) fn vacant(&self) -> Vec<ShardIndex> {
+        self.without(Member::serves)
+    }
+
+    /// Shards that no worker is ready for, be it one that is to stop.
+    pub(crate) fn unready(&self) -> Vec<ShardIndex> {
+        self.without(|member| member.ready)
+    }
+
+    fn without(&self, holds: impl Fn(&Member) -> bool) -> Vec<ShardIndex> {
         let all = (0..self.shards as u32).map(ShardIndex);
-        all.filter(|&shard| !self.holder(shard).is_some_and(|(_, member)| member.serves())).collect()
+        all.filter(|&shard| !self.holder(shard).is_some_and(|(_, member)| holds(member))).collect()
     }
 
     /// Gives vacant shards to workers without one: those with the best records first, and of equals those that joined first.

@@ -244,7 +244,11 @@ async fn proofs_that_are_cancelled_are_given_up_and_can_be_asked_for_again() {
     service.workers[0].signal("STOP");
     let prove = strings(&["prove", &id, "--coordinator", &service.coordinator.address]);
     let waiting = command(&prove).stderr(Stdio::piped()).spawn().unwrap();
-    service.run_until(&run, |run| proofs(run) == [ProofState::Requested]).await;
+    // A watch would end before there is a request.
+    let get = async || service.client().get(GetRequest { run: run.run.clone() }).await.unwrap().into_inner();
+    while proofs(&get().await) != [ProofState::Requested] {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
     let (code, cancelled) = json(&strings(&line));
     assert_eq!((code, &cancelled["state"]), (Some(0), &"answered".into()));
     let told = waiting.wait_with_output().unwrap();

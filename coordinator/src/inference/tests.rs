@@ -15,7 +15,7 @@ async fn a_receipt_for_another_input_rejects_the_run_before_its_answer_can_be_ta
     let run = bench.run(1, |_| ()).await;
     let receipt = bench.receipt(&worker, run, 0, 2, 3);
     let mut record = bench.record(run).await;
-    let asked = Asked { provable_until: UnixMillis(0), output_is_here: true };
+    let asked = Asked { provable_until: UnixMillis(0), output_is_here: true, before: None };
     let taken = record_receipt(bench.prepared(), &mut record, ShardIndex(0), told(receipt), &asked);
     assert!(matches!(taken, Err(Fault::Its(_))));
     assert_eq!((record.state, record.blamed_worker), (RunState::Rejected, Some(worker.public())));
@@ -50,4 +50,61 @@ async fn runs_submitted_at_once_are_no_more_than_are_allowed() {
     assert_eq!(submitted.iter().filter(|run| run.is_ok()).count(), 2);
     let refused = submitted.into_iter().find_map(Result::err).unwrap();
     assert!(refused.message().contains("2 runs are under way"), "{}", refused.message());
+}
+
+/// A run of two shards with workers, in its first attempt.
+async fn sent(bench: &Bench, workers: [&Identity; 2]) -> RunId {
+    let run = bench.run(1, |_| ()).await;
+    let holders = workers.map(Identity::public);
+    bench.runs.change(run, |record| record.send_to(&holders)).await.unwrap();
+    run
+}
+
+#[tokio::test]
+async fn what_a_successor_says_in_an_attempt_that_is_not_its_is_early_and_blames_nobody() {
+    let bench = Bench::new(2, &["--backend", "float"]).await;
+    let [first, last, successor] = [Identity::generate(), Identity::generate(), Identity::generate()];
+    let run = sent(&bench, [&first, &last]).await;
+    bench.take_receipt(run, ShardIndex(0), told(bench.receipt(&successor, run, 0, 1, 2))).await;
+    assert!(!bench.record(run).await.has_receipt(ShardIndex(0)));
+    bench.take_receipt(run, ShardIndex(0), told(bench.receipt(&first, run, 0, 1, 2))).await;
+    assert!(bench.record(run).await.has_receipt(ShardIndex(0)));
+
+    // The first worker is gone, and what its successor passed on comes with the successor's receipt.
+    let (_, _messages) = bench.join_ready(Role::First, 0, &successor);
+    let passed_on = |by: &Identity| {
+        let upstream = Some(bench.receipt(by, run, 0, 1, 2));
+        Told { upstream, ..told(bench.receipt(&last, run, 1, 2, 3)) }
+    };
+    bench.take_receipt(run, ShardIndex(1), passed_on(&successor)).await;
+    let record = bench.record(run).await;
+    assert_eq!((record.state, record.has_receipt(ShardIndex(1))), (RunState::Running, false), "{}", record.reason);
+    // A stranger's is made up.
+    bench.take_receipt(run, ShardIndex(1), passed_on(&Identity::generate())).await;
+    let record = bench.record(run).await;
+    assert_eq!((record.state, record.blamed_worker), (RunState::Rejected, Some(last.public())), "{}", record.reason);
+}
+
+#[tokio::test]
+async fn one_answer_is_taken_and_stored_of_the_worker_that_has_the_last_shard() {
+    let bench = Bench::new(2, &["--backend", "float"]).await;
+    let [first, last, other] = [Identity::generate(), Identity::generate(), Identity::generate()];
+    let (_, _messages) = bench.join_ready(Role::Last, 1, &last);
+    let run = sent(&bench, [&first, &last]).await;
+    let answer = |value| (encode_boundary(&bench.tensors(2, value)), bench.receipt(&last, run, 1, 2, value));
+    let check = async |value| {
+        let (encoding, receipt) = answer(value);
+        bench.check_answerer(bench.prepared(), run, &receipt, Digest::of(&encoding)).await
+    };
+    let (encoding, _) = answer(3);
+    bench.take_answer(run, encoding.clone(), bench.receipt(&other, run, 1, 2, 3)).await.unwrap();
+    assert_eq!(bench.artifacts.find(Digest::of(&encoding)).await.unwrap(), None, "it is another worker's");
+    assert!(check(3).await.unwrap());
+    let (encoding, receipt) = answer(3);
+    bench.take_answer(run, encoding, receipt).await.unwrap();
+    assert!(!check(3).await.unwrap(), "it is here");
+    assert!(check(4).await.unwrap_err().message().contains("awaits no answer"));
+    let (encoding, receipt) = answer(4);
+    bench.take_answer(run, encoding.clone(), receipt).await.unwrap();
+    assert_eq!(bench.artifacts.find(Digest::of(&encoding)).await.unwrap(), None, "nobody asked for a second one");
 }

@@ -1,10 +1,11 @@
 use shardproof_common::artifacts::Artifact;
-use shardproof_common::ids::Digest;
+use shardproof_common::ids::{Digest, Role};
 use shardproof_common::receipt::Identity;
+use shardproof_proto::v1::CoordinatorMessage;
 
 use super::*;
 use crate::audit::AuditStage;
-use crate::testing::Bench;
+use crate::testing::{Bench, Messages};
 
 const FIRST: ShardIndex = ShardIndex(0);
 
@@ -94,4 +95,55 @@ async fn a_proof_that_is_told_of_has_been_handed_over() {
     bench.take_proof(worker.public(), told(2)).await.unwrap();
     let record = bench.record(run).await;
     assert_eq!((record.state, record.blamed_worker), (RunState::Rejected, Some(worker.public())), "{}", record.reason);
+}
+
+/// A run whose proof `worker` owes, and its session.
+async fn owed(bench: &Bench, worker: &Identity) -> (RunId, SessionId, Messages) {
+    let (session, messages) = bench.join_ready(Role::Solo, 0, worker);
+    let run = bench.run(1, |_| ()).await;
+    let receipt = bench.receipt(worker, run, 0, 1, 2);
+    let change = |record: &mut RunRecord| {
+        record.state = RunState::Answered;
+        record.shards[0].receipt = Some(receipt);
+        record.request_proofs(&[FIRST], 1);
+    };
+    bench.runs.change(run, change).await.unwrap();
+    (run, session, messages)
+}
+
+#[tokio::test]
+async fn a_worker_that_is_to_stop_makes_the_proofs_it_owes_and_no_others() {
+    let bench = Bench::new(1, &["--backend", "gkr"]).await;
+    let worker = Identity::generate();
+    let (run, session, mut messages) = owed(&bench, &worker).await;
+    let another = bench.run(2, |_| ()).await;
+    let receipt = bench.receipt(&worker, another, 0, 1, 2);
+    let answered = |record: &mut RunRecord| {
+        record.state = RunState::Answered;
+        record.shards[0].receipt = Some(receipt);
+    };
+    bench.runs.change(another, answered).await.unwrap();
+    bench.cluster.leaving(session);
+    bench.send_jobs(FIRST, &[run]).await;
+    let is_job = |message: &Result<CoordinatorMessage, Status>| {
+        matches!(message, Ok(CoordinatorMessage { message: Some(Message::Prove(_)) }))
+    };
+    while !is_job(&messages.recv().await.expect("the job comes")) {}
+    let refused = bench.prove(&[another], Vec::new()).await.unwrap_err();
+    assert!(refused.message().contains("is stopping"), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_run_is_not_rejected_for_what_no_longer_holds() {
+    let bench = Bench::new(1, &["--backend", "float"]).await;
+    let worker = Identity::generate();
+    let (run, _, _messages) = owed(&bench, &worker).await;
+    let reject =
+        |holds: bool| bench.reject_while(move |_| holds, run, FIRST, worker.public(), Event::Refused, "late".into());
+    reject(false).await;
+    assert_eq!(bench.record(run).await.state, RunState::Answered);
+    assert!(bench.is_blameless(&worker));
+    reject(true).await;
+    assert_eq!(bench.record(run).await.state, RunState::Rejected);
+    assert!(!bench.is_blameless(&worker));
 }

@@ -142,3 +142,38 @@ fn an_expelled_worker_is_not_expected_back() {
     assert!(matches!(orders[0], Order::Take(_, ShardIndex(1))));
     assert_eq!(registry.member(two).unwrap().shard, Some(ShardIndex(2)));
 }
+
+#[test]
+fn a_worker_that_cannot_take_its_shard_hands_it_to_a_spare_that_may() {
+    let mut registry = registry(2);
+    let (first, _) = join(&mut registry, 1, Role::First);
+    let (spare, _) = join_ranked(&mut registry, 2, Role::First, failures(5));
+    assert_eq!(registry.rerank(&key(1), failures(1)), None, "its record is better");
+    assert!(registry.troubled(first, "the disk is full".to_owned()));
+    let removed = registry.rerank(&key(1), failures(1)).unwrap();
+    assert_eq!((removed.session, holder(&registry, 0)), (first, key(2)));
+
+    // Where neither can, their records decide.
+    join_ranked(&mut registry, 1, Role::First, failures(6));
+    assert!(registry.troubled(spare, "the disk is full".to_owned()));
+    assert!(!registry.troubled(spare, "the disk is full".to_owned()), "that is known");
+    assert_eq!(registry.rerank(&key(2), failures(6)), None);
+    // One that could take it since is tried again.
+    let removed = registry.rerank(&key(2), failures(7)).unwrap();
+    assert_eq!((removed.session, holder(&registry, 0)), (spare, key(1)));
+    let (session, _) = registry.by_key(&key(1)).unwrap();
+    registry.ready(session, ShardIndex(0));
+    assert!(registry.member(session).unwrap().trouble.is_none());
+}
+
+#[test]
+fn runs_under_way_pass_through_a_worker_that_is_to_stop() {
+    let mut registry = registry(2);
+    let (first, _) = join(&mut registry, 1, Role::First);
+    let (last, _) = join(&mut registry, 2, Role::Last);
+    registry.ready(first, ShardIndex(0));
+    assert_eq!((registry.vacant(), registry.unready()), (vec![ShardIndex(1)], vec![ShardIndex(1)]));
+    registry.ready(last, ShardIndex(1));
+    registry.leaving(first);
+    assert_eq!((registry.vacant(), registry.unready()), (vec![ShardIndex(0)], vec![]));
+}

@@ -104,8 +104,14 @@ async fn attend(coordinator: Arc<Coordinator>, mut inbound: Streaming<WorkerMess
             Ok(None) | Err(_) => break,
         }
     }
-    while handled.next().await.is_some() {}
-    leave(&coordinator, session, key).await;
+    // What has come goes as far as it can before the worker counts as gone. What waits for the disk goes on beside that: however
+    // long it takes, nothing is to be passed on to a worker that is not there.
+    std::future::poll_fn(|cx| {
+        while let std::task::Poll::Ready(Some(())) = handled.poll_next_unpin(cx) {}
+        std::task::Poll::Ready(())
+    })
+    .await;
+    tokio::join!(leave(&coordinator, session, key), async { while handled.next().await.is_some() {} });
 }
 
 /// Challenges a worker, checks its join and gives it its place.
@@ -269,7 +275,7 @@ async fn take_failure(
         }
         stage @ (FailureStage::Inference | FailureStage::Delivery | FailureStage::Refused) => {
             let run = convert::run_id(&failure.run)?;
-            // What does not get across a hop may be either neighbour's doing; the coordinator at the end of it does not lie.
+            // What does not get across a hop may be either neighbour's doing. None is named; both are noted if it goes on.
             let blamed = (stage != FailureStage::Delivery).then_some(key);
             let ended = coordinator.runs.change(run, |record| {
                 let given_up = stage == FailureStage::Delivery && record.in_dispute();
@@ -280,11 +286,12 @@ async fn take_failure(
                     FailureStage::Refused => record.reject(shard, blamed, reason),
                     _ => record.fail(Some(shard), blamed, reason),
                 }
-                open.then_some(record.submitted_ms)
+                let next = record.holders.get(shard.as_usize() + 1).filter(|_| stage == FailureStage::Delivery);
+                open.then(|| (std::iter::once(key).chain(next.copied()).collect::<Vec<_>>(), record.submitted_ms))
             });
-            let ended = ended.await.flatten().filter(|_| stage == FailureStage::Inference);
-            if let Some(submitted_ms) = ended {
-                coordinator.note_missed(&[key], submitted_ms).await;
+            let ended = ended.await.flatten().filter(|_| stage != FailureStage::Refused);
+            if let Some((workers, submitted_ms)) = ended {
+                coordinator.note_missed(&workers, submitted_ms).await;
             }
         }
         FailureStage::Away => {
@@ -374,6 +381,28 @@ mod tests {
             assert_eq!(bench.record(run).await.state, RunState::Failed);
         }
         assert_eq!(bench.holder(0), Some(spare.public()));
+    }
+
+    #[tokio::test]
+    async fn a_hop_that_lets_nothing_through_counts_against_both_its_ends() {
+        let bench = Bench::new(2, &["--backend", "float"]).await;
+        let [first, last, spare] = [Identity::generate(), Identity::generate(), Identity::generate()];
+        let (session, _messages) = bench.join_ready(Role::First, 0, &first);
+        let (_, _others) = bench.join_ready(Role::Last, 1, &last);
+        let (_, _spares) = bench.join(Role::Last, &spare);
+        for _ in 0..5 {
+            assert_eq!(bench.holder(1), Some(last.public()));
+            let run = bench.run(1, |_| ()).await;
+            let holders = [first.public(), last.public()];
+            bench.runs.change(run, |record| record.send_to(&holders)).await.unwrap();
+            let stage = FailureStage::Delivery.into();
+            let failure = v1::Failure { run: convert::run_bytes(run), stage, ..Default::default() };
+            handle(&bench, session, first.public(), FromWorker::Failure(failure)).await;
+            let record = bench.record(run).await;
+            assert_eq!((record.state, record.blamed_worker), (RunState::Failed, None));
+        }
+        assert_eq!(bench.holder(1), Some(spare.public()));
+        assert!(!bench.is_blameless(&first));
     }
 
     #[test]
