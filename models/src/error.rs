@@ -61,6 +61,12 @@ pub enum ModelError {
         /// The decoder's words.
         reason: String,
     },
+    /// A tensor that nothing could refer to.
+    #[error("{what} has no name")]
+    UnnamedTensor {
+        /// `an input of the model` or `an initializer`.
+        what: String,
+    },
     /// No graph in it.
     #[error("the ONNX file has no {what}: it is truncated or not a model")]
     Missing {

@@ -210,7 +210,7 @@ pub(crate) fn crossing_allowed(shape: &[u64]) -> bool {
     shape.len() <= MAX_RANK && elements.is_some_and(|n| (1..=MAX_ELEMENTS).contains(&n))
 }
 
-/// Every tensor has exactly one source, and every tensor that is used has one.
+/// Every tensor has a name and exactly one source, and every tensor that is used has one.
 fn check_sources(
     graph: &GraphProto,
     inputs: &[(String, Fact)],
@@ -224,6 +224,10 @@ fn check_sources(
         outputs.map(|output| (output.as_str(), described(node)))
     });
     for (tensor, second) in given.chain(computed) {
+        // An empty name stands for what is left out.
+        if tensor.is_empty() {
+            return Err(ModelError::UnnamedTensor { what: second });
+        }
         if let Some(first) = sources.insert(tensor, second.clone()) {
             return Err(ModelError::DuplicateTensor { tensor: tensor.to_owned(), first, second });
         }

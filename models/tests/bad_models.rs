@@ -270,6 +270,7 @@ fn graphs_that_are_no_graphs() {
     let dangling = Builder::new().input("x", &[1]).node("a", "Add", &["x", "ghost"], &["y"]).output("y");
     refused!(dangling.bytes(), ModelError::UnknownTensor { .. }, "`ghost`", "`a`");
     refused!(relu().output("z").bytes(), ModelError::UnknownTensor { .. }, "`z`", "output");
+    refused!(relu().input("", &[1]).bytes(), ModelError::UnnamedTensor { .. }, "an input of the model has no name");
 }
 
 #[test]
