@@ -12,6 +12,9 @@ use shardproof_worker::WorkerArgs;
 use crate::output::{Outcome, Output};
 use crate::{card, cert, demo, doctor, evidence, ezkl, gc, plan, runs, services, status, token, verify, workers};
 
+/// The commands that are programs as well, and take their options from wherever those take them.
+pub(crate) const SERVICES: [&str; 2] = ["coordinator", "worker"];
+
 /// Verifiable inference of ONNX models in shards.
 #[derive(Debug, Parser)]
 #[command(name = "shardproof", version, propagate_version = true, arg_required_else_help = true)]
