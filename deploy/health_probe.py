@@ -118,7 +118,8 @@ def status_of(message):
 def check(host, port, service, timeout, tls):
     """The server's health as a number of the protocol."""
     connection = Connection(host, port, timeout, tls)
-    connection.socket.sendall(request(f"{host}:{port}", service, "https" if tls else "http"))
+    authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    connection.socket.sendall(request(authority, service, "https" if tls else "http"))
     body = b""
     while True:
         kind, flags, stream, payload = connection.frame()

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
+use shardproof_common::address;
 use shardproof_common::artifacts::ArtifactStore;
 use shardproof_common::audit::{Nonce, NonceCommitment};
 use shardproof_common::ids::{RunId, ShardIndex};
@@ -28,6 +29,7 @@ const RETRY: Duration = Duration::from_millis(300);
 pub(crate) struct CoordinatorAddress {
     /// Where the coordinator listens.
     #[arg(long, value_name = "HOST:PORT", env = "SHARDPROOF_COORDINATOR", default_value = "localhost:8000")]
+    #[arg(value_parser = address::parse)]
     pub(crate) coordinator: String,
     #[command(flatten)]
     pub(crate) connect: ConnectArgs,

@@ -49,7 +49,6 @@ use shardproof_common::receipt::{Identity, PublicKey};
 use shardproof_common::{clock, keyfile, machine, telemetry};
 use shardproof_proto::transport::{Party, Transport, Uploads};
 use shardproof_storage::Artifacts;
-use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -164,18 +163,15 @@ pub async fn run(args: CoordinatorArgs) -> anyhow::Result<()> {
     let opened = open_store(&args.service, &data, &stopping, &shutdown).await?;
     let Some((store, owner)) = opened else { return Ok(()) };
     // Whoever stands by does not listen: workers and clients find the one that serves at the service's address.
-    let listener = TcpListener::bind((args.host.as_str(), args.port)).await.with_context(|| {
-        format!("cannot listen on {}:{}: give another port, or 0 for a free one", args.host, args.port)
-    })?;
-    let port = listener.local_addr()?.port();
-    let advertised = args.service.advertise.clone().unwrap_or_else(|| format!("{}:{port}", args.host));
+    let (listener, own) = access.listen.bind(&args.host, args.port).await?;
     access.listen.check_exposure(&listener, access.tokens.is_some())?;
+    let advertised = access.listen.advertised(&listener, &own, args.service.advertise.as_deref())?;
     let loopback = listener.local_addr()?.ip().is_loopback();
 
     let parts = Parts { data: &data, transport, planned, store: store.clone(), owner, advertised, stopping, shutdown };
     let coordinator = Arc::new(Coordinator::new(&args, parts, setup::verifiers(&args.service)).await?);
     warn_of_exposure(loopback, &coordinator.workers);
-    process::announce(&format!("{}:{port}", args.host))?;
+    process::announce(&own)?;
     let term = store.lease().term();
     tracing::info!(
         model = coordinator.planned.name,

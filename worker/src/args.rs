@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use shardproof_common::address;
 use shardproof_common::hold::HoldAt;
 use shardproof_common::ids::Role;
 use shardproof_ezkl::KeepWarm;
@@ -26,7 +27,7 @@ pub struct WorkerArgs {
     #[arg(long, value_name = "DIR", env = "SHARDPROOF_WORKER_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
     /// Address that neighbours reach this worker at [default: the one that it listens on]
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "HOST:PORT", value_parser = address::parse)]
     pub advertise: Option<String>,
     /// Runs accepted and not yet passed on, beyond which the previous worker has to wait
     #[arg(long, value_name = "N", default_value_t = 64)]

@@ -113,6 +113,45 @@ fn a_client_that_waits_says_so_and_finds_a_coordinator_that_comes_later() {
     assert!(client.wait().unwrap().success());
 }
 
+/// Over IPv6, with and without brackets and TLS, from the client through both workers and back.
+#[test]
+fn a_service_runs_over_ipv6() {
+    if std::net::TcpListener::bind("[::1]:0").is_err() {
+        eprintln!("skipped: this machine has no ::1");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let authority = path("authority");
+    json(&["cert", "init", &authority]);
+    let issue = |role: &str, host: &[&str]| {
+        json(&[&["cert", "issue", &authority, "--role", role, "--out", &path(role)], host].concat());
+        ["--tls".to_owned(), path(role)]
+    };
+    let [server, worker, client] =
+        [("coordinator", "::1"), ("worker", "[::1]"), ("client", "")].map(|(role, host)| match host {
+            "" => issue(role, &[]),
+            host => issue(role, &["--host", host]),
+        });
+    std::fs::write(path("input.json"), serde_json::json!({ "input_data": [vec![0.5; 25]] }).to_string()).unwrap();
+    for (n, tls) in [false, true].into_iter().enumerate() {
+        let with = |args: &[&str], tls_args: &[String; 2], name: &str| {
+            let more: Vec<&str> = tls_args.iter().filter(|_| tls).map(String::as_str).collect();
+            Service::start(&[args, &more].concat(), &directory.path().join(format!("{name}{n}")))
+        };
+        let start = ["coordinator", "::1", "0", "2", "mlp", "--backend", "float"];
+        let coordinator = with(&start, &server, "coordinator");
+        assert!(coordinator.address.starts_with("[::1]:"), "{}", coordinator.address);
+        let port = coordinator.port();
+        let _first = with(&["worker", "[::1]", "0", "::1", port, "FIRST"], &worker, "first");
+        let _last = with(&["worker", "::1", "0", "[::1]", port, "LAST"], &worker, "last");
+        let input = path("input.json");
+        let ask = ["infer", "--wait", "--input", &input, "--coordinator", &coordinator.address];
+        let more: Vec<&str> = client.iter().filter(|_| tls).map(String::as_str).collect();
+        assert_eq!(json(&[ask.as_slice(), &more].concat())["state"], "answered");
+    }
+}
+
 const TINY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/tiny.onnx");
 
 /// A coordinator with `extra` arguments that serves the tiny network, and the file of an input for it.

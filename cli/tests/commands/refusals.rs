@@ -114,6 +114,21 @@ fn clients_without_a_coordinator_fail_at_once_and_say_what_to_do() {
 }
 
 #[test]
+fn what_is_no_address_of_a_coordinator_is_refused_as_such() {
+    for (wrong, reason) in [
+        ("localhost", "there is no port"),
+        ("localhost:x", "a port from 1 to 65535"),
+        ("localhost:99999", "a port from 1 to 65535"),
+        ("http://localhost:8000", "without `scheme://`"),
+        ("::1:8000", "[::1]:8000"),
+    ] {
+        let said = fails(2, &["status", "--coordinator", wrong]);
+        let expected = ["--coordinator <HOST:PORT>", "expected HOST:PORT", reason];
+        assert!(expected.iter().all(|expected| said.contains(expected)), "{said}");
+    }
+}
+
+#[test]
 fn bundles_and_cards_that_cannot_be_understood_are_rejected_and_missing_ones_are_errors() {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name);
