@@ -53,8 +53,8 @@ pub(crate) struct CheckArgs {
     /// SRS file under which the keys were made [default: the cached test SRS].
     #[arg(long, value_name = "FILE")]
     srs: Option<PathBuf>,
-    /// Inputs to calibrate (gkr) and to try the circuits on, .npy of shape [samples, ...input]: those that the owner used
-    /// [default: the model's own, or random ones].
+    /// Inputs to calibrate (gkr) and to try the circuits on, .npy of shape [samples, ...input] or ezkl's JSON: those that
+    /// the owner used [default: the model's own, or random ones].
     #[arg(long, value_name = "FILE")]
     samples: Option<PathBuf>,
     #[command(flatten)]

@@ -50,7 +50,7 @@ pub(crate) struct VerifyArgs {
     /// Accept proofs under an insecure test SRS. They convince nobody.
     #[arg(long)]
     allow_test_srs: bool,
-    /// With --evidence and --model: the inputs that the owner calibrated on, .npy [default: the model's own].
+    /// With --evidence and --model: the inputs that the owner calibrated on, as `card check` takes them [default: the model's own].
     #[arg(long, value_name = "FILE", requires = "evidence")]
     samples: Option<PathBuf>,
     /// With --evidence and --model: size of a symbolic dimension; may be repeated.

@@ -30,7 +30,8 @@ pub struct PlanArgs {
     /// Size of a symbolic dimension; may be repeated
     #[arg(long = "dim", value_name = "NAME=N", value_parser = parse_dim)]
     pub dims: Vec<(String, u64)>,
-    /// Calibration samples, .npy or ezkl's JSON [default: the zoo's samples, or seeded random ones]
+    /// Calibration samples: .npy of shape [samples, ...input], or ezkl's JSON, which has the values of all samples one after the
+    /// other in the list of each input [default: the zoo's samples, or seeded random ones]
     #[arg(long, value_name = "FILE")]
     pub samples: Option<PathBuf>,
     /// What calibration optimises: resources or accuracy
