@@ -142,3 +142,13 @@ fn an_expelled_worker_is_not_expected_back() {
     assert!(matches!(orders[0], Order::Take(_, ShardIndex(1))));
     assert_eq!(registry.member(two).unwrap().shard, Some(ShardIndex(2)));
 }
+
+#[test]
+fn a_role_that_makes_no_sense_is_told_which_do() {
+    let refused = |shards: usize, role: Role| registry(shards).check_role(role).unwrap_err().to_string();
+    assert!(refused(2, Role::Solo).ends_with("use FIRST or LAST"));
+    assert!(refused(3, Role::Solo).ends_with("use FIRST, MIDDLE or LAST"));
+    assert!(refused(2, Role::Middle).ends_with("use FIRST or LAST"));
+    assert!(refused(1, Role::Middle).ends_with("use SOLO"));
+    assert!(refused(1, Role::First).ends_with("use SOLO"));
+}
