@@ -33,6 +33,19 @@ fn wrong_usage_exits_2() {
             .contains("public, hashed, polycommit, committed")
     );
     assert!(fails(2, &["plan", "mlp", "--shards", "2", "--dim", "batch"]).contains("NAME=N"));
+    let worker = ["worker", "127.0.0.1", "0", "127.0.0.1", "9", "SOLO"];
+    let coordinator = ["coordinator", "127.0.0.1", "0", "1", "mlp"];
+    for (command, option, number) in [
+        (worker.as_slice(), "--queue", "0"),
+        (&worker, "--concurrency", "0"),
+        (&worker, "--queue", "18446744073709551615"),
+        (&coordinator, "--max-runs", "0"),
+        (&["runs"], "--limit", "0"),
+        (&["runs"], "--limit", "1001"),
+    ] {
+        let said = fails(2, &[command, &[option, number]].concat());
+        assert!(said.contains(option) && said.contains(&format!("{number} is not in 1..")), "{said}");
+    }
     assert!(fails(2, &["prove", "not-a-run"]).contains("run id"));
 }
 
@@ -67,6 +80,36 @@ fn inputs_that_do_not_fit_are_refused_before_anything_starts() {
     assert!(demo(1).contains("input"));
     std::fs::write(&path, "25 numbers").unwrap();
     assert!(demo(1).contains("input_data"));
+}
+
+#[test]
+fn samples_that_do_not_fit_are_refused_by_their_option_and_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let (samples, data) = (directory.path().join("samples.json"), directory.path().join("data"));
+    let named = ["--samples", text(&samples)];
+    let commands: [&[&str]; 3] = [
+        &["plan", "mlp", "--shards", "1"],
+        &["demo", "mlp", "--shards", "1"],
+        &["coordinator", "127.0.0.1", "0", "1", "mlp", "--data-dir", text(&data)],
+    ];
+    for command in commands {
+        let refused = |expected: &str| {
+            let said = fails(1, &[command, &named].concat());
+            assert!(said.contains("--samples: ") && said.contains("samples.json: "), "{said}");
+            assert!(said.contains(expected), "{said}");
+        };
+        std::fs::write(&samples, r#"{"input_data": [[1, 2, 3]]}"#).unwrap();
+        refused("[samples, 1, 1, 5, 5]");
+        std::fs::remove_file(&samples).unwrap();
+        refused("No such file");
+    }
+    let two = serde_json::json!({ "input_data": [vec![0.5; 50]] }).to_string();
+    std::fs::write(&samples, two).unwrap();
+    let planned = shardproof(&[commands[0], &named].concat()).output().unwrap();
+    assert!(planned.status.success(), "{}", String::from_utf8_lossy(&planned.stderr));
+    let demo = ["demo", "mlp", "--shards", "1", "--out", text(directory.path())];
+    let demo = shardproof(&[demo.as_slice(), &named].concat()).output().unwrap();
+    assert!(demo.status.success(), "{}", String::from_utf8_lossy(&demo.stderr));
 }
 
 #[test]
