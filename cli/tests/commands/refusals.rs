@@ -33,6 +33,18 @@ fn wrong_usage_exits_2() {
             .contains("public, hashed, polycommit, committed")
     );
     assert!(fails(2, &["plan", "mlp", "--shards", "2", "--dim", "batch"]).contains("NAME=N"));
+    let no_data: [&[&str]; 3] = [
+        &["completions", "bash"],
+        &["coordinator", "127.0.0.1", "0", "1", "mlp"],
+        &["worker", "127.0.0.1", "0", "127.0.0.1", "9", "SOLO"],
+    ];
+    for command in no_data {
+        for line in [[&["--json"], command].concat(), [command, &["--json"]].concat()] {
+            assert!(fails(2, &line).contains("--json"));
+        }
+        let help = shardproof(&[command[0], "--help"]).output().unwrap();
+        assert!(!String::from_utf8(help.stdout).unwrap().contains("--json"));
+    }
     let worker = ["worker", "127.0.0.1", "0", "127.0.0.1", "9", "SOLO"];
     let coordinator = ["coordinator", "127.0.0.1", "0", "1", "mlp"];
     for (command, option, number) in [
@@ -197,7 +209,7 @@ fn bundles_and_cards_that_cannot_be_understood_are_rejected_and_missing_ones_are
     std::fs::write(&bundle, b"something else").unwrap();
     assert!(
         verify(3, &bundle, &card_path)
-            .contains("check `encoding` failed: bundle: not a file of this kind: it does not begin with `SPBUNDLE`")
+            .contains("run.bundle: bundle: not a file of this kind: it does not begin with `SPBUNDLE`")
     );
     std::fs::write(&bundle, &bytes[..bytes.len() - 1]).unwrap();
     assert!(verify(3, &bundle, &card_path).contains("truncated"));
@@ -205,12 +217,22 @@ fn bundles_and_cards_that_cannot_be_understood_are_rejected_and_missing_ones_are
     assert!(verify(3, &bundle, &card_path).contains("1 bytes follow"));
     // A sparse file: large without taking room, and never read whole.
     std::fs::File::create(&bundle).unwrap().set_len(1 << 40).unwrap();
-    assert!(verify(3, &bundle, &card_path).contains("more than the"));
+    let large = verify(3, &bundle, &card_path);
+    assert!(large.contains("run.bundle: ") && large.contains("more than the"), "{large}");
 
     std::fs::write(&bundle, &bytes).unwrap();
     std::fs::write(&card_path, &CARD[..CARD.len() / 2]).unwrap();
     assert!(verify(3, &bundle, &card_path).contains("not a model card"));
-    assert!(fails(3, &["card", "show", text(&card_path)]).contains("not a model card"));
+    assert!(verify(3, &bundle, &card_path).contains("card.json"));
+    for command in
+        [["card", "show", text(&card_path)].as_slice(), &["card", "check", "mlp", "--card", text(&card_path)]]
+    {
+        let output = shardproof(&[command, &["--json"]].concat()).output().unwrap();
+        assert_eq!(output.status.code(), Some(3));
+        let refused: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!((&refused["status"], &refused["refusal"]["check"]), (&"rejected".into(), &"card".into()));
+        assert!(refused["refusal"]["reason"].as_str().unwrap().contains("card.json: not a model card"), "{refused}");
+    }
     std::fs::write(&card_path, CARD.replace("\"name\": \"mlp\"", "\"name\": \"other\"")).unwrap();
     assert!(verify(3, &bundle, &card_path).contains("signature"));
     std::fs::File::create(&card_path).unwrap().set_len(1 << 40).unwrap();
