@@ -118,7 +118,8 @@ def status_of(message):
 def check(host, port, service, timeout, tls):
     """The server's health as a number of the protocol."""
     connection = Connection(host, port, timeout, tls)
-    connection.socket.sendall(request(f"{host}:{port}", service, "https" if tls else "http"))
+    authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    connection.socket.sendall(request(authority, service, "https" if tls else "http"))
     body = b""
     while True:
         kind, flags, stream, payload = connection.frame()
@@ -139,10 +140,10 @@ def check(host, port, service, timeout, tls):
 def main():
     parser = argparse.ArgumentParser(description="Asks a gRPC server for its health.")
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=int(os.environ.get("SHARDPROOF_HEALTH_PORT", "8000")))
+    parser.add_argument("--port", type=int, default=int(os.environ.get("SHARDPROOF_HEALTH_PORT") or "8000"))
     parser.add_argument("--service", default="")
     parser.add_argument("--timeout", type=float, default=4.0)
-    parser.add_argument("--tls", metavar="DIR", default=os.environ.get("SHARDPROOF_TLS"))
+    parser.add_argument("--tls", metavar="DIR", default=os.environ.get("SHARDPROOF_TLS") or None)
     options = parser.parse_args()
     try:
         health = check(options.host, options.port, options.service, options.timeout, options.tls)

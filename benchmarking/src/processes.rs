@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use shardproof_common::options;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
@@ -90,13 +91,16 @@ impl Service {
     ) -> Result<Self, BenchError> {
         let log = directory.join(format!("{name}.log"));
         let log_file = File::create(&log).map_err(BenchError::io(log.display().to_string()))?;
-        let mut child = Command::new(program)
+        let mut command = Command::new(program);
+        // What is measured and read from the logs must not depend on who measures.
+        for variable in options::variables() {
+            command.env_remove(variable);
+        }
+        let mut child = command
             .args(args)
             .arg("--exit-with-parent")
-            // What is measured and read from the logs must not depend on who measures.
             .env_remove("RUST_LOG")
             .env_remove("RUST_BACKTRACE")
-            .env_remove("SHARDPROOF_TLS")
             .envs(environment.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

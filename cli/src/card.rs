@@ -15,6 +15,7 @@ use crate::card_check::{self, CheckArgs};
 use crate::client::{Client, CoordinatorAddress};
 use crate::output::{Outcome, Output};
 use crate::table::{self, Table};
+use crate::verify;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum CardCommand {
@@ -94,10 +95,7 @@ pub(crate) fn read(path: &Path) -> Result<Result<ModelCard, String>> {
 fn show(args: &ShowArgs, output: Output) -> Result<Outcome> {
     let card = match read(&args.card)? {
         Ok(card) => card,
-        Err(reason) => {
-            output.say(&format!("rejected: {reason}"));
-            return Ok(Outcome::Rejected);
-        }
+        Err(reason) => return verify::reject_unreadable("card", reason, output),
     };
     output.data(&CardView::of(&card), CardView::render)?;
     Ok(Outcome::Success)

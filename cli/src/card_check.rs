@@ -28,7 +28,7 @@ use shardproof_models::{FloatShard, LoadOptions, parse_dim};
 use crate::backends::EzklChoice;
 use crate::model::ChosenModel;
 use crate::output::{Outcome, Output};
-use crate::{card, job};
+use crate::{card, job, verify};
 
 /// How many samples every ezkl circuit is run on; integer graphs are run on all on which the owner calibrates.
 const CIRCUIT_SAMPLES: usize = 4;
@@ -53,8 +53,8 @@ pub(crate) struct CheckArgs {
     /// SRS file under which the keys were made [default: the cached test SRS].
     #[arg(long, value_name = "FILE")]
     srs: Option<PathBuf>,
-    /// Inputs to calibrate (gkr) and to try the circuits on, .npy of shape [samples, ...input]: those that the owner used
-    /// [default: the model's own, or random ones].
+    /// Inputs to calibrate (gkr) and to try the circuits on, .npy of shape [samples, ...input] or ezkl's JSON: those that
+    /// the owner used [default: the model's own, or random ones].
     #[arg(long, value_name = "FILE")]
     samples: Option<PathBuf>,
     #[command(flatten)]
@@ -92,10 +92,7 @@ enum Finding {
 pub(crate) async fn run(args: CheckArgs, output: Output) -> Result<Outcome> {
     let card = match card::read(&args.card)? {
         Ok(card) => card,
-        Err(reason) => {
-            output.say(&format!("rejected: {reason}"));
-            return Ok(Outcome::Rejected);
-        }
+        Err(reason) => return verify::reject_unreadable("card", reason, output),
     };
     let chosen = ChosenModel::load(&args.model, &LoadOptions { dims: args.dims.clone() })?;
     let mut config = args.ezkl.config();

@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use shardproof_authority::{AUTHORITY_KEY_FILE, AUTHORITY_VALIDITY, Authority, Leaf};
+use shardproof_common::address;
 use shardproof_proto::transport::{AUTHORITY_FILE, Name, Party, Subject};
 
 use crate::output::{Outcome, Output};
@@ -36,7 +37,7 @@ pub(crate) struct IssueArgs {
     #[arg(long, value_name = "ROLE")]
     role: Party,
     /// Host name or IP address that others connect to it at; for coordinators and workers, may be given again.
-    #[arg(long = "host", value_name = "HOST")]
+    #[arg(long = "host", value_name = "HOST", value_parser = host)]
     hosts: Vec<String>,
     /// Name of its holder, in logs and limits [default: the first host, else the role].
     #[arg(long)]
@@ -55,6 +56,15 @@ struct Made {
     holder: Option<String>,
     hosts: Vec<String>,
     days: u64,
+}
+
+/// A host name, also one with `*` for its first part, or an IP address.
+fn host(text: &str) -> Result<String, String> {
+    let host = address::bare(text);
+    match address::is_host(host.strip_prefix("*.").unwrap_or(host)) {
+        true => Ok(host.to_owned()),
+        false => Err("expected a host name or an IP address, without a port".to_owned()),
+    }
 }
 
 /// `shardproof cert`.
@@ -88,7 +98,10 @@ fn issue(args: IssueArgs, output: Output) -> Result<Outcome> {
     }
     let name = match (&args.name, args.hosts.first()) {
         (Some(name), _) => name.clone(),
-        (None, Some(host)) => host.replace(':', "-").parse()?,
+        (None, Some(host)) => {
+            let name = host.replace(':', "-").parse();
+            name.with_context(|| format!("--host {host} makes no name: give --name"))?
+        }
         (None, None) => args.role.as_str().parse()?,
     };
     let leaf = Leaf::new(Subject { party: args.role, name }, args.hosts.clone(), DAY * args.days);
@@ -101,4 +114,21 @@ fn issue(args: IssueArgs, output: Output) -> Result<Outcome> {
         format!("{}   {holder}{hosts}, valid for {} days; use it with --tls\n", made.directory.display(), made.days)
     })?;
     Ok(Outcome::Success)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_is_for_names_and_addresses_without_ports() {
+        for (given, expected) in
+            [("localhost", "localhost"), ("[::1]", "::1"), ("10.0.0.1", "10.0.0.1"), ("*.a.org", "*.a.org")]
+        {
+            assert_eq!(host(given).as_deref(), Ok(expected));
+        }
+        for wrong in ["localhost:8000", "[::1]:8000", "http://localhost", "a b", "", "a/b", "*"] {
+            assert!(host(wrong).unwrap_err().contains("without a port"), "{wrong}");
+        }
+    }
 }

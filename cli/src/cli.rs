@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{Arg, ArgAction, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use shardproof_common::telemetry::{self, LogFormat};
 use shardproof_coordinator::CoordinatorArgs;
@@ -11,6 +11,9 @@ use shardproof_worker::WorkerArgs;
 
 use crate::output::{Outcome, Output};
 use crate::{card, cert, demo, doctor, evidence, ezkl, gc, plan, runs, services, status, token, verify, workers};
+
+/// The commands that are programs as well, and take their options from wherever those take them.
+pub(crate) const SERVICES: [&str; 2] = ["coordinator", "worker"];
 
 /// Verifiable inference of ONNX models in shards.
 #[derive(Debug, Parser)]
@@ -31,8 +34,10 @@ pub(crate) struct Cli {
 enum Command {
     Demo(demo::DemoArgs),
     /// Runs a coordinator: plans, sets up, assigns shards to workers, verifies.
+    #[command(arg(without_json()))]
     Coordinator(Box<CoordinatorArgs>),
     /// Runs a worker: runs one shard, proves on request.
+    #[command(arg(without_json()))]
     Worker(Box<WorkerArgs>),
     Plan(plan::PlanCommand),
     Infer(runs::InferArgs),
@@ -57,10 +62,16 @@ enum Command {
     Doctor(doctor::DoctorArgs),
     Ezkl(Box<ezkl::EzklArgs>),
     /// Prints a completion script for a shell.
+    #[command(arg(without_json()))]
     Completions {
         /// The shell.
         shell: Shell,
     },
+}
+
+/// `--json` where there is no data to print: not shown, and refused.
+fn without_json() -> Arg {
+    Arg::new("json").long("json").action(ArgAction::SetTrue).hide(true)
 }
 
 /// A wrong use of the command line that shows only after parsing; exits 2.
@@ -75,17 +86,9 @@ impl std::fmt::Display for Usage {
 
 impl std::error::Error for Usage {}
 
-/// The error with its causes in one line; a cause that the text before already tells is not told again.
+/// The error with its causes in one line.
 pub(crate) fn describe(error: &anyhow::Error) -> String {
-    let mut text = String::new();
-    for cause in error.chain().map(ToString::to_string) {
-        if text.is_empty() {
-            text = cause;
-        } else if !text.contains(&cause) {
-            text = format!("{text}: {cause}");
-        }
-    }
-    text
+    telemetry::describe(error.as_ref())
 }
 
 /// Exit code of a command that failed.
@@ -100,6 +103,17 @@ impl Cli {
     /// Whatever kept it from running to its end.
     pub(crate) async fn run(self) -> Result<Outcome> {
         let output = Output::new(self.json, self.verbose);
+        match self.command {
+            Command::Coordinator(_) | Command::Worker(_) if self.json => {
+                return Err(
+                    Usage("--json: services print no data; --log-format json is for their log".to_owned()).into()
+                );
+            }
+            Command::Completions { .. } if self.json => {
+                return Err(Usage("--json: a completion script is no data".to_owned()).into());
+            }
+            _ => {}
+        }
         // The services log in their own way.
         if !matches!(self.command, Command::Coordinator(_) | Command::Worker(_)) {
             telemetry::init(if self.verbose { "info" } else { "warn" }, LogFormat::Text);

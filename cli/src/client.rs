@@ -4,13 +4,15 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
+use shardproof_common::address;
 use shardproof_common::artifacts::ArtifactStore;
 use shardproof_common::audit::{Nonce, NonceCommitment};
 use shardproof_common::ids::{RunId, ShardIndex};
 use shardproof_common::receipt::PublicKey;
 use shardproof_common::tensor::{Tensor, encode_boundary};
 use shardproof_proto::convert;
-use shardproof_proto::transport::{self, Channel, ChannelError, ConnectArgs, Party, Transport, explain};
+use shardproof_proto::transport::artifacts::TransferError;
+use shardproof_proto::transport::{self, Channel, ChannelError, ConnectArgs, Party, Transport, explain, trouble};
 use shardproof_proto::v1::admin_client::AdminClient;
 use shardproof_proto::v1::runs_client::RunsClient;
 use shardproof_proto::v1::{
@@ -28,6 +30,7 @@ const RETRY: Duration = Duration::from_millis(300);
 pub(crate) struct CoordinatorAddress {
     /// Where the coordinator listens.
     #[arg(long, value_name = "HOST:PORT", env = "SHARDPROOF_COORDINATOR", default_value = "localhost:8000")]
+    #[arg(value_parser = address::parse)]
     pub(crate) coordinator: String,
     #[command(flatten)]
     pub(crate) connect: ConnectArgs,
@@ -96,7 +99,7 @@ impl Client {
     pub(crate) async fn submit(&self, input: &[Tensor], commitment: Option<NonceCommitment>) -> Result<Run> {
         let encoding = encode_boundary(input);
         let stored = transport::artifacts::store(self.channel.clone(), encoding.into()).await;
-        let artifact = stored.with_context(|| format!("sending the input to {}", self.address))?;
+        let artifact = stored.map_err(|error| self.explain_transfer(error, "sending the input"))?;
         let request = SubmitRequest {
             input: convert::digest_bytes(artifact.digest),
             nonce_commitment: commitment.map(|commitment| commitment.as_bytes().to_vec().into()).unwrap_or_default(),
@@ -171,7 +174,7 @@ impl Client {
         }
         let artifact = convert::artifact(Some(reference)).map_err(|status| self.explain(&status))?;
         let answer = transport::artifacts::read(self.channel.clone(), artifact).await;
-        run.answer = answer.with_context(|| format!("fetching the answer from {}", self.address))?;
+        run.answer = answer.map_err(|error| self.explain_transfer(error, "fetching the answer"))?;
         Ok(())
     }
 
@@ -202,7 +205,7 @@ impl Client {
             .with_context(|| format!("{}: cannot write here", parent.display()))?;
         let store = ArtifactStore::open(transfer.path())?;
         let fetched = transport::artifacts::fetch(self.channel.clone(), &store, artifact).await;
-        let fetched = fetched.with_context(|| format!("fetching {what} from {}", self.address))?;
+        let fetched = fetched.map_err(|error| self.explain_transfer(error, &format!("fetching {what}")))?;
         std::fs::rename(&fetched, path).with_context(|| format!("{}: cannot write {what}", path.display()))?;
         Ok(artifact.size)
     }
@@ -255,12 +258,25 @@ impl Client {
         RunsClient::new(self.channel.clone()).max_decoding_message_size(transport::MAX_MESSAGE_BYTES)
     }
 
+    /// The same of a transfer, with what was being done.
+    fn explain_transfer(&self, error: TransferError, doing: &str) -> anyhow::Error {
+        match error {
+            TransferError::Remote(status) => self.explain(&status).context(doing.to_owned()),
+            other => anyhow::Error::new(other).context(format!("{doing} ({})", self.address)),
+        }
+    }
+
     /// What the coordinator said, or that it is gone.
     fn explain(&self, status: &Status) -> anyhow::Error {
         let lost = status.code() == Code::Unavailable || std::error::Error::source(status).is_some();
         if lost {
-            let cause = explain(status);
-            return anyhow!("the coordinator at {} is gone or cannot be reached ({cause})", self.address);
+            return match trouble(status) {
+                Some(trouble) => anyhow!("the coordinator at {}: {trouble}", self.address),
+                None => {
+                    let cause = explain(status);
+                    anyhow!("the coordinator at {} is gone or cannot be reached ({cause})", self.address)
+                }
+            };
         }
         match status.message() {
             "" => anyhow!("the coordinator at {} answered {}", self.address, status.code()),

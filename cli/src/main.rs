@@ -32,15 +32,15 @@ mod workers;
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use mimalloc::MiMalloc;
+use shardproof_common::options;
 
 /// The system's allocator gives large tensors back after each run and takes as long as the run to fetch them again.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
-    let cli = cli::Cli::parse();
+    let cli: cli::Cli = options::parse_commands(&cli::SERVICES);
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {

@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use shardproof_common::files;
 use shardproof_common::tensor::FloatTensor;
+use shardproof_coordinator::CALIBRATION_SAMPLES;
 use shardproof_models::{FloatShard, LoadOptions, ModelSource, OnnxModel, input};
 
 /// Seed of the input that is drawn for a model without samples.
@@ -66,11 +67,18 @@ impl ChosenModel {
     /// When the file does not fit the model.
     pub(crate) fn samples(&self, file: Option<&Path>, count: usize) -> Result<Vec<Vec<FloatTensor>>> {
         let samples = match file {
-            Some(path) => input::read_samples(path, self.model.inputs(), count)
-                .with_context(|| format!("samples {}", path.display()))?,
+            Some(path) => input::read_samples(path, self.model.inputs(), count).context("--samples")?,
             None => input::samples(&self.source, &self.model, count, SEED)?,
         };
         Ok(samples.inputs)
+    }
+
+    /// Checks that a coordinator could calibrate on the samples in `file`, where one is named.
+    ///
+    /// # Errors
+    /// When the file does not fit the model.
+    pub(crate) fn check_samples(&self, file: Option<&Path>) -> Result<()> {
+        file.map_or(Ok(()), |file| self.samples(Some(file), CALIBRATION_SAMPLES).map(drop))
     }
 
     /// The whole model's answer in floats, tensor after tensor. Proves nothing.

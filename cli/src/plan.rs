@@ -30,6 +30,8 @@ pub(crate) struct PlanCommand {
 pub(crate) fn run(args: &PlanCommand, output: Output) -> Result<Outcome> {
     let chosen = ChosenModel::load(&args.model, &args.plan.load_options())?;
     let split = args.plan.split(&chosen.model, args.shards)?;
+    // A plan depends on none, but what would keep a coordinator from following it is said here.
+    chosen.check_samples(args.plan.samples.as_deref())?;
     if let Some(directory) = &args.write {
         write_shards(&split, directory, output)?;
     }

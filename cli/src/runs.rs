@@ -1,6 +1,6 @@
 //! The commands that talk to a coordinator about runs: `infer`, `prove`, `watch`, `cancel`, `runs`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -13,6 +13,7 @@ use shardproof_models::input;
 use shardproof_proto::v1::Run;
 
 use crate::audit::{self, AuditView, Followed};
+use crate::cli::describe;
 use crate::client::{Client, CoordinatorAddress};
 use crate::output::{Outcome, Output};
 use crate::progress::Phase;
@@ -46,7 +47,8 @@ pub(crate) struct ProveArgs {
     /// Prove only this shard; may be given several times.
     #[arg(long = "shard", value_name = "INDEX")]
     shards: Vec<u32>,
-    /// Where the bundle goes; for several runs the directory that their bundles go to [default: RUN.bundle here].
+    /// Where the bundle goes, a file or a directory for RUN.bundle; for several runs the directory that their bundles go to
+    /// [default: RUN.bundle here].
     #[arg(long, value_name = "PATH")]
     out: Option<PathBuf>,
     #[command(flatten)]
@@ -78,7 +80,7 @@ pub(crate) struct CancelArgs {
 #[derive(Debug, Args)]
 pub(crate) struct RunsArgs {
     /// How many at most.
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
     limit: u32,
     #[command(flatten)]
     coordinator: CoordinatorAddress,
@@ -180,28 +182,52 @@ pub(crate) async fn follow(client: &Client, run: RunId, title: &str, output: Out
 pub(crate) async fn prove(args: ProveArgs, output: Output) -> Result<Outcome> {
     let client = Client::connect(&args.coordinator).await?;
     let shards: Vec<ShardIndex> = args.shards.iter().copied().map(ShardIndex).collect();
-    let bundle = |run: RunId| PathBuf::from(format!("{run}.bundle"));
-    let bundles: Vec<(RunId, PathBuf)> = match (args.runs.as_slice(), args.out) {
-        (&[run], out) => vec![(run, out.unwrap_or_else(|| bundle(run)))],
-        (runs, None) => runs.iter().map(|&run| (run, bundle(run))).collect(),
-        (runs, Some(directory)) => {
-            std::fs::create_dir_all(&directory)
-                .with_context(|| format!("{}: cannot make the directory", directory.display()))?;
-            runs.iter().map(|&run| (run, directory.join(bundle(run)))).collect()
+    let bundles = bundle_paths(&args.runs, args.out)?;
+    client.prove(&args.runs, &shards).await?;
+    if let [(run, path)] = bundles.as_slice() {
+        let proved = conclude(&client, *run, path.clone(), output).await?;
+        output.data(&proved, render_proved)?;
+        return Ok(proved.run.outcome());
+    }
+    let (mut proved, mut outcome) = (Vec::new(), Outcome::Success);
+    for (run, path) in bundles {
+        match conclude(&client, run, path, output).await {
+            Ok(one) => {
+                outcome = outcome.worse(one.run.outcome());
+                proved.push(one);
+            }
+            // The others have proofs all the same.
+            Err(error) => {
+                outcome = outcome.worse(Outcome::Failure);
+                output.say(&format!("error: {}", describe(&error)));
+            }
+        }
+    }
+    output.data(&proved, |proved| proved.iter().map(render_proved).collect::<Vec<_>>().join("\n"))?;
+    Ok(outcome)
+}
+
+/// Where the bundle of each run goes, which is seen to before anything is proven.
+fn bundle_paths(runs: &[RunId], out: Option<PathBuf>) -> Result<Vec<(RunId, PathBuf)>> {
+    let name = |run: &RunId| format!("{run}.bundle");
+    let paths: Vec<(RunId, PathBuf)> = match (runs, out) {
+        (&[run], Some(file)) if !file.is_dir() => vec![(run, file)],
+        (runs, directory) => {
+            let directory = directory.unwrap_or_default();
+            if runs.len() > 1 && !directory.as_os_str().is_empty() {
+                std::fs::create_dir_all(&directory)
+                    .with_context(|| format!("--out {}: cannot make the directory", directory.display()))?;
+            }
+            runs.iter().map(|run| (*run, directory.join(name(run)))).collect()
         }
     };
-    client.prove(&args.runs, &shards).await?;
-    let mut proved = Vec::new();
-    for (run, path) in bundles {
-        proved.push(conclude(&client, run, path, output).await?);
+    for (_, path) in &paths {
+        anyhow::ensure!(!path.is_dir(), "{} is a directory: name another place with --out", path.display());
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        tempfile::tempfile_in(parent)
+            .with_context(|| format!("{}: cannot write here: name another place with --out", parent.display()))?;
     }
-    let outcomes = proved.iter().map(|proved| proved.run.outcome());
-    let outcome = outcomes.fold(Outcome::Success, Outcome::worse);
-    match proved.as_slice() {
-        [one] => output.data(one, render_proved)?,
-        several => output.data(several, |several| several.iter().map(render_proved).collect::<Vec<_>>().join("\n"))?,
-    }
-    Ok(outcome)
+    Ok(paths)
 }
 
 /// Follows a run to its verdict and fetches its bundle.
@@ -212,7 +238,7 @@ async fn conclude(client: &Client, run: RunId, path: PathBuf, output: Output) ->
     let bundle = match (client.fetch_bundle(run, &path).await, view.outcome()) {
         (Ok(_), _) => Some(path),
         (Err(error), Outcome::Success) => {
-            return Err(error).context("the proofs are there, but not their bundle");
+            return Err(error).with_context(|| format!("the proofs of run {run} are there, but not their bundle"));
         }
         (Err(error), _) => {
             output.detail(&format!("no bundle: {error:#}"));

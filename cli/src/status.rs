@@ -57,7 +57,7 @@ struct WorkerView {
 pub(crate) async fn status(args: StatusArgs, output: Output) -> Result<Outcome> {
     let client = Client::connect(&args.coordinator).await?;
     let view = StatusView::of(client.status().await?);
-    output.data(&view, StatusView::render)?;
+    output.data(&view, |view| view.render(&args.coordinator))?;
     Ok(if view.failure.is_some() { Outcome::Failure } else { Outcome::Success })
 }
 
@@ -95,7 +95,7 @@ impl StatusView {
         }
     }
 
-    fn render(&self) -> String {
+    fn render(&self, coordinator: &CoordinatorAddress) -> String {
         let mut out = format!("model    {}\nbackend  {}\nstage    {}\n", self.model, self.backend, self.stage);
         if let Some(failure) = &self.failure {
             out.push_str(&format!("failure  {failure}\n"));
@@ -103,7 +103,7 @@ impl StatusView {
         out.push('\n');
         out.push_str(&self.shard_table().render());
         out.push('\n');
-        out.push_str(&self.worker_table());
+        out.push_str(&self.worker_table(coordinator));
         out
     }
 
@@ -140,9 +140,9 @@ impl StatusView {
         table
     }
 
-    fn worker_table(&self) -> String {
+    fn worker_table(&self, coordinator: &CoordinatorAddress) -> String {
         if self.workers.is_empty() {
-            return "no workers have joined; start one with: shardproof worker localhost 0 HOST PORT ROLE\n".to_owned();
+            return format!("no workers have joined; start one with: {}\n", self.command_of_worker(coordinator));
         }
         let mut table = Table::new(&["worker", "role", "address", "shard", "state", ">connected"]);
         for worker in &self.workers {
@@ -150,7 +150,7 @@ impl StatusView {
                 worker.key.chars().take(8).collect(),
                 worker.role.clone(),
                 worker.address.clone(),
-                worker.shard.map_or_else(|| "spare".to_owned(), |shard| shard.to_string()),
+                worker.shard.map_or_else(|| "-".to_owned(), |shard| shard.to_string()),
                 worker.state().to_owned(),
                 table::duration(worker.connected_ms as f64),
             ]);
@@ -159,23 +159,40 @@ impl StatusView {
         let reasons = troubled.map(|(worker, why)| format!("worker {:.8} cannot take its shard: {why}\n", worker.key));
         table.render() + &reasons.collect::<String>()
     }
+
+    /// What starts a worker on the coordinator's machine, for the first shard that has none.
+    fn command_of_worker(&self, coordinator: &CoordinatorAddress) -> String {
+        let (host, port) = coordinator.coordinator.rsplit_once(':').unwrap_or((&coordinator.coordinator, "8000"));
+        // Beside the coordinator, and by its number, since a worker's data directory is named after it.
+        let own = port.parse().ok().and_then(|port: u16| port.checked_add(1)).unwrap_or(8001);
+        let vacant = self.shards.iter().find(|shard| shard.worker.is_none());
+        let role = vacant.map_or("SOLO", |shard| shard.role.as_str());
+        let tls = if coordinator.connect.tls.is_some() { " --tls DIR" } else { "" };
+        format!("shardproof worker localhost {own} {host} {port} {role}{tls}")
+    }
 }
 
 impl WorkerView {
     fn state(&self) -> &'static str {
-        match (&self.trouble, self.ready) {
-            (_, true) => "ready",
-            (Some(_), false) => "failing",
-            (None, false) => "loading",
+        match (&self.trouble, self.shard, self.ready) {
+            (_, Some(_), true) => "ready",
+            (Some(_), _, _) => "failing",
+            (None, None, _) => "spare",
+            (None, Some(_), false) => "loading",
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use shardproof_proto::transport::ConnectArgs;
     use shardproof_proto::v1::{ShardStatus, WorkerStatus};
 
     use super::*;
+
+    fn at(coordinator: &str) -> CoordinatorAddress {
+        CoordinatorAddress { coordinator: coordinator.to_owned(), connect: ConnectArgs::default() }
+    }
 
     #[test]
     fn vacant_shards_and_spares_are_named() {
@@ -192,7 +209,9 @@ mod tests {
             workers: vec![WorkerStatus { key: "0123456789".to_owned(), shard: None, ..WorkerStatus::default() }],
             ..StatusResponse::default()
         };
-        let text = StatusView::of(status).render();
+        let view = StatusView::of(status);
+        assert_eq!(view.workers[0].state(), "spare");
+        let text = view.render(&at("localhost:8000"));
         for state in ["vacant", "abcdefgh  loading", "abcdefgh  ready", "spare"] {
             assert!(text.contains(state), "{state} in {text}");
         }
@@ -200,7 +219,22 @@ mod tests {
 
     #[test]
     fn without_workers_the_next_command_is_named() {
-        let text = StatusView::of(StatusResponse::default()).render();
-        assert!(text.contains("shardproof worker"), "{text}");
+        let shard = |role: &str, worker: &str| ShardStatus {
+            role: role.to_owned(),
+            worker: worker.to_owned(),
+            ..ShardStatus::default()
+        };
+        let shards = vec![shard("FIRST", "abcdefghij"), shard("LAST", "")];
+        let view = StatusView::of(StatusResponse { shards, ..StatusResponse::default() });
+        for (coordinator, command) in [
+            ("localhost:8000", "shardproof worker localhost 8001 localhost 8000 LAST\n"),
+            ("[::1]:65535", "shardproof worker localhost 8001 [::1] 65535 LAST\n"),
+        ] {
+            let text = view.render(&at(coordinator));
+            assert!(text.ends_with(command), "{text}");
+        }
+        let with_tls = ConnectArgs { tls: Some("client".into()), ..ConnectArgs::default() };
+        let text = view.render(&CoordinatorAddress { connect: with_tls, ..at("localhost:8000") });
+        assert!(text.ends_with("LAST --tls DIR\n"), "{text}");
     }
 }

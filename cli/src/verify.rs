@@ -50,7 +50,7 @@ pub(crate) struct VerifyArgs {
     /// Accept proofs under an insecure test SRS. They convince nobody.
     #[arg(long)]
     allow_test_srs: bool,
-    /// With --evidence and --model: the inputs that the owner calibrated on, .npy [default: the model's own].
+    /// With --evidence and --model: the inputs that the owner calibrated on, as `card check` takes them [default: the model's own].
     #[arg(long, value_name = "FILE", requires = "evidence")]
     samples: Option<PathBuf>,
     /// With --evidence and --model: size of a symbolic dimension; may be repeated.
@@ -118,7 +118,12 @@ pub(crate) async fn run(args: VerifyArgs, output: Output) -> Result<Outcome> {
         ezkl: args.ezkl,
         card,
     };
-    let report = verification.run(output).await?;
+    let mut report = verification.run(output).await?;
+    if let (Status::Rejected(refusal), Some(path)) = (&mut report.status, &args.bundle)
+        && refusal.check == chain::Check::Encoding
+    {
+        refusal.reason = format!("{}: {}", path.display(), refusal.reason);
+    }
     output.data(&report, render)?;
     Ok(outcome_of(&report))
 }
@@ -163,12 +168,13 @@ fn model_digest(name_or_path: &str) -> Result<Digest> {
 fn read_bundle(path: &Path) -> Result<Result<Vec<u8>, String>> {
     match read_capped(path, MAX_BUNDLE_BYTES) {
         Ok(bytes) => Ok(Ok(bytes)),
-        Err(error @ FormatError::TooLarge { .. }) => Ok(Err(error.to_string())),
+        Err(error @ FormatError::TooLarge { .. }) => Ok(Err(format!("{}: {error}", path.display()))),
         Err(error) => Err(error).context("the bundle"),
     }
 }
 
-fn reject_unreadable(check: &'static str, reason: String, output: Output) -> Result<Outcome> {
+/// Reports a file that could not be understood.
+pub(crate) fn reject_unreadable(check: &'static str, reason: String, output: Output) -> Result<Outcome> {
     let unreadable = Unreadable { status: "rejected", refusal: UnreadableRefusal { check, reason } };
     output.data(&unreadable, |unreadable| {
         format!("REJECTED: check `{}` failed: {}\n", unreadable.refusal.check, unreadable.refusal.reason)

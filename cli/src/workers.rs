@@ -120,9 +120,19 @@ async fn admit(args: &AdmitArgs, output: Output) -> Result<Outcome> {
         return Err(Usage("--name: give one key with it".to_owned()).into());
     }
     let client = Client::connect(&args.coordinator).await?;
+    let open_before = !client.list_workers().await?.admission_required;
     let mut admitted = Vec::new();
     for &key in &args.keys {
-        admitted.push(client.admit_worker(key, args.name.as_deref().unwrap_or_default()).await?);
+        let record = client.admit_worker(key, args.name.as_deref().unwrap_or_default()).await?;
+        if record.last_seen_unix_ms == 0 && record.connected.is_none() {
+            output.say(&format!(
+                "no worker with the key {key} was seen so far: compare it with what the worker's log says"
+            ));
+        }
+        admitted.push(record);
+    }
+    if open_before {
+        output.say("from now on only admitted keys join");
     }
     show_changed(&admitted, output)
 }

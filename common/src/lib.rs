@@ -5,6 +5,7 @@
 //! [`statement::Statement`] each as a [`receipt::Receipt`], a [`backend::Backend`] proves it, a [`bundle::Bundle`] carries
 //! one run to whoever wants to check it, and [`chain::verify`] checks it. Where a worker lied, [`evidence::Evidence`] shows it.
 
+pub mod address;
 pub mod artifacts;
 pub mod audit;
 pub mod backend;

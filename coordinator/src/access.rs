@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::RangedU64ValueParser;
 use shardproof_common::machine;
 use shardproof_proto::transport::{ClientLimits, Gate, ListenArgs, TokenError, Tokens};
 
@@ -21,12 +22,16 @@ pub struct AccessArgs {
     pub limits: LimitArgs,
 }
 
+fn bytes_or_none(text: &str) -> Result<u64, String> {
+    if text == "0" { Ok(0) } else { machine::parse_bytes(text) }
+}
+
 /// How much of a coordinator there is. A client is a token's or certificate's name, or else an address.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Limits")]
 pub struct LimitArgs {
     /// Runs under way at a time
-    #[arg(long, value_name = "N", default_value_t = 1024)]
+    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     pub max_runs: usize,
     /// Largest upload and largest tensor, bytes, with K, M or G
     #[arg(long, value_name = "BYTES", default_value = "1G", value_parser = machine::parse_bytes)]
@@ -35,7 +40,7 @@ pub struct LimitArgs {
     #[arg(long, value_name = "BYTES", default_value = "256M", value_parser = machine::parse_bytes)]
     pub max_proof: u64,
     /// Bytes that one worker or client may have stored that no run and no verified proof uses, with K, M or G; 0 for no limit
-    #[arg(long, value_name = "BYTES", default_value = "32G", value_parser = machine::parse_bytes)]
+    #[arg(long, value_name = "BYTES", default_value = "32G", value_parser = bytes_or_none)]
     pub max_unused: u64,
     /// Calls a second by one client, and five times as many at once after a pause; 0 for no limit
     #[arg(long, value_name = "N", default_value_t = 2000)]

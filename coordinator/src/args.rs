@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use shardproof_common::address;
 use shardproof_common::audit::AuditPolicy;
 use shardproof_common::clock;
 use shardproof_common::hold::HoldAt;
@@ -51,7 +52,7 @@ pub struct ServiceArgs {
     #[arg(long, value_name = "URL", env = "SHARDPROOF_ARTIFACTS")]
     pub artifacts: Option<String>,
     /// Address that workers reach this coordinator at [default: the one that it listens on]
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "HOST:PORT", value_parser = address::parse)]
     pub advertise: Option<String>,
     /// Admit workers whose keys are in this file, one a line, and those of `shardproof workers admit`, and no others [default: any
     /// worker that can connect, until the first is admitted]

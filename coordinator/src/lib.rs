@@ -47,9 +47,8 @@ use shardproof_common::ids::{RunId, ShardIndex};
 use shardproof_common::process::{self, DataDir};
 use shardproof_common::receipt::{Identity, PublicKey};
 use shardproof_common::{clock, keyfile, machine, telemetry};
-use shardproof_proto::transport::{Party, Transport, Uploads};
+use shardproof_proto::transport::{Gate, Party, Transport, Uploads};
 use shardproof_storage::Artifacts;
-use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -156,43 +155,70 @@ pub async fn run(args: CoordinatorArgs) -> anyhow::Result<()> {
     }
     let access = args.access.clone();
     let transport = access.listen.transport(Party::Coordinator)?;
-    let gate = access.gate()?;
+    let gate = access.gate().context("--tokens")?;
     check_audit(&args)?;
+    check_files(&args.service)?;
     let data = DataDir::open(data_directory(&args)?)?;
     let planning = args.clone();
     let planned = tokio::task::spawn_blocking(move || setup::plan(&planning)).await??;
-    let opened = open_store(&args.service, &data, &stopping, &shutdown).await?;
+    let location = location(&args.service, &data);
+    let opened = open_store(&location, &data, &stopping, &shutdown).await?;
     let Some((store, owner)) = opened else { return Ok(()) };
-    // Whoever stands by does not listen: workers and clients find the one that serves at the service's address.
-    let listener = TcpListener::bind((args.host.as_str(), args.port)).await.with_context(|| {
-        format!("cannot listen on {}:{}: give another port, or 0 for a free one", args.host, args.port)
-    })?;
-    let port = listener.local_addr()?.port();
-    let advertised = args.service.advertise.clone().unwrap_or_else(|| format!("{}:{port}", args.host));
-    access.listen.check_exposure(&listener, access.tokens.is_some())?;
-    let loopback = listener.local_addr()?.ip().is_loopback();
-
-    let parts = Parts { data: &data, transport, planned, store: store.clone(), owner, advertised, stopping, shutdown };
-    let coordinator = Arc::new(Coordinator::new(&args, parts, setup::verifiers(&args.service)).await?);
-    warn_of_exposure(loopback, &coordinator.workers);
-    process::announce(&format!("{}:{port}", args.host))?;
-    let term = store.lease().term();
-    tracing::info!(
-        model = coordinator.planned.name,
-        shards = args.shards,
-        plan = coordinator.planned.plan.digest().short(),
-        term,
-        "coordinator started"
-    );
-    coordinator.tasks.spawn(coordinator.clone().prepare(args));
-    coordinator.tasks.spawn(coordinator.clone().collect_regularly());
-    services::serve(coordinator.clone(), listener, &access.listen, gate).await?;
+    let lead =
+        Lead { data: &data, location, transport, gate, planned, store: store.clone(), owner, stopping, shutdown };
+    let led = lead.serve(args).await;
     let replaced = store.lease().is_lost().is_cancelled();
+    // Whatever it came to: one that stands by need not wait until the lease runs out.
     store.close().await;
+    let coordinator = led?;
     anyhow::ensure!(!replaced, "another coordinator has taken over: this one has stopped");
     match &*coordinator.stage.borrow() {
         Stage::Failed(reason) => anyhow::bail!("{reason}"),
         Stage::Preparing(_) | Stage::Serving(_) => Ok(()),
+    }
+}
+
+/// A coordinator that holds the lease.
+struct Lead<'a> {
+    data: &'a DataDir,
+    location: Location,
+    transport: Transport,
+    gate: Gate,
+    planned: Planned,
+    store: Store,
+    owner: Identity,
+    stopping: CancellationToken,
+    shutdown: CancellationToken,
+}
+
+impl Lead<'_> {
+    /// Listens, and serves until it is told to stop or its setup fails.
+    async fn serve(self, args: CoordinatorArgs) -> anyhow::Result<Arc<Coordinator>> {
+        let Self { data, location, transport, gate, planned, store, owner, stopping, shutdown } = self;
+        let access = args.access.clone();
+        gc::note_where_the_state_is(data, &location)?;
+        // Whoever stands by does not listen: workers and clients find the one that serves at the service's address.
+        let (listener, own) = access.listen.bind(&args.host, args.port).await?;
+        access.listen.check_exposure(&listener, access.tokens.is_some())?;
+        let advertised = access.listen.advertised(&listener, &own, args.service.advertise.as_deref())?;
+        let loopback = listener.local_addr()?.ip().is_loopback();
+
+        let term = store.lease().term();
+        let parts = Parts { data, transport, planned, store, owner, advertised, stopping, shutdown };
+        let coordinator = Arc::new(Coordinator::new(&args, parts, setup::verifiers(&args.service)).await?);
+        warn_of_exposure(loopback, &coordinator.workers);
+        process::announce(&own)?;
+        tracing::info!(
+            model = coordinator.planned.name,
+            shards = args.shards,
+            plan = coordinator.planned.plan.digest().short(),
+            term,
+            "coordinator started"
+        );
+        coordinator.tasks.spawn(coordinator.clone().prepare(args));
+        coordinator.tasks.spawn(coordinator.clone().collect_regularly());
+        services::serve(coordinator.clone(), listener, &access.listen, gate).await?;
+        Ok(coordinator)
     }
 }
 
@@ -219,7 +245,7 @@ impl Coordinator {
         let Parts { data, transport, planned, store, owner, advertised, stopping, shutdown } = parts;
         let runs = Runs::new(store.clone(), shutdown.clone());
         runs.restore().await?;
-        let listed = args.service.admit.as_deref().map(read_admitted).transpose()?;
+        let listed = args.service.admit.as_deref().map(read_admitted).transpose().context("--admit")?;
         let holders = store.holders(planned.plan.digest()).await?;
         Ok(Self {
             settings: settings(args)?,
@@ -248,18 +274,26 @@ impl Coordinator {
     }
 }
 
+/// Where the state is.
+fn location(args: &ServiceArgs, data: &DataDir) -> Location {
+    match &args.database {
+        Some(url) => Location::Url(url.clone()),
+        None => Location::File(data.join("state.sqlite")),
+    }
+}
+
 /// Opens the state and waits until this process is the one that serves; nothing when it is told to stop before.
 async fn open_store(
-    args: &ServiceArgs,
+    location: &Location,
     data: &DataDir,
     stopping: &CancellationToken,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<Option<(Store, Identity)>> {
-    let (location, name) = match &args.database {
-        Some(url) => (Location::Url(url.clone()), "the database given with --database"),
-        None => (Location::File(data.join("state.sqlite")), "state.sqlite in the data directory"),
+    let name = match location {
+        Location::Url(_) => "the database given with --database",
+        Location::File(_) => "state.sqlite in the data directory",
     };
-    let database = Database::open(&location).await.context(name)?;
+    let database = Database::open(location).await.context(name)?;
     let owner =
         keyfile::load_or_create(&data.join("owner.key")).context("the owner's key owner.key in the data directory")?;
     let holder = keyfile::load_or_create(&data.join("instance.key"))
@@ -267,7 +301,6 @@ async fn open_store(
     let candidate = Candidate { owner: owner.public(), holder: holder.public() };
     let store = Store::lead(database, &candidate, LIFETIME, stopping).await.context(name)?;
     if let Some(store) = &store {
-        gc::note_where_the_state_is(data, &location)?;
         tokio::spawn(store.clone().keep_lease());
         let (lost, shutdown) = (store.lease().is_lost().clone(), shutdown.clone());
         tokio::spawn(async move {
@@ -325,6 +358,16 @@ fn read_admitted(path: &Path) -> anyhow::Result<HashSet<PublicKey>> {
 fn check_audit(args: &CoordinatorArgs) -> anyhow::Result<()> {
     if args.service.audit != AuditPolicy::Request && args.plan.backend.prove_nothing() {
         anyhow::bail!("--audit {}: float mode proves nothing; use --backend gkr or ezkl", args.service.audit);
+    }
+    Ok(())
+}
+
+/// Files that are read later are there, so that what is missing ends the program before it starts anything.
+fn check_files(args: &ServiceArgs) -> anyhow::Result<()> {
+    for (option, path) in [("--admit", &args.admit), ("--srs", &args.srs)] {
+        if let Some(path) = path {
+            std::fs::File::open(path).with_context(|| format!("{option} {}", path.display()))?;
+        }
     }
     Ok(())
 }

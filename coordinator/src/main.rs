@@ -1,8 +1,10 @@
 //! `coordinator <host> <port> <shards> <model>`: splits a model, sets it up, and runs and verifies it over workers.
 
+use std::process::ExitCode;
+
 use clap::Parser;
 use mimalloc::MiMalloc;
-use shardproof_common::options;
+use shardproof_common::{options, telemetry};
 use shardproof_coordinator::CoordinatorArgs;
 
 /// As in a worker, whose shards the coordinator runs too: for setup, and for evidence.
@@ -21,6 +23,14 @@ struct Cli {
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    shardproof_coordinator::run(options::parse::<Cli>().args).await
+async fn main() -> ExitCode {
+    let args = options::parse::<Cli>().args;
+    let log_format = args.service.log_format;
+    match shardproof_coordinator::run(args).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            telemetry::report(error.as_ref(), log_format);
+            ExitCode::FAILURE
+        }
+    }
 }

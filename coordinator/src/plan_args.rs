@@ -4,12 +4,13 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use anyhow::bail;
+use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use shardproof_common::plan::{
     BackendKind, BackendOptions, BoundaryMode, CalibrationTarget, EzklOptions, GkrOptions, ParameterVisibility,
     WeightVisibility,
 };
+use shardproof_models::quantise::{self, QuantiseError, QuantiseOptions};
 use shardproof_models::{BoundaryModes, LoadOptions, OnnxModel, Split, SplitRequest, Strategy, parse_dim};
 
 /// How a model is cut and proven.
@@ -30,7 +31,8 @@ pub struct PlanArgs {
     /// Size of a symbolic dimension; may be repeated
     #[arg(long = "dim", value_name = "NAME=N", value_parser = parse_dim)]
     pub dims: Vec<(String, u64)>,
-    /// Calibration samples, .npy or ezkl's JSON [default: the zoo's samples, or seeded random ones]
+    /// Calibration samples: .npy of shape [samples, ...input], or ezkl's JSON, which has the values of all samples one after the
+    /// other in the list of each input [default: the zoo's samples, or seeded random ones]
     #[arg(long, value_name = "FILE")]
     pub samples: Option<PathBuf>,
     /// What calibration optimises: resources or accuracy
@@ -129,7 +131,30 @@ impl PlanArgs {
             backend: &|index| backends[index.as_usize()].clone(),
             modes: BoundaryModes { inner: self.boundary, ..BoundaryModes::default() },
         };
-        Ok(model.split(&request)?)
+        let split = model.split(&request)?;
+        for (index, (shard, kind)) in split.shards.iter().zip(kinds).enumerate() {
+            if kind == BackendKind::Gkr {
+                self.check_quantisation(&shard.onnx)
+                    .with_context(|| format!("shard {index} cannot be proven with gkr"))?;
+            }
+        }
+        Ok(split)
+    }
+
+    /// Whether gkr, which proves integers, can prove a shard.
+    fn check_quantisation(&self, onnx: &[u8]) -> anyhow::Result<()> {
+        let options = QuantiseOptions {
+            weight_bits: self.weight_bits,
+            activation_bits: self.activation_bits,
+            table_bits: self.table_bits,
+            ..QuantiseOptions::new(self.target)
+        };
+        quantise::check(onnx, &options).map_err(|error| match error {
+            QuantiseError::Unsupported { .. } => {
+                anyhow!("{error}: --backend ezkl may prove it, and --backend float runs it without proofs")
+            }
+            other => other.into(),
+        })
     }
 
     fn options_of(&self, kind: BackendKind) -> BackendOptions {

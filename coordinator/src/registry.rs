@@ -353,7 +353,7 @@ impl Registry {
 /// A role that the plan has no place for.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub(crate) enum RoleError {
-    #[error("role SOLO makes no sense with {shards} shards: use FIRST, MIDDLE or LAST")]
+    #[error("role SOLO makes no sense with {shards} shards: use {}", if *shards == 2 { "FIRST or LAST" } else { "FIRST, MIDDLE or LAST" })]
     Solo { shards: usize },
     #[error("role {role} makes no sense with 1 shard: use SOLO")]
     NotSolo { role: Role },

@@ -102,7 +102,9 @@ pub(crate) fn plan(args: &CoordinatorArgs) -> anyhow::Result<Planned> {
     let model = OnnxModel::load(&source, &args.plan.load_options()).with_context(|| args.model.clone())?;
     let split = args.plan.split(&model, args.shards)?;
     let samples = match &args.plan.samples {
-        Some(path) => shardproof_models::input::read_samples(path, model.inputs(), CALIBRATION_SAMPLES)?,
+        Some(path) => {
+            shardproof_models::input::read_samples(path, model.inputs(), CALIBRATION_SAMPLES).context("--samples")?
+        }
         None => shardproof_models::input::samples(&source, &model, CALIBRATION_SAMPLES, SAMPLE_SEED)?,
     };
     if matches!(samples.origin, SampleOrigin::Random) && !args.plan.backend.prove_nothing() {

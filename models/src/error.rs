@@ -420,6 +420,38 @@ pub enum InputError {
         /// Shape found.
         found: Vec<u64>,
     },
+    /// A stack of samples of another shape.
+    #[error("input `{input}`: expected shape [samples, {}], found {found:?}", extents(expected))]
+    Stack {
+        /// Which input.
+        input: String,
+        /// Shape of the model's input.
+        expected: Vec<u64>,
+        /// Shape found.
+        found: Vec<u64>,
+    },
+    /// A list that is not one of whole samples, or of another number of them than that of the first input.
+    #[error(
+        "input `{input}`: expected the values of whole samples, as many as of the other inputs (shape [samples, {}]), found \
+         {found} values",
+        extents(shape)
+    )]
+    SampleValues {
+        /// Which input.
+        input: String,
+        /// Shape of the model's input.
+        shape: Vec<u64>,
+        /// Values found.
+        found: usize,
+    },
+    /// A file of samples does not fit.
+    #[error("{}: {source}", path.display())]
+    Samples {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: Box<InputError>,
+    },
     /// Another number of values.
     #[error("input `{input}`: expected {expected} values (shape {shape:?}), found {found}")]
     Values {
@@ -442,6 +474,10 @@ pub enum InputError {
         /// `NaN`, `inf` or `-inf`.
         value: f32,
     },
+}
+
+fn extents(shape: &[u64]) -> String {
+    shape.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// Why a shard could not be loaded or run in floats.

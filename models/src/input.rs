@@ -60,13 +60,41 @@ pub fn samples(source: &ModelSource, model: &OnnxModel, count: usize, seed: u64)
     }
 }
 
-/// Up to `count` samples from a `.npy` file of shape `[samples, *input shape]`, for a model with one input.
+/// Up to `count` samples from a `.npy` file of shape `[samples, *input shape]`, for a model with one input, or from JSON
+/// `{"input_data": [[...], ...]}` with the values of all samples, one after the other, in the list of each input, as ezkl calibrates.
 ///
 /// # Errors
 /// When the file cannot be read or does not fit the model.
 pub fn read_samples(path: &Path, specs: &[BoundaryTensor], count: usize) -> Result<Samples, InputError> {
-    let inputs = unstack(npy::read(&read_file(path)?)?, specs, count)?;
+    let bytes = read_file(path)?;
+    let read = if bytes.starts_with(npy::MAGIC) {
+        npy::read(&bytes).and_then(|stack| unstack(stack, specs, count))
+    } else if is_json(&bytes) {
+        read_lists(&bytes, specs).and_then(|lists| chunk(&lists, specs, count))
+    } else {
+        return Err(InputError::UnknownFormat { path: path.to_owned() });
+    };
+    let inputs = read.map_err(|source| InputError::Samples { path: path.to_owned(), source: Box::new(source) })?;
     Ok(Samples { origin: SampleOrigin::File, inputs })
+}
+
+/// Takes the values of all samples apart: the first `count` samples.
+fn chunk(lists: &[Vec<f32>], specs: &[BoundaryTensor], count: usize) -> Result<Vec<Vec<FloatTensor>>, InputError> {
+    let mut samples: Option<Vec<Vec<FloatTensor>>> = None;
+    for (list, spec) in lists.iter().zip(specs) {
+        let elements = spec.shape.iter().product::<u64>() as usize;
+        let found = list.len().checked_div(elements).filter(|_| list.len() % elements == 0);
+        let before = samples.as_ref().map(Vec::len);
+        let Some(found) = found.map(|found| found.min(count)).filter(|&found| before.is_none_or(|n| n == found)) else {
+            let (input, shape) = (spec.name.clone(), spec.shape.clone());
+            return Err(InputError::SampleValues { input, shape, found: list.len() });
+        };
+        let samples = samples.get_or_insert_with(|| vec![Vec::new(); found]);
+        for (sample, values) in samples.iter_mut().zip(list.chunks_exact(elements)) {
+            sample.push(FloatTensor { shape: spec.shape.clone(), values: values.to_vec() });
+        }
+    }
+    samples.unwrap_or_default().into_iter().map(|sample| fit(sample, specs)).collect()
 }
 
 /// Reads one input from a `.npy` file or from JSON `{"input_data": [[...], ...]}` and checks it against the model.
@@ -78,10 +106,14 @@ pub fn read_input(path: &Path, specs: &[BoundaryTensor]) -> Result<Vec<FloatTens
     if bytes.starts_with(npy::MAGIC) {
         return fit(vec![npy::read(&bytes)?], specs);
     }
-    if bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{') {
+    if is_json(&bytes) {
         return parse_json(&bytes, specs);
     }
     Err(InputError::UnknownFormat { path: path.to_owned() })
+}
+
+fn is_json(bytes: &[u8]) -> bool {
+    bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{')
 }
 
 /// Reads the JSON form: one list of flat, row-major values per input of the model. Other keys are ignored.
@@ -89,6 +121,20 @@ pub fn read_input(path: &Path, specs: &[BoundaryTensor]) -> Result<Vec<FloatTens
 /// # Errors
 /// Names the input, and what was expected and found.
 pub fn parse_json(bytes: &[u8], specs: &[BoundaryTensor]) -> Result<Vec<FloatTensor>, InputError> {
+    let mut tensors = Vec::with_capacity(specs.len());
+    for (values, spec) in read_lists(bytes, specs)?.into_iter().zip(specs) {
+        let expected = spec.shape.iter().product();
+        if values.len() as u64 != expected {
+            let (input, shape, found) = (spec.name.clone(), spec.shape.clone(), values.len());
+            return Err(InputError::Values { input, shape, expected, found });
+        }
+        tensors.push(FloatTensor { shape: spec.shape.clone(), values });
+    }
+    fit(tensors, specs)
+}
+
+/// The JSON form's list of values for each input, of whatever length.
+fn read_lists(bytes: &[u8], specs: &[BoundaryTensor]) -> Result<Vec<Vec<f32>>, InputError> {
     #[derive(Deserialize)]
     struct InputFile {
         input_data: Vec<Vec<Value>>,
@@ -96,21 +142,14 @@ pub fn parse_json(bytes: &[u8], specs: &[BoundaryTensor]) -> Result<Vec<FloatTen
     let refused = |reason: String| InputError::Json { reason };
     let file: InputFile = serde_json::from_slice(bytes).map_err(|cause| refused(cause.to_string()))?;
     check_count(file.input_data.len(), specs)?;
-    let mut tensors = Vec::with_capacity(specs.len());
-    for (list, spec) in file.input_data.iter().zip(specs) {
-        let expected = spec.shape.iter().product();
-        if list.len() as u64 != expected {
-            let (input, shape, found) = (spec.name.clone(), spec.shape.clone(), list.len());
-            return Err(InputError::Values { input, shape, expected, found });
-        }
+    let numbers = |(list, spec): (&Vec<Value>, &BoundaryTensor)| {
         let number = |(index, value): (usize, &Value)| {
             let found = value.as_f64().map(|number| number as f32);
             found.ok_or_else(|| refused(format!("input `{}`: element {index} is {value}, not a number", spec.name)))
         };
-        let values = list.iter().enumerate().map(number).collect::<Result<Vec<_>, _>>()?;
-        tensors.push(FloatTensor { shape: spec.shape.clone(), values });
-    }
-    fit(tensors, specs)
+        list.iter().enumerate().map(number).collect()
+    };
+    file.input_data.iter().zip(specs).map(numbers).collect()
 }
 
 /// Checks tensors against the model's inputs. A leading batch axis of 1 may be missing or too many.
@@ -160,9 +199,8 @@ pub fn unstack(
     let spec = &specs[0];
     let elements = spec.shape.iter().product::<u64>() as usize;
     if stack.shape.get(1..) != Some(&spec.shape) || elements == 0 {
-        let expected =
-            std::iter::once(stack.shape.first().copied().unwrap_or(0)).chain(spec.shape.iter().copied()).collect();
-        return Err(InputError::Shape { input: spec.name.clone(), expected, found: stack.shape });
+        let (input, expected) = (spec.name.clone(), spec.shape.clone());
+        return Err(InputError::Stack { input, expected, found: stack.shape });
     }
     let chunks = stack.values.chunks_exact(elements).take(count);
     chunks.map(|values| fit(vec![FloatTensor { shape: spec.shape.clone(), values: values.to_vec() }], specs)).collect()

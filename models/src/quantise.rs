@@ -145,6 +145,26 @@ pub fn quantise(
     Ok(calibrated(onnx, options, samples)?.0)
 }
 
+/// Checks, without samples, that a shard's operators have counterparts in integers and that `options` are possible. What depends
+/// on how large its values are is left to [`quantise`].
+///
+/// # Errors
+/// Names the node and the operator that have none, or the option.
+pub fn check(onnx: &[u8], options: &QuantiseOptions) -> Result<(), QuantiseError> {
+    options.precision()?;
+    real_graph(onnx).map(drop)
+}
+
+/// The shard's operators, as integers have them.
+fn real_graph(onnx: &[u8]) -> Result<RealGraph, QuantiseError> {
+    let graph = crate::import::import(onnx, &[])?;
+    let mut real = lower::lower(&graph)?;
+    patterns::recognise(&mut real);
+    fold::fold(&mut real);
+    check_masks(&real)?;
+    Ok(real)
+}
+
 /// A quantised shard, and what its float form makes of the samples: the next shard's samples.
 fn calibrated(
     onnx: &[u8],
@@ -152,11 +172,7 @@ fn calibrated(
     samples: &[Vec<FloatTensor>],
 ) -> Result<(Quantised, Vec<Vec<FloatTensor>>), QuantiseError> {
     let precision = options.precision()?;
-    let graph = crate::import::import(onnx, &[])?;
-    let mut real = lower::lower(&graph)?;
-    patterns::recognise(&mut real);
-    fold::fold(&mut real);
-    check_masks(&real)?;
+    let real = real_graph(onnx)?;
     let calibration = calibrate(&real, samples)?;
     let input_scales = match &options.input_scales {
         Some(scales) if scales.len() != real.inputs.len() => {

@@ -132,7 +132,7 @@ impl fmt::Display for PlanReport {
         write_table(f, &self.boundary_rows())?;
         let (ezkl, gkr) = (self.proves_with(BackendKind::Ezkl), self.proves_with(BackendKind::Gkr));
         match (ezkl, gkr) {
-            (true, false) => writeln!(f, "\nRows, log2 rows, key and memory are estimates; `setup` measures them."),
+            (true, false) => writeln!(f, "\nRows, log2 rows, key and memory are estimates; a demo measures them."),
             (_, true) => writeln!(f, "\nValues, proof, key and memory are estimates; a demo measures them."),
             (false, false) => Ok(()),
         }

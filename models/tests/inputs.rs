@@ -135,5 +135,31 @@ fn stacked_samples_are_taken_apart() {
     assert_eq!(samples.inputs[1][0].values[0], 25.0);
     let path = folder.file("flat.npy", &npy::write(&array(&[3, 25])));
     let error = input::read_samples(&path, model.inputs(), 2).unwrap_err();
-    assert_eq!(error.to_string(), "input `input`: expected shape [3, 1, 1, 5, 5], found [3, 25]");
+    let expected = "input `input`: expected shape [samples, 1, 1, 5, 5], found [3, 25]";
+    assert_eq!(error.to_string(), format!("{}: {expected}", path.display()));
+}
+
+#[test]
+fn samples_in_json_follow_one_another_in_the_list_of_their_input() {
+    let (folder, model) = (Folder::new(), two_inputs());
+    let read = |text: &str, count| {
+        let read = input::read_samples(&folder.file("samples.json", text.as_bytes()), model.inputs(), count);
+        read.map_err(|error| error.to_string())
+    };
+    let text = r#"{"input_data": [[1, 2, 3, 4], [1, 2, 3, 4, 5, 6, 7, 8]]}"#;
+    let both = read(text, 8).unwrap();
+    assert_eq!((both.origin, both.inputs.len()), (SampleOrigin::File, 2));
+    assert_eq!(both.inputs[1][0], FloatTensor { shape: vec![1, 2], values: vec![3.0, 4.0] });
+    assert_eq!(both.inputs[1][1], FloatTensor { shape: vec![2, 2], values: vec![5.0, 6.0, 7.0, 8.0] });
+    assert_eq!(read(text, 1).unwrap().inputs, both.inputs[..1]);
+    let whole = "expected the values of whole samples";
+    for (text, expected) in [
+        (r#"{"input_data": [[1, 2, 3], [1, 2, 3, 4]]}"#, ["samples.json: input `a`", whole, "[samples, 1, 2]"]),
+        (r#"{"input_data": [[1, 2, 3, 4], [1, 2, 3, 4]]}"#, ["samples.json: input `b`", whole, "[samples, 2, 2]"]),
+        (r#"{"input_data": [[1, 2]]}"#, ["samples.json", "2 inputs (a, b)", "gives 1"]),
+        ("25 numbers", ["samples.json", "neither a .npy file", "input_data"]),
+    ] {
+        let error = read(text, 8).unwrap_err();
+        assert!(expected.iter().all(|expected| error.contains(expected)), "{error}");
+    }
 }

@@ -18,6 +18,7 @@ use shardproof_proto::v1::HeartbeatRequest;
 use shardproof_proto::v1::artifacts_server::ArtifactsServer;
 use shardproof_proto::v1::control_client::ControlClient;
 use tempfile::TempDir;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tonic::Code;
 use tonic::service::interceptor::InterceptedService;
@@ -220,7 +221,21 @@ async fn a_client_in_the_clear_gets_nothing_from_a_server_with_tls() {
     let parties = Parties::new();
     let server = Server::start(&parties.transport("server", Party::Coordinator, &[HOST]), open_gate()).await;
     let channel = Transport::plaintext().lazy_channel(&server.address, Party::Coordinator).unwrap();
-    assert!(matches!(upload(channel).await, Err(TransferError::Remote(status)) if status.code() != Code::Ok));
+    assert_eq!(own_trouble(channel).await, Some(Trouble::OtherProtocol));
+}
+
+#[tokio::test]
+async fn a_server_that_is_another_program_is_told_from_one_that_is_away() {
+    let listener = TcpListener::bind((HOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let page = async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n").await.unwrap();
+        tokio::io::copy(&mut stream, &mut tokio::io::sink()).await.unwrap();
+    };
+    tokio::spawn(page);
+    let channel = Transport::plaintext().lazy_channel(&address, Party::Coordinator).unwrap();
+    assert_eq!(own_trouble(channel).await, Some(Trouble::OtherProtocol));
 }
 
 #[tokio::test]

@@ -4,10 +4,17 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use clap::builder::RangedU64ValueParser;
+use shardproof_common::address;
 use shardproof_common::hold::HoldAt;
 use shardproof_common::ids::Role;
 use shardproof_ezkl::KeepWarm;
 use shardproof_proto::transport::ListenArgs;
+
+/// A number of places, of which there is one at least; as many as this, each with a run in memory, are beyond any machine.
+fn places() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..=1_000_000)
+}
 
 /// What a worker is told when it starts.
 #[derive(Args, Clone, Debug)]
@@ -26,13 +33,13 @@ pub struct WorkerArgs {
     #[arg(long, value_name = "DIR", env = "SHARDPROOF_WORKER_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
     /// Address that neighbours reach this worker at [default: the one that it listens on]
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "HOST:PORT", value_parser = address::parse)]
     pub advertise: Option<String>,
     /// Runs accepted and not yet passed on, beyond which the previous worker has to wait
-    #[arg(long, value_name = "N", default_value_t = 64)]
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = places())]
     pub queue: usize,
     /// Inferences at a time
-    #[arg(long, value_name = "N", default_value_t = 2)]
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = places())]
     pub concurrency: usize,
     /// Seconds without a sign of life after which a neighbour is given up that a boundary is handed to, or that hands one over
     #[arg(long, value_name = "SECS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]

@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use shardproof_common::address::host_port;
 use shardproof_common::artifacts::ArtifactStore;
 use shardproof_common::backend::Backend;
 use shardproof_common::hold::Hold;
@@ -125,14 +126,11 @@ pub async fn run(args: WorkerArgs) -> anyhow::Result<()> {
     }
     let transport = args.listen.transport(Party::Worker)?;
     let data = DataDir::open(data_directory(&args)?)?;
-    let listener = TcpListener::bind((args.host.as_str(), args.port)).await.with_context(|| {
-        format!("cannot listen on {}:{}: give another port, or 0 for a free one", args.host, args.port)
-    })?;
+    let (listener, own) = args.listen.bind(&args.host, args.port).await?;
     args.listen.check_exposure(&listener, false)?;
-    let port = listener.local_addr()?.port();
-    let address = args.advertise.clone().unwrap_or_else(|| format!("{}:{port}", args.host));
+    let address = args.listen.advertised(&listener, &own, args.advertise.as_deref())?;
 
-    let coordinator = format!("{}:{}", args.coordinator_host, args.coordinator_port);
+    let coordinator = host_port(&args.coordinator_host, args.coordinator_port);
     let channel = transport.lazy_channel(&coordinator, Party::Coordinator)?;
     let (outbox, pending) = mpsc::channel(OUTBOX_MESSAGES);
     let (proving, jobs) = proving::queue();
@@ -154,9 +152,9 @@ pub async fn run(args: WorkerArgs) -> anyhow::Result<()> {
         keep_spool: args.keep_spool,
         memory_bytes: args.memory_limit.or_else(machine::memory_bytes),
         hop_deadline: Duration::from_secs(args.hop_deadline),
-        queue: Arc::new(Semaphore::new(args.queue.max(1))),
-        disputed: Arc::new(Semaphore::new(args.queue.max(1))),
-        compute: Arc::new(Semaphore::new(args.concurrency.max(1))),
+        queue: Arc::new(Semaphore::new(args.queue)),
+        disputed: Arc::new(Semaphore::new(args.queue)),
+        compute: Arc::new(Semaphore::new(args.concurrency)),
         proving,
         assigned: watch::Sender::new(None),
         hold: Hold::arm(args.hold_at)?,
@@ -168,7 +166,7 @@ pub async fn run(args: WorkerArgs) -> anyhow::Result<()> {
     proving::start(worker.clone(), jobs, args.prove_delay_ms)?;
     worker.tasks.spawn(upkeep::regularly(worker.clone()));
     worker.tasks.spawn(shard::keep_loading(worker.clone(), worker.assigned.subscribe()));
-    process::announce(&format!("{}:{port}", args.host))?;
+    process::announce(&own)?;
     tracing::info!(role = %worker.role, key = %worker.identity.public().short(), "worker ready for the coordinator");
     serve(worker, listener, &args.listen, pending, coordinator).await
 }

@@ -1,8 +1,10 @@
 //! `worker <host> <port> <coordinator_host> <coordinator_port> <ROLE>`: runs and proves one shard.
 
+use std::process::ExitCode;
+
 use clap::Parser;
 use mimalloc::MiMalloc;
-use shardproof_common::options;
+use shardproof_common::{options, telemetry};
 use shardproof_worker::WorkerArgs;
 
 /// The system's allocator gives large tensors back after each run and takes as long as the run to fetch them again.
@@ -17,6 +19,14 @@ struct Cli {
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    shardproof_worker::run(options::parse::<Cli>().args).await
+async fn main() -> ExitCode {
+    let args = options::parse::<Cli>().args;
+    let log_format = args.log_format;
+    match shardproof_worker::run(args).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            telemetry::report(error.as_ref(), log_format);
+            ExitCode::FAILURE
+        }
+    }
 }

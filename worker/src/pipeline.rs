@@ -373,7 +373,8 @@ async fn run_and_forward(worker: &Arc<Worker>, passage: Passage) -> Result<(), P
         ..Default::default()
     };
     let left = passage.deadline.saturating_duration_since(Instant::now());
-    let hop = Hop { from: shard.index(), shards: shard.card.body.plan.shards.len() };
+    let (from, shards) = (shard.index(), shard.card.body.plan.shards.len());
+    let hop = Hop { from, shards, address: next.address().to_owned() };
     let (bytes, sent) = (encoding.len(), Instant::now());
     next.deliver(header, encoding, left).await.map_err(|status| PassError::Delivery { hop, status })?;
     let us = sent.elapsed().as_micros() as u64;
@@ -435,13 +436,19 @@ fn check_upstream(passage: &Passage, inference: &Inference) -> Result<(), PassEr
 struct Hop {
     from: ShardIndex,
     shards: usize,
+    address: String,
 }
 
 impl fmt::Display for Hop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let to = self.from.0 + 1;
         write!(f, "boundary {to} did not get from shard {} to ", self.from)?;
-        if to as usize == self.shards { f.write_str("the coordinator") } else { write!(f, "shard {to}") }
+        if to as usize == self.shards {
+            f.write_str("the coordinator")?
+        } else {
+            write!(f, "shard {to}")?
+        }
+        write!(f, " at {}", self.address)
     }
 }
 
@@ -462,7 +469,7 @@ enum PassError {
     Deadline,
     #[error("the worker is stopping")]
     Stopping,
-    #[error("the coordinator has not said where the outputs go")]
+    #[error("the coordinator has not said where the outputs go, or named no address HOST:PORT")]
     NoRoute,
     #[error("{hop}: {}: {}", status.code(), status.message())]
     Delivery { hop: Hop, status: Status },

@@ -10,6 +10,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use shardproof_common::options;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
@@ -38,11 +39,14 @@ impl Service {
         let log = directory.join(format!("{name}.log"));
         let log_file = File::create(&log).with_context(|| format!("{}: cannot write the log", log.display()))?;
         let program = std::env::current_exe().context("where this program is")?;
-        let mut child = Command::new(&program)
+        let mut command = Command::new(&program);
+        // The demo decides what its processes do, not the shell that it runs in.
+        for variable in options::variables() {
+            command.env_remove(variable);
+        }
+        let mut child = command
             .args(args)
             .arg("--exit-with-parent")
-            // The demo decides how its processes talk to each other.
-            .env_remove("SHARDPROOF_TLS")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(log_file)

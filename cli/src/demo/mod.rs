@@ -98,6 +98,7 @@ pub(crate) async fn run(args: DemoArgs, output: Output) -> Result<Outcome> {
         );
     }
     let input = model.choose_input(args.input.as_deref())?;
+    model.check_samples(args.plan.samples.as_deref())?;
     let float_outputs = model.float_answer(&input.tensors)?;
     // A plan that cannot be is refused here as well, where it can be said at once.
     args.plan.split(&model.model, args.shards as usize)?;

@@ -113,6 +113,45 @@ fn a_client_that_waits_says_so_and_finds_a_coordinator_that_comes_later() {
     assert!(client.wait().unwrap().success());
 }
 
+/// Over IPv6, with and without brackets and TLS, from the client through both workers and back.
+#[test]
+fn a_service_runs_over_ipv6() {
+    if std::net::TcpListener::bind("[::1]:0").is_err() {
+        eprintln!("skipped: this machine has no ::1");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let authority = path("authority");
+    json(&["cert", "init", &authority]);
+    let issue = |role: &str, host: &[&str]| {
+        json(&[&["cert", "issue", &authority, "--role", role, "--out", &path(role)], host].concat());
+        ["--tls".to_owned(), path(role)]
+    };
+    let [server, worker, client] =
+        [("coordinator", "::1"), ("worker", "[::1]"), ("client", "")].map(|(role, host)| match host {
+            "" => issue(role, &[]),
+            host => issue(role, &["--host", host]),
+        });
+    std::fs::write(path("input.json"), serde_json::json!({ "input_data": [vec![0.5; 25]] }).to_string()).unwrap();
+    for (n, tls) in [false, true].into_iter().enumerate() {
+        let with = |args: &[&str], tls_args: &[String; 2], name: &str| {
+            let more: Vec<&str> = tls_args.iter().filter(|_| tls).map(String::as_str).collect();
+            Service::start(&[args, &more].concat(), &directory.path().join(format!("{name}{n}")))
+        };
+        let start = ["coordinator", "::1", "0", "2", "mlp", "--backend", "float"];
+        let coordinator = with(&start, &server, "coordinator");
+        assert!(coordinator.address.starts_with("[::1]:"), "{}", coordinator.address);
+        let port = coordinator.port();
+        let _first = with(&["worker", "[::1]", "0", "::1", port, "FIRST"], &worker, "first");
+        let _last = with(&["worker", "::1", "0", "[::1]", port, "LAST"], &worker, "last");
+        let input = path("input.json");
+        let ask = ["infer", "--wait", "--input", &input, "--coordinator", &coordinator.address];
+        let more: Vec<&str> = client.iter().filter(|_| tls).map(String::as_str).collect();
+        assert_eq!(json(&[ask.as_slice(), &more].concat())["state"], "answered");
+    }
+}
+
 const TINY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/tiny.onnx");
 
 /// A coordinator with `extra` arguments that serves the tiny network, and the file of an input for it.
@@ -157,6 +196,72 @@ fn a_run_is_proven_shard_by_shard_and_its_bundle_verifies() {
     let output = shardproof(&[&["verify", &partial], supplied.as_slice()].concat()).output().unwrap();
     assert_eq!(output.status.code(), Some(3));
     assert!(String::from_utf8(output.stdout).unwrap().contains("partial: not everything is proven"));
+}
+
+#[test]
+fn what_the_coordinator_refuses_is_told_once_and_in_its_words() {
+    let directory = tempfile::tempdir().unwrap();
+    let (coordinator, input) = serve_tiny(directory.path(), "1", &["--max-upload", "10"]);
+    let arguments = ["worker", "127.0.0.1", "0", "127.0.0.1", coordinator.port(), "SOLO"];
+    let _worker = Service::start(&arguments, &directory.path().join("worker"));
+    let said = fails(1, &["infer", "--wait", "--input", &input, "--coordinator", &coordinator.address]);
+    assert_eq!(said.matches("--max-upload").count(), 1, "{said}");
+    assert!(said.contains("error: sending the input: ") && !said.contains("resources"), "{said}");
+}
+
+#[test]
+fn an_input_unlike_those_of_the_calibration_is_told_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let (coordinator, input) = serve_tiny(directory.path(), "1", &[]);
+    let arguments = ["worker", "127.0.0.1", "0", "127.0.0.1", coordinator.port(), "SOLO"];
+    let _worker = Service::start(&arguments, &directory.path().join("worker"));
+    std::fs::write(&input, r#"{"input_data": [[900, -800, 700, 1000]]}"#).unwrap();
+    let args = ["infer", "--wait", "--input", &input, "--coordinator", &coordinator.address];
+    let output = shardproof(&args).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stdout).unwrap();
+    let expected = ["leads out of the range that the model was calibrated on", "--samples FILE"];
+    assert!(expected.iter().all(|expected| said.contains(expected)), "{said}");
+}
+
+/// Of several runs one is cancelled while all are being proven.
+#[test]
+fn the_bundles_of_runs_are_fetched_although_another_was_cancelled() {
+    let directory = tempfile::tempdir().unwrap();
+    let (coordinator, input) = serve_tiny(directory.path(), "1", &[]);
+    let delayed = ["--prove-delay-ms", "1500"];
+    let arguments = ["worker", "127.0.0.1", "0", "127.0.0.1", coordinator.port(), "SOLO"];
+    let _worker = Service::start(&[arguments.as_slice(), &delayed].concat(), &directory.path().join("worker"));
+    let at = ["--coordinator", &coordinator.address];
+    let with = |args: &[&str]| json(&[args, &at].concat());
+    let infer = || with(&["infer", "--wait", "--input", &input])["run"].as_str().unwrap().to_owned();
+    let (first, second) = (infer(), infer());
+
+    // What would keep the bundle from being written is said while nothing is proven.
+    let nowhere = directory.path().join("nowhere/run.bundle");
+    let said = fails(1, &[&["prove", &first, "--out", nowhere.to_str().unwrap()], at.as_slice()].concat());
+    assert!(said.contains("nowhere: cannot write here") && said.contains("--out"), "{said}");
+    assert_eq!(with(&["runs"])[0]["shards"][0]["proof"], "not requested");
+
+    let out = directory.path().join("bundles");
+    let mut proving = std::process::Command::new(env!("CARGO_BIN_EXE_shardproof"));
+    proving.args(["prove", &first, &second, "--json", "-v", "--out"]).arg(&out).args(at);
+    let mut proving = proving.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = BufReader::new(proving.stderr.take().unwrap()).lines().map(Result::unwrap);
+    assert!(said.any(|line| line.contains("0 of 1 verified")));
+    with(&["cancel", &first]);
+    let refused = format!("error: the proofs of run {first} were cancelled");
+    assert!(said.any(|line| line == refused));
+    let output = proving.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let proved: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((proved.as_array().unwrap().len(), &proved[0]["state"]), (1, &Value::from("verified")));
+    assert!(out.join(format!("{second}.bundle")).is_file());
+    assert!(!out.join(format!("{first}.bundle")).exists());
+
+    // A directory takes the bundle of one run as well.
+    let again = with(&["prove", &second, "--out", directory.path().to_str().unwrap()]);
+    assert!(again["bundle"].as_str().unwrap().ends_with(&format!("/{second}.bundle")));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::shardproof;
+use crate::{fails, shardproof};
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -141,9 +141,14 @@ fn a_demo_of_a_model_that_cannot_be_quantised_names_the_node() {
     let directory = tempfile::tempdir().unwrap();
     let out = directory.path().to_str().unwrap();
     let floor = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/floor.onnx");
-    let output = shardproof(&["demo", floor, "--shards", "2", "--out", out]).output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.contains("setting up shard 1: ") && said.contains("(Floor) cannot be quantised"), "{said}");
+    for command in [["demo", floor, "--shards", "2", "--out", out].as_slice(), &["plan", floor, "--shards", "2"]] {
+        let said = fails(1, command);
+        assert!(said.contains("shard 1 cannot be proven with gkr: node `floor` (Floor) cannot be quantised"), "{said}");
+        assert!(said.contains("--backend ezkl") && said.contains("--backend float"), "{said}");
+        let floats = shardproof(&[command, &["--backend", "float"]].concat()).output().unwrap();
+        assert!(floats.status.success(), "{}", String::from_utf8_lossy(&floats.stderr));
+    }
+    let said = fails(1, &["plan", "mlp", "--shards", "1", "--weight-bits", "99"]);
+    assert!(said.contains("weight bits is 99; it must be from 2 to 20"), "{said}");
     assert_eq!(processes_of(directory.path()), Vec::<u32>::new());
 }

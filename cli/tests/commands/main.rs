@@ -5,6 +5,7 @@
 mod clients;
 mod demo;
 mod refusals;
+mod sources;
 
 use assert_cmd::Command;
 

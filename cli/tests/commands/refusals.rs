@@ -33,6 +33,31 @@ fn wrong_usage_exits_2() {
             .contains("public, hashed, polycommit, committed")
     );
     assert!(fails(2, &["plan", "mlp", "--shards", "2", "--dim", "batch"]).contains("NAME=N"));
+    let no_data: [&[&str]; 3] = [
+        &["completions", "bash"],
+        &["coordinator", "127.0.0.1", "0", "1", "mlp"],
+        &["worker", "127.0.0.1", "0", "127.0.0.1", "9", "SOLO"],
+    ];
+    for command in no_data {
+        for line in [[&["--json"], command].concat(), [command, &["--json"]].concat()] {
+            assert!(fails(2, &line).contains("--json"));
+        }
+        let help = shardproof(&[command[0], "--help"]).output().unwrap();
+        assert!(!String::from_utf8(help.stdout).unwrap().contains("--json"));
+    }
+    let worker = ["worker", "127.0.0.1", "0", "127.0.0.1", "9", "SOLO"];
+    let coordinator = ["coordinator", "127.0.0.1", "0", "1", "mlp"];
+    for (command, option, number) in [
+        (worker.as_slice(), "--queue", "0"),
+        (&worker, "--concurrency", "0"),
+        (&worker, "--queue", "18446744073709551615"),
+        (&coordinator, "--max-runs", "0"),
+        (&["runs"], "--limit", "0"),
+        (&["runs"], "--limit", "1001"),
+    ] {
+        let said = fails(2, &[command, &[option, number]].concat());
+        assert!(said.contains(option) && said.contains(&format!("{number} is not in 1..")), "{said}");
+    }
     assert!(fails(2, &["prove", "not-a-run"]).contains("run id"));
 }
 
@@ -67,6 +92,36 @@ fn inputs_that_do_not_fit_are_refused_before_anything_starts() {
     assert!(demo(1).contains("input"));
     std::fs::write(&path, "25 numbers").unwrap();
     assert!(demo(1).contains("input_data"));
+}
+
+#[test]
+fn samples_that_do_not_fit_are_refused_by_their_option_and_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let (samples, data) = (directory.path().join("samples.json"), directory.path().join("data"));
+    let named = ["--samples", text(&samples)];
+    let commands: [&[&str]; 3] = [
+        &["plan", "mlp", "--shards", "1"],
+        &["demo", "mlp", "--shards", "1"],
+        &["coordinator", "127.0.0.1", "0", "1", "mlp", "--data-dir", text(&data)],
+    ];
+    for command in commands {
+        let refused = |expected: &str| {
+            let said = fails(1, &[command, &named].concat());
+            assert!(said.contains("--samples: ") && said.contains("samples.json: "), "{said}");
+            assert!(said.contains(expected), "{said}");
+        };
+        std::fs::write(&samples, r#"{"input_data": [[1, 2, 3]]}"#).unwrap();
+        refused("[samples, 1, 1, 5, 5]");
+        std::fs::remove_file(&samples).unwrap();
+        refused("No such file");
+    }
+    let two = serde_json::json!({ "input_data": [vec![0.5; 50]] }).to_string();
+    std::fs::write(&samples, two).unwrap();
+    let planned = shardproof(&[commands[0], &named].concat()).output().unwrap();
+    assert!(planned.status.success(), "{}", String::from_utf8_lossy(&planned.stderr));
+    let demo = ["demo", "mlp", "--shards", "1", "--out", text(directory.path())];
+    let demo = shardproof(&[demo.as_slice(), &named].concat()).output().unwrap();
+    assert!(demo.status.success(), "{}", String::from_utf8_lossy(&demo.stderr));
 }
 
 #[test]
@@ -114,6 +169,21 @@ fn clients_without_a_coordinator_fail_at_once_and_say_what_to_do() {
 }
 
 #[test]
+fn what_is_no_address_of_a_coordinator_is_refused_as_such() {
+    for (wrong, reason) in [
+        ("localhost", "there is no port"),
+        ("localhost:x", "a port from 1 to 65535"),
+        ("localhost:99999", "a port from 1 to 65535"),
+        ("http://localhost:8000", "without `scheme://`"),
+        ("::1:8000", "[::1]:8000"),
+    ] {
+        let said = fails(2, &["status", "--coordinator", wrong]);
+        let expected = ["--coordinator <HOST:PORT>", "expected HOST:PORT", reason];
+        assert!(expected.iter().all(|expected| said.contains(expected)), "{said}");
+    }
+}
+
+#[test]
 fn bundles_and_cards_that_cannot_be_understood_are_rejected_and_missing_ones_are_errors() {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name);
@@ -139,7 +209,7 @@ fn bundles_and_cards_that_cannot_be_understood_are_rejected_and_missing_ones_are
     std::fs::write(&bundle, b"something else").unwrap();
     assert!(
         verify(3, &bundle, &card_path)
-            .contains("check `encoding` failed: bundle: not a file of this kind: it does not begin with `SPBUNDLE`")
+            .contains("run.bundle: bundle: not a file of this kind: it does not begin with `SPBUNDLE`")
     );
     std::fs::write(&bundle, &bytes[..bytes.len() - 1]).unwrap();
     assert!(verify(3, &bundle, &card_path).contains("truncated"));
@@ -147,12 +217,22 @@ fn bundles_and_cards_that_cannot_be_understood_are_rejected_and_missing_ones_are
     assert!(verify(3, &bundle, &card_path).contains("1 bytes follow"));
     // A sparse file: large without taking room, and never read whole.
     std::fs::File::create(&bundle).unwrap().set_len(1 << 40).unwrap();
-    assert!(verify(3, &bundle, &card_path).contains("more than the"));
+    let large = verify(3, &bundle, &card_path);
+    assert!(large.contains("run.bundle: ") && large.contains("more than the"), "{large}");
 
     std::fs::write(&bundle, &bytes).unwrap();
     std::fs::write(&card_path, &CARD[..CARD.len() / 2]).unwrap();
     assert!(verify(3, &bundle, &card_path).contains("not a model card"));
-    assert!(fails(3, &["card", "show", text(&card_path)]).contains("not a model card"));
+    assert!(verify(3, &bundle, &card_path).contains("card.json"));
+    for command in
+        [["card", "show", text(&card_path)].as_slice(), &["card", "check", "mlp", "--card", text(&card_path)]]
+    {
+        let output = shardproof(&[command, &["--json"]].concat()).output().unwrap();
+        assert_eq!(output.status.code(), Some(3));
+        let refused: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!((&refused["status"], &refused["refusal"]["check"]), (&"rejected".into(), &"card".into()));
+        assert!(refused["refusal"]["reason"].as_str().unwrap().contains("card.json: not a model card"), "{refused}");
+    }
     std::fs::write(&card_path, CARD.replace("\"name\": \"mlp\"", "\"name\": \"other\"")).unwrap();
     assert!(verify(3, &bundle, &card_path).contains("signature"));
     std::fs::File::create(&card_path).unwrap().set_len(1 << 40).unwrap();

@@ -16,7 +16,11 @@ async fn a_worker_that_hangs_fails_the_run_in_time_and_serves_again_when_it_wake
     service.workers[1].signal("STOP");
     let failed = service.infer(input).await;
     assert_state(&failed, RunState::Failed);
-    assert!(failed.reason.contains("boundary 1 did not get from shard 0 to shard 1"), "{}", failed.reason);
+    assert!(
+        failed.reason.contains("boundary 1 did not get from shard 0 to shard 1 at 127.0.0.1:"),
+        "{}",
+        failed.reason
+    );
     service.workers[1].signal("CONT");
     service.ready().await;
     assert_close(&answer(&service.infer(input).await), expected, 1e-5);

@@ -148,5 +148,5 @@ pub(crate) async fn deliver_signed(
     };
     let encoding = encode_boundary(tensors).into();
     let channel = Transport::plaintext().lazy_channel(address, Party::Worker).unwrap();
-    Hop::new(channel).deliver(header, encoding, Duration::from_secs(20)).await
+    Hop::new(address, channel).deliver(header, encoding, Duration::from_secs(20)).await
 }

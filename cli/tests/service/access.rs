@@ -115,7 +115,14 @@ fn in_the_clear_programs_listen_on_this_machine_only_unless_told_otherwise() {
     assert!(said.contains("--tokens in the clear"), "{said}");
 
     for program in [coordinator.as_slice(), &worker] {
-        let arguments = strings(&[program, &["--insecure"]].concat());
+        // What stands for all addresses is none that others could be told.
+        let (code, said) = fails(&[program, &["--insecure"]].concat());
+        assert!(code == Some(1) && said.contains("0.0.0.0") && said.contains("--advertise HOST:PORT"), "{said}");
+        for wrong in ["here", "10.0.0.1", "10.0.0.1:0", "::1:8000"] {
+            let (code, said) = fails(&[program, &["--insecure", "--advertise", wrong]].concat());
+            assert!(code == Some(2) && said.contains("--advertise") && said.contains("HOST:PORT"), "{said}");
+        }
+        let arguments = strings(&[program, &["--insecure", "--advertise", "127.0.0.1:9"]].concat());
         let mut started = Program::start(directory.path(), program[0], &arguments);
         started.until_logged("INSECURE");
         started.kill();

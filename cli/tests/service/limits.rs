@@ -164,8 +164,10 @@ async fn bytes_of_a_workers_spool() {
 
 #[tokio::test]
 async fn runs_under_way() {
-    let mut service = serve(&["--max-runs", "0"]);
-    service.add_worker("SOLO", &[]);
+    let mut service = serve(&["--max-runs", "1"]);
+    service.add_worker("SOLO", &["--hold-at", "before-receipt"]);
     service.ready().await;
-    assert_exhausted(&service.submit(&samples("mlp")[0].0).await.unwrap_err(), "--max-runs");
+    let input = &samples("mlp")[0].0;
+    service.submit(input).await.unwrap();
+    assert_exhausted(&service.submit(input).await.unwrap_err(), "--max-runs");
 }

@@ -120,4 +120,6 @@ async fn a_worker_waits_for_its_coordinator_and_says_so() {
     }
     service.restart_coordinator();
     service.ready().await;
+    // Nobody else can have served from its directory.
+    assert!(!service.coordinator.logged().contains("standing by"), "{}", service.coordinator.logged());
 }

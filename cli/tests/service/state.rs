@@ -9,7 +9,7 @@ use shardproof_proto::v1::{GetRequest, RunState};
 use shardproof_testing::Postgres;
 use tonic::Code;
 
-use crate::cluster::{PATIENCE, Program, Service, answer, assert_close, assert_state, samples, strings};
+use crate::cluster::{PATIENCE, Program, Service, answer, assert_close, assert_state, command, samples, strings};
 
 /// A service of two shards on `database`, whose artifacts are where another coordinator can reach them.
 fn shared(database: &Postgres, artifacts: &Path) -> Service {
@@ -82,6 +82,30 @@ async fn one_that_ends_gives_its_lease_back() {
     service.ready().await;
     let (input, expected) = &samples("mlp")[0];
     assert_close(&answer(&service.infer(input).await), expected, 0.05);
+}
+
+#[test]
+fn one_that_cannot_listen_gives_its_lease_back() {
+    let database = Postgres::start().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let [first, second, artifacts] = ["first", "second", "artifacts"].map(path);
+    std::fs::create_dir(&second).unwrap();
+    std::fs::create_dir(&artifacts).unwrap();
+    let (url, artifacts) = (database.url(), format!("file://{}", artifacts.display()));
+    let arguments = |port: &str, data: &Path| {
+        let data = data.display().to_string();
+        let line = ["coordinator", "127.0.0.1", port, "1", "mlp", "--backend", "float", "--data-dir", &data];
+        strings(&[line.as_slice(), &["--database", &url, "--artifacts", &artifacts]].concat())
+    };
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let failed = command(&arguments(&port, &first)).output().unwrap();
+    let said = String::from_utf8(failed.stderr).unwrap();
+    assert!(failed.status.code() == Some(1) && said.contains("cannot listen on"), "{said}");
+    std::fs::copy(first.join("owner.key"), second.join("owner.key")).unwrap();
+    let coordinator = Program::start(directory.path(), "second", &arguments("0", &second));
+    assert!(!coordinator.logged().contains("standing by"), "{}", coordinator.logged());
 }
 
 #[tokio::test]

@@ -169,7 +169,18 @@ async fn the_owners_commands_list_admit_and_revoke() {
         (&worker["key"], &worker["state"], &worker["shard"]),
         (&key.as_str().into(), &"ready".into(), &0.into())
     );
-    assert_eq!(command(&["workers", "admit", &key, "--name", "lab"]).await[0]["standing"], "admitted");
+    let address = service.coordinator.address.clone();
+    let admit = async |key: &str| {
+        let arguments = strings(&["workers", "admit", key, "--name", "lab", "--coordinator", &address]);
+        let output = tokio::task::spawn_blocking(move || crate::cluster::command(&arguments).output().unwrap());
+        let output = output.await.unwrap();
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("{key} admitted\n"));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert_eq!(admit(&key).await, "from now on only admitted keys join\n");
+    let stranger = "07".repeat(32);
+    let said = admit(&stranger).await;
+    assert!(said.contains(&stranger) && said.contains("seen so far") && !said.contains("from now on"), "{said}");
     let listed = command(&["workers", "list"]).await;
     assert_eq!((&listed["admission_required"], &listed["workers"][0]["name"]), (&true.into(), &"lab".into()));
     let revoked = command(&["workers", "revoke", &key]).await;

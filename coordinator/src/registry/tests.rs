@@ -177,3 +177,13 @@ fn runs_under_way_pass_through_a_worker_that_is_to_stop() {
     registry.leaving(first);
     assert_eq!((registry.vacant(), registry.unready()), (vec![ShardIndex(0)], vec![]));
 }
+
+#[test]
+fn a_role_that_makes_no_sense_is_told_which_do() {
+    let refused = |shards: usize, role: Role| registry(shards).check_role(role).unwrap_err().to_string();
+    assert!(refused(2, Role::Solo).ends_with("use FIRST or LAST"));
+    assert!(refused(3, Role::Solo).ends_with("use FIRST, MIDDLE or LAST"));
+    assert!(refused(2, Role::Middle).ends_with("use FIRST or LAST"));
+    assert!(refused(1, Role::Middle).ends_with("use SOLO"));
+    assert!(refused(1, Role::First).ends_with("use SOLO"));
+}

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use shardproof_common::address;
 use shardproof_common::chain::printable;
 use shardproof_common::clock;
 use shardproof_common::ids::{Digest, PROTOCOL_VERSION, Role, ShardIndex};
@@ -171,9 +172,7 @@ fn check_join(coordinator: &Coordinator, join: &v1::Join, nonce: Digest) -> Resu
 
 /// `host:port` in the characters that names and addresses have.
 fn is_address(text: &str) -> bool {
-    let in_host = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '[' | ']');
-    let parts = text.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)));
-    parts.is_some_and(|(host, port)| (1..=255).contains(&host.len()) && host.chars().all(in_host) && port > 0)
+    address::check(text).is_ok()
 }
 
 async fn handle(coordinator: &Arc<Coordinator>, session: SessionId, key: PublicKey, message: FromWorker) {
@@ -408,7 +407,9 @@ mod tests {
     #[test]
     fn addresses_hold_nothing_that_a_terminal_would_act_on() {
         assert!(is_address("localhost:8001") && is_address("10.0.0.7:1") && is_address("[::1]:8001"));
-        for wrong in ["", "localhost", ":80", "host:0", "host:65536", "127.0.0.1:9\x1b]0;owned\x07:9", "a b:1"] {
+        for wrong in
+            ["", "localhost", ":80", "::1:18001", "host:0", "host:65536", "127.0.0.1:9\x1b]0;owned\x07:9", "a b:1"]
+        {
             assert!(!is_address(wrong), "{wrong:?}");
         }
     }

@@ -134,19 +134,19 @@ pub(super) async fn try_take(
     if standing.owner != *candidate.owner.as_bytes() {
         return Err(StoreError::OtherOwner);
     }
+    // A data directory has one process: whoever held the lease with this one is gone.
+    let own = standing.holder == *candidate.holder.as_bytes() || database.is_private();
     let seen = (standing.term, standing.beat);
     let since = match *last {
         Some((term, beat, since)) if (term, beat) == seen => since,
         earlier => {
-            if earlier.is_none() && !standing.released {
+            if earlier.is_none() && !standing.released && !own {
                 tracing::info!(term = standing.term, "standing by: another coordinator may be serving");
             }
             Instant::now()
         }
     };
     *last = Some((seen.0, seen.1, since));
-    // A data directory has one process: whoever held the lease with this one is gone.
-    let own = standing.holder == *candidate.holder.as_bytes() || database.is_private();
     if !standing.released && !own && since.elapsed() < lifetime {
         return Ok(None);
     }

@@ -260,3 +260,18 @@ pub enum RunError {
     #[error("{site}, run {run}, element {index}: {value} has no root in 0 ..= {}", allowed.high)]
     RootRange { site: Box<Site>, run: usize, index: usize, value: i64, allowed: Bounds },
 }
+
+impl RunError {
+    /// Whether a value left the range that the graph was made for: the input is another than those that it was calibrated on.
+    pub fn is_out_of_range(&self) -> bool {
+        match self {
+            Self::NoRuns | Self::TooManyRuns { .. } | Self::InputCount { .. } | Self::InputLength { .. } => false,
+            Self::InputRange { .. }
+            | Self::RequantRange { .. }
+            | Self::TableDomain { .. }
+            | Self::Denominator { .. }
+            | Self::QuotientRange { .. }
+            | Self::RootRange { .. } => true,
+        }
+    }
+}

@@ -25,14 +25,20 @@ const UNDER_WAY_BYTES: u32 = CONNECTION_WINDOW_BYTES / 2;
 /// what there is a place for. So no more is sent at a time than the window holds.
 #[derive(Clone)]
 pub struct Hop {
+    address: Arc<str>,
     channel: Channel,
     room: Arc<Semaphore>,
 }
 
 impl Hop {
-    /// Over a channel that nothing else uses.
-    pub fn new(channel: Channel) -> Self {
-        Self { channel, room: Arc::new(Semaphore::new(UNDER_WAY_BYTES as usize)) }
+    /// Over a channel to `address` that nothing else uses.
+    pub fn new(address: &str, channel: Channel) -> Self {
+        Self { address: address.into(), channel, room: Arc::new(Semaphore::new(UNDER_WAY_BYTES as usize)) }
+    }
+
+    /// Where the neighbour listens.
+    pub fn address(&self) -> &str {
+        &self.address
     }
 
     /// Sends a boundary and waits until the receiver has spooled it. `header.size` and `header.digest` are set here.
@@ -178,7 +184,8 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_sent_before_is_waited_for_no_longer_than_the_deadline() {
-        let hop = Hop::new(Transport::plaintext().lazy_channel("127.0.0.1:1", Party::Worker).unwrap());
+        let address = "127.0.0.1:1";
+        let hop = Hop::new(address, Transport::plaintext().lazy_channel(address, Party::Worker).unwrap());
         let _all = hop.room.acquire_many(UNDER_WAY_BYTES).await.unwrap();
         let late = hop.deliver(ActivationHeader::default(), Bytes::from_static(b"e"), Duration::from_millis(20)).await;
         assert_eq!(late.unwrap_err().code(), Code::DeadlineExceeded);

@@ -1,9 +1,11 @@
 //! The options that say how a program listens and connects, the same for every program.
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use shardproof_common::address::{bare, host_port};
 use shardproof_common::machine;
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -62,6 +64,40 @@ impl ListenArgs {
         Ok(Transport::with_tls(tls))
     }
 
+    /// Listens, and says where, as `host:port`.
+    ///
+    /// # Errors
+    /// When the host is not this machine's, or the port is taken.
+    pub async fn bind(&self, host: &str, port: u16) -> Result<(TcpListener, String), ListenError> {
+        let failed = |source: io::Error| match source.kind() {
+            io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied => {
+                ListenError::Port { address: host_port(host, port), source }
+            }
+            _ => ListenError::Host { host: bare(host).to_owned(), source },
+        };
+        let listener = TcpListener::bind((bare(host), port)).await.map_err(failed)?;
+        let port = listener.local_addr().map_err(ListenError::Address)?.port();
+        Ok((listener, host_port(host, port)))
+    }
+
+    /// The address that others are told: `advertise`, or else `own`, where `listener` listens.
+    ///
+    /// # Errors
+    /// When there is no `advertise` and `own` is not an address of any one machine.
+    pub fn advertised(
+        &self,
+        listener: &TcpListener,
+        own: &str,
+        advertise: Option<&str>,
+    ) -> Result<String, ListenError> {
+        let unspecified = listener.local_addr().map_err(ListenError::Address)?.ip().is_unspecified();
+        match advertise {
+            Some(address) => Ok(address.to_owned()),
+            None if unspecified => Err(ListenError::NotAdvertised { own: own.to_owned() }),
+            None => Ok(own.to_owned()),
+        }
+    }
+
     /// Checks that the program may listen where it does; `tokens` is whether it takes clients' tokens.
     ///
     /// # Errors
@@ -90,7 +126,31 @@ pub enum ListenError {
     Exposed(#[from] Exposed),
     /// The system does not say where it listens.
     #[error("asking where this listens: {0}")]
-    Address(std::io::Error),
+    Address(io::Error),
+    /// The host is none, or another machine's.
+    #[error("cannot listen on {host}: {source}: give a name or address of this machine, or localhost")]
+    Host {
+        /// The host.
+        host: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The port cannot be had.
+    #[error("cannot listen on {address}: {source}: give another port, or 0 for a free one")]
+    Port {
+        /// Where it would listen.
+        address: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// Others would be told an address that means their own machine to each of them.
+    #[error(
+        "{own} stands for all addresses of this machine and is none that others can reach: give --advertise HOST:PORT"
+    )]
+    NotAdvertised {
+        /// Where it would listen.
+        own: String,
+    },
 }
 
 /// What a client shows to be let in.
@@ -160,6 +220,6 @@ pub enum ConnectArgsError {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        source: io::Error,
     },
 }

@@ -8,6 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use shardproof_common::address::{self, AddressError};
 use thiserror::Error;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
@@ -79,7 +80,7 @@ impl Transport {
         let half = silence / 2;
         let endpoint = self.endpoint(address, party)?.connect_timeout(silence);
         let endpoint = endpoint.http2_keep_alive_interval(half).keep_alive_timeout(half);
-        Ok(Hop::new(InterceptedService::new(endpoint.connect_lazy(), credentials)))
+        Ok(Hop::new(address, InterceptedService::new(endpoint.connect_lazy(), credentials)))
     }
 
     /// Connects to the party that listens at `address` (`host:port`).
@@ -98,8 +99,10 @@ impl Transport {
 
     fn endpoint(&self, address: &str, party: Party) -> Result<Endpoint, ChannelError> {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
-        let malformed = |_| ChannelError::Address { address: address.to_owned() };
-        let endpoint = Endpoint::from_shared(format!("{scheme}://{address}")).map_err(malformed)?;
+        let malformed = |reason| ChannelError::Address { address: address.to_owned(), reason };
+        address::check(address).map_err(malformed)?;
+        let unusable = |_| malformed(AddressError::Host);
+        let endpoint = Endpoint::from_shared(format!("{scheme}://{address}")).map_err(unusable)?;
         let endpoint = endpoint
             .connect_timeout(CONNECT)
             .tcp_nodelay(true)
@@ -109,7 +112,10 @@ impl Transport {
             .keep_alive_while_idle(true);
         let Some(tls) = &self.tls else { return Ok(endpoint) };
         let (config, verifier) = tls.client(party)?;
-        endpoint.tls_config_with_verifier(config.timeout(CONNECT), verifier).map_err(malformed)
+        // The library takes the host from the URI as it is, and certificates know no brackets.
+        let host = address.rsplit_once(':').map_or(address, |(host, _)| address::bare(host));
+        let config = config.domain_name(host).timeout(CONNECT);
+        endpoint.tls_config_with_verifier(config, verifier).map_err(unusable)
     }
 
     fn credentials(&self, address: &str) -> Result<Credentials, ChannelError> {
@@ -145,10 +151,12 @@ impl Interceptor for Credentials {
 #[derive(Debug, Error)]
 pub enum ChannelError {
     /// Not an address.
-    #[error("`{address}` is not an address: expected HOST:PORT")]
+    #[error("`{address}` is not an address: {reason}")]
     Address {
         /// What was given.
         address: String,
+        /// What is wrong with it.
+        reason: AddressError,
     },
     /// The token would be readable on its way.
     #[error("a token is not sent to {address} in the clear: give --tls DIR")]
@@ -185,6 +193,14 @@ mod tests {
             assert!(matches!(refused, ChannelError::TokenInTheClear { .. }), "{far}");
             assert!(refused.to_string().contains("--tls"));
             Transport::plaintext().lazy_channel(far, Party::Coordinator).unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_no_address_is_told_before_anything_is_tried() {
+        for wrong in ["localhost", "localhost:x", "localhost:99999", "http://localhost:8000", "::1:8000"] {
+            let refused = Transport::plaintext().connect(wrong, Party::Coordinator).await.unwrap_err().to_string();
+            assert!(refused.contains(&format!("`{wrong}` is not an address: expected HOST:PORT")), "{refused}");
         }
     }
 

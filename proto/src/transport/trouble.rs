@@ -13,7 +13,7 @@ use rustls::{AlertDescription, CertificateError};
 
 use super::tls::WrongServer;
 
-/// What is wrong with a connection, as far as TLS is the reason.
+/// What is wrong with a connection, as far as what the two sides speak is the reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trouble {
     /// The server's certificate is not valid at this time.
@@ -39,6 +39,8 @@ pub enum Trouble {
     Own(String),
     /// The server does not speak TLS.
     ServerInClear,
+    /// The server does not speak HTTP/2 in the clear.
+    OtherProtocol,
 }
 
 impl fmt::Display for Trouble {
@@ -68,17 +70,22 @@ impl fmt::Display for Trouble {
             Self::ServerInClear => {
                 f.write_str("the server does not speak TLS: start it with --tls, or leave --tls out here")
             }
+            Self::OtherProtocol => f.write_str(
+                "what listens there does not speak with us in the clear: it may speak TLS, so give --tls DIR, or be another \
+                 program, so check the address",
+            ),
         }
     }
 }
 
-/// What TLS has to say about a failed connection or call, if it is the reason.
+/// What both sides speak, if that is the reason why a connection or call failed.
 pub fn trouble(error: &(dyn Error + 'static)) -> Option<Trouble> {
     let mut next = Some(error);
     while let Some(error) = next {
         let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
         let tls = inner.and_then(|inner| inner.downcast_ref()).or_else(|| error.downcast_ref());
-        if let Some(found) = tls.and_then(of_tls).or_else(|| of_alert(&error.to_string())) {
+        let text = error.to_string();
+        if let Some(found) = tls.and_then(of_tls).or_else(|| of_alert(&text)).or_else(|| of_frame(&text)) {
             return Some(found);
         }
         next = error.source();
@@ -131,6 +138,14 @@ fn of_alert(text: &str) -> Option<Trouble> {
         () if is(AlertDescription::UnknownCA) || is(AlertDescription::DecryptError) => Trouble::OwnForeign,
         () => Trouble::Own(alert.split_whitespace().next().unwrap_or_default().to_owned()),
     })
+}
+
+/// What HTTP/2 says of an answer that is none. The first bytes of a TLS alert, or of text as HTTP/1.1 and SSH begin with, announce
+/// a frame of a megabyte or more, where 16 KiB are allowed.
+const NO_FRAME: &str = "connection error detected: frame with invalid size";
+
+fn of_frame(text: &str) -> Option<Trouble> {
+    (text == NO_FRAME).then_some(Trouble::OtherProtocol)
 }
 
 /// The cause that says most: what TLS has to say, or the innermost one, since connection errors come wrapped several times.

@@ -115,7 +115,7 @@ impl Scene {
         tensors: &[Tensor],
     ) -> Result<(), Status> {
         let (header, encoding) = (self.header(receipt, begun), encode_boundary(tensors).into());
-        Hop::new(self.way_to_next()).deliver(header, encoding, Duration::from_secs(20)).await
+        Hop::new(&self.next, self.way_to_next()).deliver(header, encoding, Duration::from_secs(20)).await
     }
 
     fn way_to_next(&self) -> Channel {
@@ -166,7 +166,7 @@ impl Scene {
             let receipt = receipt();
             let header = self.header(&receipt, Some(&self.begin(receipt.statement.run, 0)));
             let (encoding, deadline) = (encoding.clone().into(), Duration::from_secs(1));
-            match Hop::new(self.way_to_next()).deliver(header, encoding, deadline).await {
+            match Hop::new(&self.next, self.way_to_next()).deliver(header, encoding, deadline).await {
                 Ok(()) => {}
                 Err(status) if matches!(status.code(), Code::DeadlineExceeded | Code::Cancelled) => return deliveries,
                 Err(status) => panic!("{status:?}"),

@@ -1,5 +1,7 @@
 //! Runs of a shard, executed together, and the one proof of them all.
 
+use std::fmt;
+
 use shardproof_common::backend::{BackendError, ShardFiles};
 use shardproof_common::ids::Digest;
 use shardproof_common::plan::BoundaryMode;
@@ -7,7 +9,7 @@ use shardproof_common::statement::Boundary;
 use shardproof_common::tensor::{IntegerTensor, Tensor, TensorSpec};
 use shardproof_gkr::pcs::Committed;
 use shardproof_gkr::{CommittedBoundaries, Timings, commit_tensor};
-use shardproof_integer::Trace;
+use shardproof_integer::{RunError, Trace};
 
 use crate::batch::{Asserted, Member, seal};
 use crate::boundary::{Side, encode, integers};
@@ -49,8 +51,8 @@ impl Execution {
             values.iter_mut().zip(tensors).for_each(|(all, tensor)| all.extend(tensor));
         }
         let runs = inputs.len();
-        let trace =
-            timings.time("execute", "", || loaded.executor.run(&values, runs)).map_err(|error| refuse(&error))?;
+        let executed = timings.time("execute", "", || loaded.executor.run(&values, runs));
+        let trace = executed.map_err(|error| refuse(&Refused(error)))?;
         let outputs: Vec<&[i64]> =
             loaded.key.verifying().graph().graph().outputs.iter().map(|&output| trace.tensor(output)).collect();
         let answer = |run| {
@@ -104,6 +106,21 @@ impl Execution {
             .prove(&asserted.statement(), &self.trace, committed, timings)
             .map_err(|error| error.to_string())?;
         Ok(seal(&members, &proof.to_bytes()))
+    }
+}
+
+/// An input that the shard cannot be run on, for who sent it and for who serves the model.
+struct Refused(RunError);
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_out_of_range() {
+            f.write_str(
+                "the input leads out of the range that the model was calibrated on: send one like the calibration samples, or \
+                 have the coordinator started with --samples FILE that has such inputs; ",
+            )?;
+        }
+        self.0.fmt(f)
     }
 }
 
