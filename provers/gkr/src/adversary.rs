@@ -21,7 +21,7 @@ use shardproof_integer::{
 use crate::channel::ChannelError;
 use crate::error::{Committed, VerifyError};
 use crate::field::{Base, Ext};
-use crate::layout::{Columns, Layout};
+use crate::layout::{Columns, Layout, TableKind};
 use crate::lookup::LookupError;
 use crate::prover::{CommittedBoundaries, ProveError, ProvingKey, witness};
 use crate::soundness;
@@ -220,6 +220,30 @@ fn a_wrong_table_result_is_no_row() {
     stack[result + 2] += Base::ONE;
     let verdict = scene.verdict(&trace, stack);
     assert!(matches!(verdict, Err(VerifyError::Lookup(LookupError::Unbalanced))), "{verdict:?}");
+}
+
+#[test]
+fn a_row_for_another_argument_is_no_row_for_the_inputs() {
+    let scene = Scene::network();
+    let Columns::Table { argument, result } = scene.columns("square") else { panic!("a table") };
+    let arguments = scene.trace.tensor(TensorId(4));
+    let (i, j) = (0, arguments.iter().position(|x| x * x != arguments[0] * arguments[0]).unwrap());
+    // Argument and result of j in place of those of i: a row of the table, and counted as such.
+    let trace = scene.lie(TensorId(5), |values| values[i] = values[j]).unwrap();
+    let mut stack = scene.stack(&trace);
+    stack[argument + i] = stack[argument + j];
+    stack[result + i] = stack[result + j];
+    let table = scene.layout.tables.iter().find(|table| matches!(table.kind, TableKind::Function(_))).unwrap();
+    let row = |x: i64| table.cells.start + (x + 32) as usize;
+    let mut rows = scene.stack(&scene.trace)[table.cells.clone()].to_vec();
+    rows[row(arguments[i]) - table.cells.start] -= Base::ONE;
+    rows[row(arguments[j]) - table.cells.start] += Base::ONE;
+    stack[table.cells.clone()].copy_from_slice(&rows);
+    let verdict = scene.verdict(&trace, stack);
+    assert!(
+        matches!(verdict, Err(VerifyError::Opening { what: Committed::Witness, .. } | VerifyError::Batch(_))),
+        "{verdict:?}"
+    );
 }
 
 #[test]

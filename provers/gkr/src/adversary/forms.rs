@@ -23,6 +23,37 @@ fn openings_without_bytes_are_not_decoded_without_end() {
 }
 
 #[test]
+fn proofs_longer_than_any_are_not_decoded() {
+    let error = Proof::from_bytes(&vec![0; crate::MAX_PROOF_BYTES + 1]).unwrap_err();
+    assert!(error.to_string().ends_with("67108864 is the most"), "{error}");
+}
+
+#[test]
+fn every_run_has_a_commitment_to_each_tensor() {
+    let scene = Scene::network();
+    let (_, _, proof) = honest(&scene);
+    let commitment = |num_vars| Commitment { root: [0; 32], ood: Ext::ZERO, num_vars };
+    let verdict = |runs, commitments: Vec<Vec<Commitment>>| {
+        let boundary = Boundary::Committed(&commitments);
+        verify(
+            scene.key.verifying(),
+            None,
+            &Statement { context: b"a", runs, input: boundary, output: boundary },
+            &proof,
+        )
+    };
+    for (runs, commitments, reason) in [
+        (2, vec![vec![commitment(6)]], "1 commitments, 2 are due"),
+        (1, vec![vec![commitment(6); 2]], "2 commitments, 1 are due"),
+        (1, vec![vec![commitment(7)]], "2^7 values, 2^6 are due"),
+        (1, vec![vec![commitment(6)]; 2], "2 tensors in 1 runs, 1 are due"),
+    ] {
+        let verdict = verdict(runs, commitments);
+        assert!(matches!(&verdict, Err(VerifyError::Boundary(why)) if why.contains(reason)), "{reason}: {verdict:?}");
+    }
+}
+
+#[test]
 fn runs_whose_elements_overflow_are_refused() {
     let scene = Scene::network();
     let (_, _, proof) = honest(&scene);
