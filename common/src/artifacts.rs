@@ -99,8 +99,19 @@ impl ArtifactStore {
         let root = root.into();
         let partials = root.join("partial");
         fs::create_dir_all(&partials).map_err(io_error(&partials))?;
-        clear_temporaries(&partials).map_err(io_error(&partials))?;
-        Ok(Self { root })
+        let store = Self { root };
+        store.clear_temporaries()?;
+        Ok(store)
+    }
+
+    /// Removes what is being written, of which nothing becomes an artifact any more: an earlier process was killed, or this one is about
+    /// to end. Transfers that broke off stay.
+    ///
+    /// # Errors
+    /// When the file system does not.
+    pub fn clear_temporaries(&self) -> Result<(), ArtifactError> {
+        let partials = self.root.join("partial");
+        clear_temporaries(&partials).map_err(io_error(&partials))
     }
 
     /// Where the artifact is, or would be.
@@ -335,12 +346,16 @@ impl ArtifactStore {
     }
 }
 
-/// Removes what an earlier process was writing when it was killed. Transfers that broke off stay: they have the digest's name.
+/// Removes files that are being written. Transfers that broke off stay: they have the digest's name.
 fn clear_temporaries(partials: &Path) -> io::Result<()> {
     for entry in fs::read_dir(partials)? {
         let entry = entry?;
         if entry.file_name().as_encoded_bytes().starts_with(TEMPORARY_PREFIX.as_bytes()) {
-            fs::remove_file(entry.path())?;
+            match fs::remove_file(entry.path()) {
+                // Whoever was writing it has removed it.
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
         }
     }
     Ok(())

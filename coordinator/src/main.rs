@@ -2,7 +2,7 @@
 
 use clap::Parser;
 use mimalloc::MiMalloc;
-use shardproof_common::options;
+use shardproof_common::{options, process};
 use shardproof_coordinator::CoordinatorArgs;
 
 /// As in a worker, whose shards the coordinator runs too: for setup, and for evidence.
@@ -20,7 +20,6 @@ struct Cli {
     args: CoordinatorArgs,
 }
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    shardproof_coordinator::run(options::parse::<Cli>().args).await
+fn main() -> anyhow::Result<()> {
+    process::run(shardproof_coordinator::run(options::parse::<Cli>().args))
 }

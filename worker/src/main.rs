@@ -2,7 +2,7 @@
 
 use clap::Parser;
 use mimalloc::MiMalloc;
-use shardproof_common::options;
+use shardproof_common::{options, process};
 use shardproof_worker::WorkerArgs;
 
 /// The system's allocator gives large tensors back after each run and takes as long as the run to fetch them again.
@@ -16,7 +16,6 @@ struct Cli {
     args: WorkerArgs,
 }
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    shardproof_worker::run(options::parse::<Cli>().args).await
+fn main() -> anyhow::Result<()> {
+    process::run(shardproof_worker::run(options::parse::<Cli>().args))
 }

@@ -21,6 +21,10 @@ use crate::v1::artifacts_client::ArtifactsClient;
 use crate::v1::artifacts_server::Artifacts;
 use crate::v1::{Chunk, FetchRequest, Stored};
 
+/// How long an upload may bring nothing: its file and its place among the caller's are for those that go on. The largest message that
+/// is taken by default comes within it at 35 KB/s.
+const IDLE: Duration = Duration::from_secs(120);
+
 /// Fetches an artifact into `store` and returns its path. One that is there is read through first: what a disk lost would else
 /// never be fetched again. A transfer that breaks off is taken up where it ended, a few times.
 ///
@@ -116,12 +120,13 @@ pub struct ArtifactService {
     backing: Arc<dyn Backing>,
     max_upload_bytes: u64,
     uploads: Uploads,
+    idle: Duration,
 }
 
 impl ArtifactService {
     /// Serves `store`, which takes uploads of at most `max_upload_bytes`, for as long as `uploads` has room for them.
     pub fn new(store: ArtifactStore, max_upload_bytes: u64, uploads: Uploads) -> Self {
-        Self { backing: Arc::new(store.clone()), store, max_upload_bytes, uploads }
+        Self { backing: Arc::new(store.clone()), store, max_upload_bytes, uploads, idle: IDLE }
     }
 
     /// Fetches what is not in the directory from `backing`, and acknowledges uploads once they are there.
@@ -158,7 +163,8 @@ impl Artifacts for ArtifactService {
         let mut charge = self.uploads.begin(caller);
         let mut stream = request.into_inner();
         let mut incoming = self.store.receive().map_err(|error| store_status(&error))?;
-        while let Some(chunk) = stream.message().await? {
+        let late = |_| Status::aborted(format!("an upload of which nothing came for {} s", self.idle.as_secs()));
+        while let Some(chunk) = tokio::time::timeout(self.idle, stream.message()).await.map_err(late)?? {
             if incoming.size() + chunk.data.len() as u64 > self.max_upload_bytes {
                 return Err(Status::resource_exhausted(format!(
                     "an upload may have {} bytes (--max-upload)",
@@ -241,6 +247,8 @@ impl TransferError {
 
 #[cfg(test)]
 mod tests {
+    use futures::StreamExt;
+
     use super::*;
     use crate::transport::traffic::Traffic;
     use crate::transport::{ClientLimits, Gate, Listening, Party, Transport};
@@ -315,6 +323,19 @@ mod tests {
 
     fn unlimited() -> Uploads {
         Uploads::new(None, Duration::ZERO)
+    }
+
+    #[tokio::test]
+    async fn an_upload_that_stands_still_is_given_up() {
+        let directory = tempfile::tempdir().unwrap();
+        let theirs = ArtifactStore::open(directory.path()).unwrap();
+        let service = ArtifactService::new(theirs, 100, unlimited());
+        let channel = serve(ArtifactService { idle: Duration::from_millis(50), ..service }).await;
+        let begun = futures::stream::iter([Chunk { data: Bytes::from_static(b"begun") }]);
+        let refused = client(channel).store(begun.chain(futures::stream::pending())).await.unwrap_err();
+        assert_eq!(refused.code(), Code::Aborted, "{refused:?}");
+        let half = std::fs::read_dir(directory.path().join("partial")).unwrap().count();
+        assert_eq!(half, 0, "what came is gone");
     }
 
     #[tokio::test]
