@@ -16,8 +16,10 @@ use thiserror::Error;
 
 use remote::Remote;
 
-/// Bytes that are read and hashed sooner than another thread would begin to.
-const READ_AT_ONCE: u64 = 64 << 10;
+/// Bytes that are read, written and hashed sooner than another thread would begin to.
+const AT_ONCE: u64 = 64 << 10;
+/// Bytes of what is stored that another thread is given at a time.
+const PIECE_BYTES: usize = 8 << 20;
 
 /// The artifacts of a service.
 #[derive(Clone, Debug)]
@@ -64,9 +66,21 @@ impl Artifacts {
     /// # Errors
     /// When the directory or the object store does not take them.
     pub async fn put(&self, bytes: &[u8]) -> Result<Artifact, ArtifactError> {
-        let artifact = self.local.put(bytes)?;
+        let artifact =
+            if bytes.len() as u64 > AT_ONCE { self.put_local(bytes).await? } else { self.local.put(bytes)? };
         self.keep(artifact).await?;
         Ok(artifact)
+    }
+
+    /// Writes to the directory on another thread, piece by piece, so that nothing large is in memory twice.
+    async fn put_local(&self, bytes: &[u8]) -> Result<Artifact, ArtifactError> {
+        let mut incoming = self.local.receive()?;
+        for piece in bytes.chunks(PIECE_BYTES) {
+            let piece = piece.to_vec();
+            incoming = blocking(move || incoming.write(&piece).map(|()| incoming)).await?;
+        }
+        let local = self.local.clone();
+        blocking(move || local.publish(incoming)).await
     }
 
     /// Stores a copy of the file at `path`.
@@ -122,7 +136,7 @@ impl Artifacts {
 
     async fn read_local(&self, digest: Digest, limit: u64) -> Result<Vec<u8>, ArtifactError> {
         match self.local.find(digest) {
-            Some(artifact) if artifact.size > READ_AT_ONCE => {
+            Some(artifact) if artifact.size > AT_ONCE => {
                 let local = self.local.clone();
                 blocking(move || local.read(digest, limit)).await
             }
