@@ -7,6 +7,7 @@
 
 mod remote;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -144,18 +145,22 @@ impl Artifacts {
         }
     }
 
-    /// All that is stored, with the time at which it was written, milliseconds since 1970.
+    /// All that is stored, with the time at which it was written, milliseconds since 1970; and what lies in the directory alone, of an
+    /// upload that the object store did not take, or that someone else removed from there.
     ///
     /// # Errors
     /// When the directory or the object store cannot be listed.
     pub async fn list(&self) -> Result<Vec<(Artifact, u64)>, ArtifactError> {
-        match &self.remote {
-            Some(remote) => remote.list().await,
-            None => {
-                let local = self.local.clone();
-                blocking(move || local.list()).await
-            }
-        }
+        let mut listed = match &self.remote {
+            Some(remote) => remote.list().await?,
+            None => Vec::new(),
+        };
+        let local = self.local.clone();
+        let mut cached = blocking(move || local.list()).await?;
+        let stored: HashSet<Digest> = listed.iter().map(|(artifact, _)| artifact.digest).collect();
+        cached.retain(|(artifact, _)| !stored.contains(&artifact.digest));
+        listed.append(&mut cached);
+        Ok(listed)
     }
 
     /// What is younger may be about to be referred to, by someone who did not need to store it again: it is not to be removed.
@@ -179,8 +184,12 @@ impl Artifacts {
     /// # Errors
     /// When it cannot be removed.
     pub async fn remove_if_older(&self, digest: Digest, before_ms: u64) -> Result<bool, ArtifactError> {
-        match &self.remote {
-            Some(remote) if remote.is_older(digest, before_ms).await? => {
+        let stored = match &self.remote {
+            Some(remote) => remote.written(digest).await?.map(|written_ms| (remote, written_ms)),
+            None => None,
+        };
+        match stored {
+            Some((remote, written_ms)) if written_ms < before_ms => {
                 remote.remove(digest).await?;
                 self.local.remove(digest)?;
                 Ok(true)
