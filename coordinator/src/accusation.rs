@@ -131,8 +131,9 @@ impl Coordinator {
         match kept {
             Ok(Ok((conviction, artifact))) => {
                 tracing::warn!(%run, %conviction, "evidence kept");
-                self.runs.change(run, |record| record.evidence = Some(artifact)).await;
+                // The worker is out even while the database, without which the run does not change, is away.
                 self.note(conviction.worker, Event::Convicted).await;
+                self.runs.change(run, |record| record.evidence = Some(artifact)).await;
                 Some(conviction)
             }
             Ok(Err(reason)) => {
