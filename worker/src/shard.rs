@@ -34,6 +34,8 @@ pub(crate) struct HeldShard {
     pub(crate) files: ShardFiles,
     pub(crate) limits: Limits,
     pub(crate) backend: Arc<dyn Backend>,
+    /// What it was loaded for.
+    pub(crate) assignment: Assignment,
 }
 
 impl HeldShard {
@@ -152,6 +154,7 @@ async fn load(worker: &Worker, assignment: Assignment) -> Result<HeldShard, Load
         },
         backend,
         card,
+        assignment,
     };
     let (backend, files) = (held.backend.clone(), held.files.clone());
     tokio::task::spawn_blocking(move || backend.load(&files)).await??;

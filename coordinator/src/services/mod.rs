@@ -122,5 +122,6 @@ async fn tidy(coordinator: Arc<Coordinator>) {
         coordinator.cluster.close_silent(SILENCE);
         coordinator.runs.sweep().await;
         coordinator.workers.save_unsaved().await;
+        coordinator.runs.look_for_database().await;
     }
 }
