@@ -262,7 +262,9 @@ async fn proofs_that_are_cancelled_are_given_up_and_can_be_asked_for_again() {
     service.workers[0].signal("STOP");
     let prove = strings(&["prove", &id, "--coordinator", &service.coordinator.address]);
     let waiting = command(&prove).stderr(Stdio::piped()).spawn().unwrap();
-    service.run_until(&run, |run| proofs(run) == [ProofState::Requested]).await;
+    // A watch ends at once where nothing is under way: the command may not have asked yet.
+    let requested = |run: &Run| proofs(run) == [ProofState::Requested];
+    while !requested(&service.run_until(&run, requested).await) {}
     let (code, cancelled) = json(&strings(&line));
     assert_eq!((code, &cancelled["state"]), (Some(0), &"answered".into()));
     let told = waiting.wait_with_output().unwrap();
