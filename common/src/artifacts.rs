@@ -11,7 +11,7 @@
 //! [synced]: ArtifactStore::sync
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::time::{Duration, UNIX_EPOCH};
@@ -90,6 +90,43 @@ impl Incoming {
     }
 }
 
+/// An artifact on its way out: hashed where it is read from its beginning, so that damage is found once all of it is out.
+#[derive(Debug)]
+pub struct Outgoing {
+    store: ArtifactStore,
+    artifact: Artifact,
+    file: File,
+    hasher: Option<blake3::Hasher>,
+}
+
+impl Outgoing {
+    /// The next bytes, `most` of them unless there are fewer; none at the end.
+    ///
+    /// # Errors
+    /// When they cannot be read, or all have been and are not the artifact, which is removed then.
+    pub fn read(&mut self, most: usize) -> Result<Option<Vec<u8>>, ArtifactError> {
+        let mut bytes = Vec::with_capacity(most);
+        let read = (&mut self.file).take(most as u64).read_to_end(&mut bytes);
+        read.map_err(io_error(&self.store.path(self.artifact.digest)))?;
+        if !bytes.is_empty() {
+            if let Some(hasher) = &mut self.hasher {
+                hasher.update(&bytes);
+            }
+            return Ok(Some(bytes));
+        }
+        let expected = self.artifact.digest;
+        let found = self.hasher.take().map(|hasher| Digest::from_bytes(*hasher.finalize().as_bytes()));
+        match found.filter(|found| *found != expected) {
+            Some(found) => {
+                // It may have been stored again since it was opened.
+                self.store.is_whole(self.artifact)?;
+                Err(ArtifactError::Damaged { expected, found })
+            }
+            None => Ok(None),
+        }
+    }
+}
+
 impl ArtifactStore {
     /// Opens the store in `root`, which is made where it is missing.
     ///
@@ -99,8 +136,19 @@ impl ArtifactStore {
         let root = root.into();
         let partials = root.join("partial");
         fs::create_dir_all(&partials).map_err(io_error(&partials))?;
-        clear_temporaries(&partials).map_err(io_error(&partials))?;
-        Ok(Self { root })
+        let store = Self { root };
+        store.clear_temporaries()?;
+        Ok(store)
+    }
+
+    /// Removes what is being written, of which nothing becomes an artifact any more: an earlier process was killed, or this one is about
+    /// to end. Transfers that broke off stay.
+    ///
+    /// # Errors
+    /// When the file system does not.
+    pub fn clear_temporaries(&self) -> Result<(), ArtifactError> {
+        let partials = self.root.join("partial");
+        clear_temporaries(&partials).map_err(io_error(&partials))
     }
 
     /// Where the artifact is, or would be.
@@ -150,6 +198,9 @@ impl ArtifactStore {
             io::copy(&mut source, &mut file).map_err(io_error(&target))?;
             sync(file.path())?;
             self.place(file, artifact.digest)?;
+        } else {
+            // The file may have been written long before it is stored.
+            self.renew(artifact.digest)?;
         }
         sync_name(&target)?;
         Ok(artifact)
@@ -201,6 +252,18 @@ impl ArtifactStore {
         }
         self.remove(digest)?;
         Err(ArtifactError::Damaged { expected: digest, found })
+    }
+
+    /// Begins to give an artifact out that is here, from `offset` on.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn send(&self, artifact: Artifact, offset: u64) -> Result<Outgoing, ArtifactError> {
+        let path = self.path(artifact.digest);
+        let opened = File::open(&path).and_then(|mut file| file.seek(SeekFrom::Start(offset)).map(|_| file));
+        let file = opened.map_err(io_error(&path))?;
+        let hasher = (offset == 0).then(blake3::Hasher::new);
+        Ok(Outgoing { store: self.clone(), artifact, file, hasher })
     }
 
     /// Where a transfer of the artifact collects its bytes.
@@ -335,12 +398,16 @@ impl ArtifactStore {
     }
 }
 
-/// Removes what an earlier process was writing when it was killed. Transfers that broke off stay: they have the digest's name.
+/// Removes files that are being written. Transfers that broke off stay: they have the digest's name.
 fn clear_temporaries(partials: &Path) -> io::Result<()> {
     for entry in fs::read_dir(partials)? {
         let entry = entry?;
         if entry.file_name().as_encoded_bytes().starts_with(TEMPORARY_PREFIX.as_bytes()) {
-            fs::remove_file(entry.path())?;
+            match fs::remove_file(entry.path()) {
+                // Whoever was writing it has removed it.
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
         }
     }
     Ok(())
@@ -477,6 +544,26 @@ mod tests {
     }
 
     #[test]
+    fn damage_is_found_on_the_way_out() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = ArtifactStore::open(directory.path()).unwrap();
+        let artifact = store.put(b"content").unwrap();
+        let read = |offset| -> Result<Vec<u8>, ArtifactError> {
+            let mut outgoing = store.send(artifact, offset)?;
+            let mut all = Vec::new();
+            while let Some(bytes) = outgoing.read(4)? {
+                all.extend(bytes);
+            }
+            Ok(all)
+        };
+        assert_eq!((read(0).unwrap(), read(3).unwrap()), (b"content".to_vec(), b"tent".to_vec()));
+        fs::write(store.path(artifact.digest), b"contend").unwrap();
+        assert_eq!(read(3).unwrap(), b"tend", "of a part nobody can tell");
+        assert!(matches!(read(0), Err(ArtifactError::Damaged { .. })));
+        assert_eq!(store.find(artifact.digest), None, "whoever has it can store it again");
+    }
+
+    #[test]
     fn what_the_disk_does_not_let_one_look_at_is_not_said_to_be_missing() {
         let directory = tempfile::tempdir().unwrap();
         let store = ArtifactStore::open(directory.path()).unwrap();
@@ -539,6 +626,9 @@ mod tests {
         let store = ArtifactStore::open(directory.path().join("store")).unwrap();
         let file = directory.path().join("file");
         fs::write(&file, b"abc").unwrap();
+        let written = File::options().append(true).open(&file).unwrap();
+        written.set_modified(UNIX_EPOCH).unwrap();
         assert_eq!(store.put_file(&file).unwrap(), Artifact { digest: Digest::of(b"abc"), size: 3 });
+        assert!(store.list().unwrap()[0].1 > 0, "it is as young as any that is stored now");
     }
 }

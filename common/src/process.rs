@@ -4,10 +4,15 @@
 use std::fs::{File, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+
+/// How long a program that is told to stop waits for its connections and tasks. Anyone can hold a connection open, and whoever needs
+/// more comes again after the restart; a coordinator that stands by would wait twice as long for one that crashed.
+pub const FAREWELL: Duration = Duration::from_secs(5);
 
 /// A data directory that this process alone uses for as long as the value lives.
 #[derive(Debug)]
@@ -103,6 +108,40 @@ pub fn stopping_on_signals() -> io::Result<CancellationToken> {
     Ok(token)
 }
 
+/// Waits for `work`, no longer than [`FAREWELL`] once `shutdown` is cancelled; nothing where it has not ended by then.
+pub async fn until_farewell<T>(shutdown: &CancellationToken, work: impl Future<Output = T>) -> Option<T> {
+    until_given_up(shutdown, FAREWELL, work).await
+}
+
+async fn until_given_up<T>(
+    shutdown: &CancellationToken,
+    patience: Duration,
+    work: impl Future<Output = T>,
+) -> Option<T> {
+    let given_up = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(patience).await;
+    };
+    tokio::select! {
+        done = work => Some(done),
+        () = given_up => {
+            tracing::warn!("stopping with connections or tasks that did not end within {} s", patience.as_secs());
+            None
+        }
+    }
+}
+
+/// Runs a program to its end. What still works on a thread of its own then is no reason to stay for longer than [`FAREWELL`].
+///
+/// # Errors
+/// When there can be no runtime, and what the program fails with.
+pub fn run<E: From<io::Error>>(program: impl Future<Output = Result<(), E>>) -> Result<(), E> {
+    let runtime = tokio::runtime::Runtime::new()?;
+    let ended = runtime.block_on(program);
+    runtime.shutdown_timeout(FAREWELL);
+    ended
+}
+
 /// Ends this process when its standard input closes, which happens when the parent that holds the other end dies.
 pub fn exit_with_parent(shutdown: CancellationToken) {
     let watch = move || {
@@ -136,6 +175,28 @@ mod tests {
         assert!(matches!(DataDir::open(directory.path()), Err(DataDirError::InUse { .. })));
         drop(owner);
         DataDir::open(directory.path()).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_stop_waits_for_what_is_under_way_and_not_for_ever() {
+        let (shutdown, never) = (CancellationToken::new(), std::future::pending::<()>());
+        let ends = async {
+            shutdown.cancel();
+            tokio::task::yield_now().await;
+        };
+        assert_eq!(until_farewell(&shutdown, ends).await, Some(()));
+        assert_eq!(until_given_up(&shutdown, Duration::from_millis(1), never).await, None);
+    }
+
+    #[test]
+    fn a_thread_that_works_on_does_not_hold_a_program_up() {
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let program = async move {
+            tokio::task::spawn_blocking(move || ended.recv());
+            io::Result::Ok(())
+        };
+        run(program).unwrap();
+        drop(end);
     }
 
     #[test]

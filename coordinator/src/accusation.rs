@@ -17,6 +17,7 @@ use shardproof_common::statement::Binding;
 use shardproof_gkr_service::{GRAPH, GkrReexecutor, WEIGHTS};
 use tonic::Status;
 
+use crate::bundling::in_turn;
 use crate::record::{DisputeStage, RunRecord};
 use crate::setup::{Prepared, PreparedShard};
 use crate::workers::Event;
@@ -130,8 +131,9 @@ impl Coordinator {
         match kept {
             Ok(Ok((conviction, artifact))) => {
                 tracing::warn!(%run, %conviction, "evidence kept");
-                self.runs.change(run, |record| record.evidence = Some(artifact)).await;
+                // The worker is out even while the database, without which the run does not change, is away.
                 self.note(conviction.worker, Event::Convicted).await;
+                self.runs.change(run, |record| record.evidence = Some(artifact)).await;
                 Some(conviction)
             }
             Ok(Err(reason)) => {
@@ -175,7 +177,7 @@ impl Coordinator {
     }
 
     /// The evidence that a run left, as an artifact; without the shard's weights unless they are asked for.
-    pub(crate) async fn evidence(&self, run: RunId, with_shard: bool) -> Result<Artifact, Status> {
+    pub(crate) async fn evidence(self: &Arc<Self>, run: RunId, with_shard: bool) -> Result<Artifact, Status> {
         let record = self.find_run(run).await?;
         let kept = record.evidence.ok_or_else(|| {
             let so_far = if record.in_dispute() { " yet: a dispute is open" } else { "" };
@@ -184,10 +186,17 @@ impl Coordinator {
         if with_shard {
             return Ok(kept);
         }
-        let damaged = |error: &dyn std::fmt::Display| Status::data_loss(error.to_string());
-        let bytes = self.artifacts.read(kept.digest, kept.size).await.map_err(|error| damaged(&error))?;
-        let evidence = Evidence::decode(&bytes).map_err(|error| damaged(&error))?.without_executable();
-        let bytes = evidence.encode().map_err(|error| damaged(&error))?;
+        let coordinator = self.clone();
+        in_turn(async move { coordinator.without_shard(kept).await }).await
+    }
+
+    /// Stores the same evidence without the shard's weights.
+    async fn without_shard(&self, kept: Artifact) -> Result<Artifact, Status> {
+        let bytes = self.artifacts.read(kept.digest, kept.size).await;
+        let bytes = bytes.map_err(|error| Status::data_loss(error.to_string()))?;
+        let reduce = move || Evidence::decode(&bytes)?.without_executable().encode();
+        let reduced = tokio::task::spawn_blocking(reduce).await.map_err(|error| Status::internal(error.to_string()))?;
+        let bytes = reduced.map_err(|error| Status::data_loss(error.to_string()))?;
         self.artifacts.put(&bytes).await.map_err(|error| Status::resource_exhausted(error.to_string()))
     }
 }

@@ -1,4 +1,9 @@
 //! A run as one file for whoever wants to check it.
+//!
+//! A bundle is in memory whole while it is put together, with all proofs and keys of its run, and anyone who may see runs may ask for
+//! it: so few are made at a time, and others wait.
+
+use std::sync::Arc;
 
 use shardproof_common::artifacts::Artifact;
 use shardproof_common::bundle::{Blob, Bundle, ShardProof, ShardRecord};
@@ -6,15 +11,33 @@ use shardproof_common::ids::RunId;
 use shardproof_common::plan::BoundaryMode;
 use shardproof_common::receipt::Admission;
 use shardproof_common::statement::{Binding, Boundary};
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
 use tonic::Status;
 
 use crate::Coordinator;
 use crate::record::{ProofState, RunRecord, RunState};
 use crate::setup::Prepared;
 
+/// Places for bundles and evidence that are put together.
+pub(crate) static ASSEMBLING: Semaphore = Semaphore::const_new(2);
+
+/// Puts together what may be large, when its turn comes. It goes on when whoever asked hangs up, and holds its place: else asking and
+/// hanging up would have any number made at a time.
+pub(crate) async fn in_turn(
+    assemble: impl Future<Output = Result<Artifact, Status>> + Send + 'static,
+) -> Result<Artifact, Status> {
+    let turn = ASSEMBLING.acquire().await.map_err(|error| Status::internal(error.to_string()))?;
+    let assembled = tokio::spawn(async move {
+        let _turn = turn;
+        assemble.await
+    });
+    assembled.await.unwrap_or_else(|error| Err(Status::internal(error.to_string())))
+}
+
 impl Coordinator {
     /// Stores the bundle of a run and says where.
-    pub(crate) async fn bundle(&self, run: RunId) -> Result<Artifact, Status> {
+    pub(crate) async fn bundle(self: &Arc<Self>, run: RunId) -> Result<Artifact, Status> {
         let prepared = self.serving()?;
         let record = self.find_run(run).await?;
         if !prepared.provable() {
@@ -28,9 +51,15 @@ impl Coordinator {
         if matches!(record.state, RunState::Running | RunState::Failed) {
             return Err(Status::failed_precondition(format!("run {run} has no answer, so there is nothing to check")));
         }
-        let bundle = self.assemble(&prepared, &record).await?;
-        let bytes = bundle.encode().map_err(|error| Status::resource_exhausted(error.to_string()))?;
-        self.artifacts.put(&bytes).await.map_err(|error| Status::resource_exhausted(error.to_string()))
+        let coordinator = self.clone();
+        in_turn(async move {
+            let bundle = coordinator.assemble(&prepared, &record).await?;
+            let encoded = spawn_blocking(move || bundle.encode()).await;
+            let encoded = encoded.map_err(|error| Status::internal(error.to_string()))?;
+            let bytes = encoded.map_err(|error| Status::resource_exhausted(error.to_string()))?;
+            coordinator.artifacts.put(&bytes).await.map_err(|error| Status::resource_exhausted(error.to_string()))
+        })
+        .await
     }
 
     async fn assemble(&self, prepared: &Prepared, record: &RunRecord) -> Result<Bundle, Status> {
@@ -84,5 +113,42 @@ impl Coordinator {
     pub(crate) async fn find_run(&self, run: RunId) -> Result<RunRecord, Status> {
         let found = self.runs.get(run).await.map_err(|error| Status::unavailable(error.to_string()))?;
         found.ok_or_else(|| Status::not_found(format!("there is no run {run}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use shardproof_common::receipt::Identity;
+
+    use super::*;
+    use crate::testing::Bench;
+
+    /// What comes of a call that is not to be answered yet.
+    async fn waits<T>(call: impl Future<Output = Result<T, Status>>) -> bool {
+        tokio::time::timeout(Duration::from_millis(200), call).await.is_err()
+    }
+
+    #[tokio::test]
+    async fn few_bundles_and_evidence_are_put_together_at_a_time() {
+        let bench = Bench::new(1, &["--backend", "gkr"]).await;
+        let worker = Identity::generate();
+        let (input, output) = (bench.stored(0, 1).await, bench.stored(1, 2).await);
+        let receipt = bench.receipt(&worker, RunId::generate(), 0, 1, 2);
+        let evidence = bench.artifacts.put(b"no evidence").await.unwrap();
+        let run = bench
+            .run(1, |record| {
+                (record.state, record.answer, record.evidence) = (RunState::Answered, Some(output), Some(evidence));
+                record.shards[0].receipt = Some(receipt);
+            })
+            .await;
+        assert_eq!(bench.record(run).await.input, input);
+        let places = ASSEMBLING.acquire_many(2).await.unwrap();
+        assert!(waits(bench.bundle(run)).await && waits(bench.evidence(run, false)).await);
+        assert_eq!(bench.evidence(run, true).await.unwrap(), evidence, "what is there is not put together");
+        drop(places);
+        bench.bundle(run).await.unwrap();
+        assert_eq!(bench.evidence(run, false).await.unwrap_err().code(), tonic::Code::DataLoss);
     }
 }

@@ -336,6 +336,31 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_an_object_store_does_not_have_goes_from_the_directory_as_well() {
+        let mut place = Place::new().await;
+        let objects = place.directory.path().join("objects");
+        let cache = ArtifactStore::open(place.directory.path().join("cache")).unwrap();
+        place.artifacts = Artifacts::at(cache.clone(), &format!("file://{}", objects.display())).unwrap();
+        let (needed, cached) = (place.run("under way").await, place.artifact("in both").await);
+        place.runs.create(needed.clone()).await.unwrap();
+        let age = |artifact: Artifact| {
+            let file = fs::File::options().append(true).open(cache.path(artifact.digest)).unwrap();
+            file.set_modified(std::time::SystemTime::now() - Duration::from_secs(3600)).unwrap();
+            artifact
+        };
+        // Of uploads that the object store did not take.
+        let (stray, _young) = (age(cache.put(b"stray").unwrap()), cache.put(b"young").unwrap());
+        let lost = needed.input.digest.to_string();
+        fs::remove_file(objects.join(&lost[..2]).join(&lost)).unwrap();
+        let expected = Removed { artifacts: 1, artifact_bytes: stray.size, ..Removed::default() };
+        assert_eq!(place.collect(&AT_ONCE, true).await, expected);
+        assert_eq!(place.collect(&AT_ONCE, false).await, expected);
+        assert!(cache.find(stray.digest).is_none(), "nobody has stored it");
+        assert!(place.has(&needed.artifacts()).await && place.has(&[cached.digest]).await);
+        assert_eq!(cache.list().unwrap().len(), needed.artifacts().len() + 2);
+    }
+
+    #[tokio::test]
     async fn a_directory_whose_state_is_elsewhere_is_left_alone() {
         let directory = tempfile::tempdir().unwrap();
         let file = Location::File(directory.path().join("state.sqlite"));

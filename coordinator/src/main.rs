@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use mimalloc::MiMalloc;
-use shardproof_common::{options, telemetry};
+use shardproof_common::{options, process, telemetry};
 use shardproof_coordinator::CoordinatorArgs;
 
 /// As in a worker, whose shards the coordinator runs too: for setup, and for evidence.
@@ -22,11 +22,10 @@ struct Cli {
     args: CoordinatorArgs,
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let args = options::parse::<Cli>().args;
     let log_format = args.service.log_format;
-    match shardproof_coordinator::run(args).await {
+    match process::run(shardproof_coordinator::run(args)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             telemetry::report(error.as_ref(), log_format);

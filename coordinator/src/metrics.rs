@@ -61,30 +61,63 @@ pub(crate) fn note_event(event: Event) {
     counter!(WORKER_EVENTS, "event" => event).increment(1);
 }
 
-/// Counts what has become of a run since it was `before`, once that is stored.
-pub(crate) fn note_change(before: &RunRecord, after: &RunRecord) {
+/// What is counted of a run, once it is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// It came to a state.
+    To(RunState),
+    /// It has its answer; with when it was submitted, Unix time, ms.
+    Answered { submitted_ms: u64 },
+    /// A dispute was opened.
+    Disputed,
+    /// A proof was asked for.
+    ProofRequested,
+    /// A proof passed, with what its making and its check took, us.
+    ProofVerified { prove_us: u64, verify_us: u64 },
+    /// A proof did not pass, or did not come.
+    ProofRejected,
+}
+
+/// The steps of a run in one change. Changes that are stored together are looked at one by one, or what lies between would be missed.
+pub(crate) fn steps(before: &RunRecord, after: &RunRecord) -> Vec<Step> {
+    let mut steps = Vec::new();
     if before.state != after.state {
-        counter!(RUNS, "state" => name(after.state)).increment(1);
-        if before.state == RunState::Running && after.answer.is_some() {
-            histogram!(RUN_SECONDS).record(now_ms().saturating_sub(after.submitted_ms) as f64 / 1e3);
+        steps.push(Step::To(after.state));
+        let answered = matches!(after.state, RunState::Answered | RunState::Partial | RunState::Verified);
+        if before.state == RunState::Running && answered {
+            steps.push(Step::Answered { submitted_ms: after.submitted_ms });
         }
     }
     if after.in_dispute() && !before.in_dispute() {
-        counter!(DISPUTES).increment(1);
+        steps.push(Step::Disputed);
     }
     let shards = before.shards.iter().zip(&after.shards);
-    for (_, after) in shards.filter(|(before, after)| before.proof != after.proof) {
-        let state = match after.proof {
-            ProofState::NotRequested | ProofState::Verifying => continue,
-            ProofState::Requested => "requested",
-            ProofState::Verified => "verified",
-            ProofState::Rejected => "rejected",
-        };
-        counter!(PROOFS, "state" => state).increment(1);
-        if after.proof == ProofState::Verified {
-            histogram!(PROVE_SECONDS).record(after.prove_us as f64 / 1e6);
-            histogram!(VERIFY_SECONDS).record(after.verify_us as f64 / 1e6);
+    let proofs =
+        shards.filter(|(before, after)| before.proof != after.proof).filter_map(|(_, after)| match after.proof {
+            ProofState::NotRequested | ProofState::Verifying => None,
+            ProofState::Requested => Some(Step::ProofRequested),
+            ProofState::Verified => Some(Step::ProofVerified { prove_us: after.prove_us, verify_us: after.verify_us }),
+            ProofState::Rejected => Some(Step::ProofRejected),
+        });
+    steps.extend(proofs);
+    steps
+}
+
+/// Counts a step of a run.
+pub(crate) fn note_step(step: Step) {
+    match step {
+        Step::To(state) => counter!(RUNS, "state" => name(state)).increment(1),
+        Step::Answered { submitted_ms } => {
+            histogram!(RUN_SECONDS).record(now_ms().saturating_sub(submitted_ms) as f64 / 1e3);
         }
+        Step::Disputed => counter!(DISPUTES).increment(1),
+        Step::ProofRequested => counter!(PROOFS, "state" => "requested").increment(1),
+        Step::ProofVerified { prove_us, verify_us } => {
+            counter!(PROOFS, "state" => "verified").increment(1);
+            histogram!(PROVE_SECONDS).record(prove_us as f64 / 1e6);
+            histogram!(VERIFY_SECONDS).record(verify_us as f64 / 1e6);
+        }
+        Step::ProofRejected => counter!(PROOFS, "state" => "rejected").increment(1),
     }
 }
 
@@ -129,5 +162,25 @@ fn name(state: RunState) -> &'static str {
         RunState::Verified => "verified",
         RunState::Rejected => "rejected",
         RunState::Failed => "failed",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::testing;
+
+    #[test]
+    fn a_run_that_ends_without_an_answer_that_counts_took_no_time_to_answer() {
+        let before = testing::run(1);
+        let ended = |state| {
+            let after = RunRecord { state, answer: Some(before.input), ..before.clone() };
+            steps(&before, &after)
+        };
+        for state in [RunState::Rejected, RunState::Failed] {
+            assert_eq!(ended(state), [Step::To(state)]);
+        }
+        let answered = [Step::To(RunState::Answered), Step::Answered { submitted_ms: before.submitted_ms }];
+        assert_eq!(ended(RunState::Answered), answered);
     }
 }

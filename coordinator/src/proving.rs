@@ -297,8 +297,8 @@ impl Coordinator {
             if !holds(record) {
                 return None;
             }
-            let pending: Vec<ShardIndex> =
-                (0..record.shards.len() as u32).map(ShardIndex).filter(|&s| record.awaits_proof(s)).collect();
+            let pending = (0..record.shards.len() as u32).map(ShardIndex).filter(|&s| record.awaits_proof(s));
+            let pending: Vec<(ShardIndex, u64)> = pending.map(|s| (s, record.proof_attempt(s))).collect();
             record.reject(shard, Some(worker), reason);
             let doubted = record.open_dispute(shard, DisputeStage::Accusing);
             Some((pending, doubted))
@@ -313,12 +313,12 @@ impl Coordinator {
         self.note(worker, event).await;
     }
 
-    /// Tells the workers that make proofs of these shards to stop.
-    async fn stop_proving(&self, run: RunId, shards: &[ShardIndex]) {
+    /// Tells the workers that make proofs of these shards to stop, unless they have been asked in a later attempt by now.
+    async fn stop_proving(&self, run: RunId, withdrawn: &[(ShardIndex, u64)]) {
         let Ok(record) = self.find_run(run).await else { return };
-        for &shard in shards {
+        for &(shard, attempt) in withdrawn {
             if let Ok(session) = self.prover_of(&record, shard) {
-                let job = CancelJob { run: convert::run_bytes(run), shard: shard.0 };
+                let job = CancelJob { run: convert::run_bytes(run), shard: shard.0, attempt };
                 self.cluster.send(session, Message::CancelJob(job));
             }
         }
@@ -329,7 +329,8 @@ impl Coordinator {
         let record = self.find_run(run).await?;
         let cancelled = self.runs.change(run, |record| {
             let was_running = record.state == RunState::Running;
-            let withdrawn = record.cancel();
+            let withdrawn = record.cancel().into_iter();
+            let withdrawn: Vec<(ShardIndex, u64)> = withdrawn.map(|s| (s, record.proof_attempt(s))).collect();
             (was_running || !withdrawn.is_empty()).then_some(withdrawn)
         });
         let Some(withdrawn) = cancelled.await.flatten() else {

@@ -18,7 +18,7 @@ use shardproof_common::ids::RunId;
 use tokio::sync::{Mutex, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::metrics;
+use crate::metrics::{self, Step};
 use crate::record::RunRecord;
 use crate::store::{Store, StoreError};
 
@@ -60,6 +60,8 @@ struct Ahead {
     record: RunRecord,
     /// Who waits for a change that no write has begun with.
     waiting: Vec<oneshot::Sender<()>>,
+    /// What is counted of those changes once they are stored.
+    steps: Vec<Step>,
     /// Whether a task is writing, which goes on until nobody waits.
     storing: bool,
 }
@@ -114,6 +116,15 @@ impl Runs {
         self.keeper.away.load(Ordering::Relaxed)
     }
 
+    /// Where the last attempt failed, makes one that stores nothing: that the database is back is not to be found out by the next run
+    /// alone.
+    pub(crate) async fn look_for_database(&self) {
+        if self.are_away() {
+            let tried = self.keeper.store.write(Vec::new()).await;
+            self.keeper.note(tried.as_ref().err());
+        }
+    }
+
     /// Whether there is such a run among them.
     pub(crate) fn any_under_way(&self, described: impl Fn(&RunRecord) -> bool) -> bool {
         let is_one = |run: &RunRecord| run.under_way() && described(run);
@@ -157,6 +168,8 @@ impl Runs {
             let mut ahead = live.ahead();
             let mut record = ahead.record.clone();
             let result = change(&mut record);
+            let steps = metrics::steps(&ahead.record, &record);
+            ahead.steps.extend(steps);
             ahead.record = record;
             ahead.waiting.push(done);
             if !std::mem::replace(&mut ahead.storing, true) {
@@ -213,7 +226,7 @@ impl Runs {
 
 impl LiveRun {
     fn new(record: RunRecord) -> Arc<Self> {
-        let ahead = Ahead { record: record.clone(), waiting: Vec::new(), storing: false };
+        let ahead = Ahead { record: record.clone(), waiting: Vec::new(), steps: Vec::new(), storing: false };
         Arc::new(Self { record: watch::Sender::new(record), ahead: std::sync::Mutex::new(ahead) })
     }
 
@@ -232,13 +245,13 @@ impl LiveRun {
 /// program stops before the database has taken them.
 async fn store_changes(live: Arc<LiveRun>, keeper: Arc<Keeper>) {
     loop {
-        let (record, waiting) = {
+        let (record, waiting, steps) = {
             let mut ahead = live.ahead();
             if ahead.waiting.is_empty() {
                 ahead.storing = false;
                 return;
             }
-            (ahead.record.clone(), std::mem::take(&mut ahead.waiting))
+            (ahead.record.clone(), std::mem::take(&mut ahead.waiting), std::mem::take(&mut ahead.steps))
         };
         let saved = live.record.borrow().clone();
         let stored = keeper.until_stored(record.id, || keeper.store.save(&record, Some(&saved))).await;
@@ -249,7 +262,7 @@ async fn store_changes(live: Arc<LiveRun>, keeper: Arc<Keeper>) {
             return;
         }
         keeper.note(None);
-        metrics::note_change(&saved, &record);
+        steps.into_iter().for_each(metrics::note_step);
         live.record.send_replace(record);
         for waits in waiting {
             // One that no longer waits was stopped.
@@ -316,6 +329,7 @@ fn pauses() -> impl Iterator<Item = Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::RunState;
     use crate::store::testing::{self, TestDatabase};
 
     #[tokio::test]
@@ -353,6 +367,25 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_lies_between_changes_that_are_stored_together_is_counted() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = testing::in_file(&directory.path().join("state.sqlite")).await;
+        let runs = Runs::new(store, CancellationToken::new());
+        let record = testing::run(1);
+        runs.create(record.clone()).await.unwrap();
+        let come_to = |state| runs.change(record.id, move |run| run.state = state);
+        let (answered, verified) = (come_to(RunState::Answered), come_to(RunState::Verified));
+        let (mut answered, mut verified) = (std::pin::pin!(answered), std::pin::pin!(verified));
+        assert!(futures::poll!(answered.as_mut()).is_pending() && futures::poll!(verified.as_mut()).is_pending());
+        let steps = runs.live.get(&record.id).unwrap().ahead().steps.clone();
+        let submitted_ms = record.submitted_ms;
+        let expected = [Step::To(RunState::Answered), Step::Answered { submitted_ms }, Step::To(RunState::Verified)];
+        assert_eq!(steps, expected);
+        assert!(answered.await.is_some() && verified.await.is_some());
+        assert!(runs.live.get(&record.id).unwrap().ahead().steps.is_empty(), "counted once");
+    }
+
+    #[tokio::test]
     async fn nothing_is_shown_or_lost_while_the_database_is_away() {
         let mut database = TestDatabase::server();
         let stop = CancellationToken::new();
@@ -362,6 +395,13 @@ mod tests {
         let TestDatabase::Server(server) = &mut database else { panic!("expected a server") };
         server.stop();
         assert!(runs.create(refused.clone()).await.is_err());
+        runs.look_for_database().await;
+        assert!(runs.are_away());
+        server.resume().unwrap();
+        runs.look_for_database().await;
+        assert!(!runs.are_away(), "nothing else was stored since");
+        let TestDatabase::Server(server) = &mut database else { panic!("expected a server") };
+        server.stop();
         let changing = {
             let (runs, id) = (runs.clone(), accepted.id);
             tokio::spawn(async move { runs.change(id, |run| run.fail(None, None, "gone".into())).await })

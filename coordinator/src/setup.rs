@@ -338,15 +338,20 @@ impl Coordinator {
         Ok(prepared)
     }
 
-    /// A kept setup, if its files are all still there.
+    /// Blocking: a kept setup, if its files are all still there. They are read through: workers would find out one by one what the disk
+    /// has not kept, and could not say whose disk it was. What is damaged is brought again where an object store has it.
     async fn usable(&self, setup: &str) -> Option<PreparedShard> {
         let shard: PreparedShard = serde_json::from_str(setup).ok()?;
+        let mut complete = true;
         for artifact in shard.artifacts() {
-            if self.artifacts.find(artifact.digest).await.ok()? != Some(artifact) {
-                return None;
+            let whole = self.artifacts.local().is_whole(artifact);
+            if matches!(whole, Ok(false)) {
+                tracing::warn!(artifact = %artifact.digest.short(), "a file of the setup is missing here, or damaged");
             }
+            // All are looked at: one that stays damaged would be taken for what is made again.
+            complete &= whole.is_ok() && self.artifacts.find(artifact.digest).await.ok()? == Some(artifact);
         }
-        Some(PreparedShard { cached: true, ..shard })
+        complete.then_some(PreparedShard { cached: true, ..shard })
     }
 
     /// Moves what a setup made into the artifact store.
@@ -392,4 +397,33 @@ fn names(tensors: &[BoundaryTensor]) -> Vec<(String, Vec<u64>)> {
 
 fn gibibytes(bytes: u64) -> f64 {
     bytes as f64 / (1u64 << 30) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::Bench;
+
+    #[tokio::test]
+    async fn files_that_the_disk_has_not_kept_are_found_and_brought_again_where_they_can_be() {
+        let directory = tempfile::tempdir().unwrap();
+        let objects = format!("file://{}", directory.path().display());
+        for (flags, kept) in [(&[][..], false), (&["--artifacts", &objects], true)] {
+            let bench = Bench::new(1, &[&["--backend", "gkr"], flags].concat()).await;
+            let shard = &bench.prepared().shards[0];
+            let setup = serde_json::to_string(shard).unwrap();
+            assert!(bench.usable(&setup).await.is_some());
+            for artifact in shard.artifacts() {
+                let path = bench.artifacts.path(artifact.digest);
+                let mut damaged = std::fs::read(&path).unwrap();
+                damaged[0] ^= 1;
+                std::fs::remove_file(&path).unwrap();
+                std::fs::write(&path, damaged).unwrap();
+            }
+            assert_eq!(bench.usable(&setup).await.is_some(), kept);
+            for artifact in shard.artifacts() {
+                let local = bench.artifacts.local();
+                assert!(local.find(artifact.digest).is_none() || local.is_whole(artifact).unwrap());
+            }
+        }
+    }
 }

@@ -316,10 +316,14 @@ impl Coordinator {
     pub(crate) async fn note(self: &Arc<Self>, worker: PublicKey, event: Event) {
         tracing::info!(worker = worker.short(), ?event, "on the worker's record");
         metrics::note_event(event);
-        self.workers.note(worker, event).await;
+        let noted = self.workers.note(worker, event);
         if event == Event::Convicted {
-            return self.expel(worker, "was convicted of a lie and is refused for good").await;
+            // Noted, and then out beside the saving, which takes its time while the database is away.
+            let expelled = self.expel(worker, "was convicted of a lie and is refused for good");
+            tokio::join!(noted, expelled);
+            return;
         }
+        noted.await;
         self.make_way(worker).await;
     }
 

@@ -207,10 +207,14 @@ async fn serve(
     let session = session::keep(worker.clone(), coordinator, pending).await;
     worker.shutdown.cancel();
     worker.tasks.close();
-    worker.tasks.wait().await;
+    let until_at_rest = async {
+        worker.tasks.wait().await;
+        server.await
+    };
+    let at_rest = process::until_farewell(&worker.shutdown, until_at_rest).await;
     watcher.abort();
-    server.await??;
     traffic.log();
+    at_rest.transpose()?.transpose()?;
     Ok(session?)
 }
 

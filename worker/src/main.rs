@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use mimalloc::MiMalloc;
-use shardproof_common::{options, telemetry};
+use shardproof_common::{options, process, telemetry};
 use shardproof_worker::WorkerArgs;
 
 /// The system's allocator gives large tensors back after each run and takes as long as the run to fetch them again.
@@ -18,11 +18,10 @@ struct Cli {
     args: WorkerArgs,
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let args = options::parse::<Cli>().args;
     let log_format = args.log_format;
-    match shardproof_worker::run(args).await {
+    match process::run(shardproof_worker::run(args)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             telemetry::report(error.as_ref(), log_format);

@@ -16,6 +16,7 @@ const PROVE_SECONDS: &str = "shardproof_prove_seconds";
 const QUEUE_FREE: &str = "shardproof_queue_free";
 const SPOOL_BYTES: &str = "shardproof_spool_bytes";
 const SPOOL_LIMIT: &str = "shardproof_spool_limit_bytes";
+const JOINED: &str = "shardproof_joined";
 const ASSIGNED: &str = "shardproof_assigned";
 const READY: &str = "shardproof_ready";
 
@@ -28,8 +29,15 @@ pub(crate) fn describe() {
     describe_gauge!(QUEUE_FREE, "Runs that would be taken at once");
     describe_gauge!(SPOOL_BYTES, "Bytes that spooled runs take");
     describe_gauge!(SPOOL_LIMIT, "Bytes that they may take");
-    describe_gauge!(ASSIGNED, "1 while the coordinator is there and has given this worker a shard");
-    describe_gauge!(READY, "1 once a shard is loaded");
+    describe_gauge!(JOINED, "1 while the coordinator is there");
+    describe_gauge!(ASSIGNED, "1 while it is there and has given this worker a shard, 0 for a spare");
+    describe_gauge!(READY, "1 while that shard is loaded");
+    note_session(false);
+}
+
+/// Notes whether the coordinator knows this worker.
+pub(crate) fn note_session(joined: bool) {
+    gauge!(JOINED).set(f64::from(u8::from(joined)));
 }
 
 /// Times a run on its way through the shard, up to its receipt.
@@ -60,7 +68,9 @@ pub(crate) async fn sample(worker: Arc<Worker>, traffic: Traffic) {
         gauge!(QUEUE_FREE).set(worker.queue.available_permits() as f64);
         gauge!(SPOOL_BYTES).set(used as f64);
         gauge!(SPOOL_LIMIT).set(limit as f64);
-        gauge!(ASSIGNED).set(f64::from(u8::from(worker.assigned.borrow().is_some())));
-        gauge!(READY).set(f64::from(u8::from(worker.shard.borrow().is_some())));
+        let assigned = worker.assigned.borrow().clone();
+        let is_ready = worker.shard.borrow().as_ref().is_some_and(|held| Some(&held.assignment) == assigned.as_ref());
+        gauge!(ASSIGNED).set(f64::from(u8::from(assigned.is_some())));
+        gauge!(READY).set(f64::from(u8::from(is_ready)));
     }
 }

@@ -5,6 +5,9 @@
 //!
 //! A proof takes all cores, so two at a time would only make both late. What is proven is what the worker signed: the
 //! statement comes from the spooled receipt, and a proof that was made before is answered from the spool.
+//!
+//! A proof is under way until its report is on its way to the coordinator: until then it answers a later request, and can be
+//! cancelled, however long the coordinator does not take it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
@@ -19,12 +22,13 @@ use shardproof_common::hold::Stage;
 use shardproof_common::ids::{RunId, ShardIndex};
 use shardproof_common::statement::Statement;
 use shardproof_common::tensor::Tensor;
+use shardproof_proto::transport::artifacts::TransferError;
 use shardproof_proto::v1::worker_message::Message;
 use shardproof_proto::v1::{self, CancelJob, FailureStage, ProofDone, ProveJob};
 use shardproof_proto::{convert, transport};
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
-use tonic::Status;
+use tonic::{Code, Status};
 
 use crate::shard::HeldShard;
 use crate::spool::{self, SpoolError};
@@ -37,17 +41,14 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// Where proof jobs wait for the proving thread.
 pub(crate) struct Queue {
     sender: mpsc::Sender<Ticket>,
-    under_way: Arc<UnderWay>,
+    under_way: UnderWay,
 }
 
 /// The proving thread's end of the queue.
-pub(crate) struct Jobs {
-    receiver: mpsc::Receiver<Ticket>,
-    under_way: Arc<UnderWay>,
-}
+pub(crate) struct Jobs(mpsc::Receiver<Ticket>);
 
-/// The runs whose proofs are wanted.
-type UnderWay = DashMap<RunId, Wanted>;
+/// The proofs that are wanted. A worker may owe one of a run that it had another shard of before.
+type UnderWay = DashMap<(RunId, ShardIndex), Wanted>;
 
 /// What the coordinator said last about a proof that is under way.
 #[derive(Clone)]
@@ -71,8 +72,7 @@ struct Member {
 
 pub(crate) fn queue() -> (Queue, Jobs) {
     let (sender, receiver) = mpsc::channel();
-    let under_way = Arc::new(DashMap::new());
-    (Queue { sender, under_way: under_way.clone() }, Jobs { receiver, under_way })
+    (Queue { sender, under_way: DashMap::new() }, Jobs(receiver))
 }
 
 impl Queue {
@@ -86,7 +86,8 @@ impl Queue {
                 return;
             }
         };
-        let new = runs.into_iter().filter_map(|(run, attempt)| match self.under_way.entry(run) {
+        let shard = ShardIndex(job.shard);
+        let new = runs.into_iter().filter_map(|(run, attempt)| match self.under_way.entry((run, shard)) {
             Entry::Occupied(known) => {
                 tracing::info!(%run, attempt, "the proof that is under way is asked for again");
                 known.get().attempt.store(attempt, Ordering::Relaxed);
@@ -102,36 +103,41 @@ impl Queue {
         if members.is_empty() {
             return;
         }
-        if self.sender.send(Ticket { shard: ShardIndex(job.shard), members }).is_err() {
+        if self.sender.send(Ticket { shard, members }).is_err() {
             tracing::error!(shard = job.shard, "the proving thread is gone");
         }
     }
 
-    /// Whether a proof of the run is waited for.
-    pub(crate) fn needs(&self, run: RunId) -> bool {
-        self.under_way.contains_key(&run)
+    /// Whether a proof of the run's shard is waited for.
+    pub(crate) fn needs(&self, run: RunId, shard: ShardIndex) -> bool {
+        self.under_way.contains_key(&(run, shard))
     }
 
-    /// Stops the job for a run. Runs that are proven with it go on, and their proof is not reported for this one.
+    /// Stops the job for a run, unless it has been asked for again since. Runs that are proven with it go on, and their proof is
+    /// not reported for this one.
     pub(crate) fn cancel(&self, job: &CancelJob) {
-        let under_way = convert::run_id(&job.run).ok().and_then(|run| self.under_way.remove(&run));
-        if let Some((run, wanted)) = under_way {
-            tracing::info!(%run, "proof cancelled");
+        let Ok(run) = convert::run_id(&job.run) else { return };
+        let meant = |_: &_, wanted: &Wanted| wanted.attempt.load(Ordering::Relaxed) <= job.attempt;
+        if let Some((_, wanted)) = self.under_way.remove_if(&(run, ShardIndex(job.shard)), meant) {
+            tracing::info!(%run, shard = job.shard, "proof cancelled");
             wanted.cancel.cancel();
         }
+    }
+
+    /// Ends the work on a member that is to be reported now: the attempt to report it for, if it is still wanted. Who asks from now on
+    /// is answered anew.
+    fn conclude(&self, shard: ShardIndex, member: &Member) -> Option<u64> {
+        let same = |_: &_, wanted: &Wanted| Arc::ptr_eq(&wanted.attempt, &member.wanted.attempt);
+        let (_, wanted) = self.under_way.remove_if(&(member.run, shard), same)?;
+        Some(wanted.attempt.load(Ordering::Relaxed))
     }
 }
 
 /// Starts the proving thread, which ends with the process. `delay_ms` slows every proof down, for demonstrations.
 pub(crate) fn start(worker: Arc<Worker>, jobs: Jobs, delay_ms: Option<u64>) -> std::io::Result<()> {
-    let prover = Prover {
-        worker,
-        under_way: jobs.under_way,
-        delay: delay_ms.map(Duration::from_millis),
-        runtime: tokio::runtime::Handle::current(),
-    };
-    let receiver = jobs.receiver;
-    let prove_one_by_one = move || receiver.into_iter().for_each(|ticket| prover.serve(ticket));
+    let prover =
+        Prover { worker, delay: delay_ms.map(Duration::from_millis), runtime: tokio::runtime::Handle::current() };
+    let prove_one_by_one = move || jobs.0.into_iter().for_each(|ticket| prover.serve(ticket));
     std::thread::Builder::new().name("proving".into()).spawn(prove_one_by_one)?;
     Ok(())
 }
@@ -139,7 +145,6 @@ pub(crate) fn start(worker: Arc<Worker>, jobs: Jobs, delay_ms: Option<u64>) -> s
 /// What the proving thread has.
 struct Prover {
     worker: Arc<Worker>,
-    under_way: Arc<UnderWay>,
     delay: Option<Duration>,
     runtime: tokio::runtime::Handle,
 }
@@ -152,10 +157,10 @@ struct Prepared {
     statement: Statement,
 }
 
-/// A proof with each run's share of the time it took.
+/// A proof with each run's share of the time it took; none where it was made before.
 struct Made {
     proof: Proof,
-    share: Duration,
+    share: Option<Duration>,
 }
 
 impl Prover {
@@ -198,7 +203,7 @@ impl Prover {
         match read() {
             Ok(Ok((input, statement))) => Some(Prepared { member, entry, input, statement }),
             Ok(Err(bytes)) => {
-                let made = Made { proof: Proof { bytes, peak_rss_bytes: 0 }, share: Duration::ZERO };
+                let made = Made { proof: Proof { bytes, peak_rss_bytes: 0 }, share: None };
                 self.settle(shard.index(), vec![member], Ok(made));
                 None
             }
@@ -264,16 +269,20 @@ impl Prover {
         {
             tracing::warn!(%error, file = %file.display(), "cannot write timings");
         }
-        Ok(Made { proof, share })
+        Ok(Made { proof, share: Some(share) })
     }
 
     /// Ends the work on runs with one outcome, which is reported for each that is still wanted.
     fn settle(&self, shard: ShardIndex, members: Vec<Member>, outcome: Result<Made, ProveError>) {
-        for member in members.iter().filter(|member| !member.wanted.cancel.is_cancelled()) {
-            metrics::note_proof(outcome.as_ref().ok().map(|made| made.share));
-            self.under_way.remove(&member.run);
+        let wanted: Vec<Member> = members.into_iter().filter(|member| !member.wanted.cancel.is_cancelled()).collect();
+        for _ in &wanted {
+            match &outcome {
+                Ok(Made { share: None, .. }) => {}
+                Ok(Made { share, .. }) => metrics::note_proof(*share),
+                Err(_) => metrics::note_proof(None),
+            }
         }
-        self.worker.tasks.spawn_on(report(self.worker.clone(), shard, members, outcome), &self.runtime);
+        self.worker.tasks.spawn_on(report(self.worker.clone(), shard, wanted, outcome), &self.runtime);
     }
 }
 
@@ -313,24 +322,25 @@ impl Drop for StopWhenUnwanted {
 /// Hands the proof over once, then reports it, or why there is none, for each run. A run that was cancelled is nobody's any
 /// more and is not reported.
 async fn report(worker: Arc<Worker>, shard: ShardIndex, members: Vec<Member>, outcome: Result<Made, ProveError>) {
-    let wanted: Vec<Member> = members.into_iter().filter(|member| !member.wanted.cancel.is_cancelled()).collect();
-    if wanted.is_empty() {
+    if members.is_empty() {
         return;
     }
     if outcome.is_ok() {
         worker.hold.reach(Stage::AfterProof).await;
     }
     let made = match outcome {
+        // Each of them was cancelled, or the worker stops.
         Err(ProveError::Backend(BackendError::Cancelled)) => return,
         Err(error) => Err(error.to_string()),
         Ok(made) => {
-            let Some(artifact) = hand_over(&worker, &wanted, made.proof.bytes.into()).await else { return };
-            Ok((convert::artifact_ref(artifact), made.share, made.proof.peak_rss_bytes))
+            let Some(artifact) = hand_over(&worker, shard, &members, made.proof.bytes.into()).await else { return };
+            let share = made.share.unwrap_or_default();
+            Ok((convert::artifact_ref(artifact), share, made.proof.peak_rss_bytes))
         }
     };
-    for Member { run, wanted } in wanted {
-        let attempt = wanted.attempt.load(Ordering::Relaxed);
-        let (id, shard) = (convert::run_bytes(run), shard.0);
+    for member in members {
+        let Some(attempt) = worker.proving.conclude(shard, &member) else { continue };
+        let (run, id, shard) = (member.run, convert::run_bytes(member.run), shard.0);
         let message = match &made {
             Ok((artifact, share, peak_rss_bytes)) => {
                 let (proof, prove_us) = (Some(artifact.clone()), share.as_micros() as u64);
@@ -349,22 +359,50 @@ async fn report(worker: Arc<Worker>, shard: ShardIndex, members: Vec<Member>, ou
 }
 
 /// Stores a proof at the coordinator, however long that is away; none once nobody wants it any more.
-async fn hand_over(worker: &Worker, wanted: &[Member], proof: Bytes) -> Option<Artifact> {
+async fn hand_over(worker: &Worker, shard: ShardIndex, members: &[Member], proof: Bytes) -> Option<Artifact> {
+    let all_cancelled = async {
+        for member in members {
+            member.wanted.cancel.cancelled().await;
+        }
+    };
+    tokio::select! {
+        artifact = store(worker, shard, members, proof) => Some(artifact),
+        () = all_cancelled => {
+            tracing::info!(%shard, "a proof that nobody wants any more is not handed over");
+            None
+        }
+        // The proof stays in the spool.
+        () = worker.shutdown.cancelled() => None,
+    }
+}
+
+/// Tries until the coordinator takes the proof. A refusal is not likely to pass, unless someone does something about it: so those who
+/// wait for the proof are told.
+async fn store(worker: &Worker, shard: ShardIndex, members: &[Member], proof: Bytes) -> Artifact {
     let mut pause = FIRST_PAUSE;
     loop {
         match transport::artifacts::store(worker.coordinator.clone(), proof.clone()).await {
-            Ok(artifact) => return Some(artifact),
+            Ok(artifact) => return artifact,
+            Err(TransferError::Remote(status)) if is_refusal(&status) => {
+                let reason = status.message();
+                tracing::error!(%shard, reason, "the coordinator refuses a proof, trying again");
+                for member in members.iter().filter(|member| !member.wanted.cancel.is_cancelled()) {
+                    let (run, shard, step) =
+                        (convert::run_bytes(member.run), shard.0, format!("proof refused: {reason}"));
+                    worker.mention(Message::Progress(v1::Progress { run, shard, step }));
+                }
+                pause = LONGEST_PAUSE;
+            }
             Err(error) => tracing::warn!(%error, "the coordinator did not take a proof, trying again"),
         }
-        tokio::select! {
-            () = tokio::time::sleep(pause) => pause = (2 * pause).min(LONGEST_PAUSE),
-            // The proof stays in the spool.
-            () = worker.shutdown.cancelled() => return None,
-        }
-        if wanted.iter().all(|member| member.wanted.cancel.is_cancelled()) {
-            return None;
-        }
+        tokio::time::sleep(pause).await;
+        pause = (2 * pause).min(LONGEST_PAUSE);
     }
+}
+
+/// Whether the coordinator was there and said no.
+fn is_refusal(status: &Status) -> bool {
+    matches!(status.code(), Code::ResourceExhausted | Code::InvalidArgument | Code::PermissionDenied)
 }
 
 /// Why there is no proof.
@@ -378,4 +416,53 @@ enum ProveError {
     NotHeld { shard: ShardIndex },
     #[error("the run was made under another plan than the one now served")]
     OtherPlan,
+}
+
+#[cfg(test)]
+mod tests {
+    use shardproof_proto::v1::ProveMember;
+
+    use super::*;
+
+    fn ask(queue: &Queue, run: RunId, shard: u32, attempt: u64) {
+        queue.submit(&ProveJob { shard, members: vec![ProveMember { run: convert::run_bytes(run), attempt }] });
+    }
+
+    fn cancel(queue: &Queue, run: RunId, shard: u32, attempt: u64) {
+        queue.cancel(&CancelJob { run: convert::run_bytes(run), shard, attempt });
+    }
+
+    #[test]
+    fn a_cancel_stops_what_it_is_about_and_nothing_else() {
+        let (queue, jobs) = queue();
+        let run = RunId::generate();
+        let needed = || [0, 1].map(|shard| queue.needs(run, ShardIndex(shard)));
+        ask(&queue, run, 0, 1);
+        ask(&queue, run, 1, 1);
+        ask(&queue, run, 1, 2);
+        let tickets: Vec<Ticket> = jobs.0.try_iter().collect();
+        assert_eq!(tickets.iter().map(|ticket| ticket.shard.0).collect::<Vec<_>>(), [0, 1], "one job for each shard");
+        cancel(&queue, run, 1, 1);
+        assert_eq!(needed(), [true, true], "it was asked for again since");
+        cancel(&queue, run, 1, 2);
+        assert_eq!(needed(), [true, false]);
+        let [of_first, of_second] = [0, 1].map(|ticket: usize| &tickets[ticket].members[0]);
+        assert!(!of_first.wanted.cancel.is_cancelled() && of_second.wanted.cancel.is_cancelled());
+    }
+
+    #[test]
+    fn a_proof_is_under_way_until_it_is_reported_for_the_latest_request() {
+        let (queue, jobs) = queue();
+        let (run, shard) = (RunId::generate(), ShardIndex(0));
+        ask(&queue, run, 0, 1);
+        let member = jobs.0.try_recv().unwrap().members.remove(0);
+        ask(&queue, run, 0, 2);
+        assert!(jobs.0.try_recv().is_err());
+        assert_eq!(queue.conclude(shard, &member), Some(2));
+        ask(&queue, run, 0, 3);
+        assert_eq!(queue.conclude(shard, &member), None, "that is another job's");
+        let later = jobs.0.try_recv().unwrap().members.remove(0);
+        cancel(&queue, run, 0, 3);
+        assert_eq!(queue.conclude(shard, &later), None, "nobody wants it any more");
+    }
 }

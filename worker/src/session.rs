@@ -22,7 +22,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
 
-use crate::{Neighbours, Worker, heartbeat, showing};
+use crate::{Neighbours, Worker, heartbeat, metrics, showing};
 
 /// How often a worker that waits for its coordinator says so.
 const WAITING_NOTICE: Duration = Duration::from_secs(30);
@@ -47,6 +47,7 @@ pub(crate) async fn keep(
         };
         let was_connected = session.send_replace(None).is_some();
         worker.assigned.send_replace(None);
+        metrics::note_session(false);
         match connected {
             Ok(()) => return Ok(()),
             Err(SessionError::Lost(_)) if worker.stopping.is_cancelled() => return Ok(()),
@@ -143,6 +144,7 @@ fn handle(worker: &Arc<Worker>, message: FromCoordinator, session: &watch::Sende
         FromCoordinator::Welcome(welcome) => {
             tracing::info!("joined the coordinator");
             session.send_replace(Some(welcome.session));
+            metrics::note_session(true);
         }
         FromCoordinator::Assignment(assignment) => {
             worker.assigned.send_replace(Some(assignment));

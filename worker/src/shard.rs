@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
-use shardproof_common::artifacts::Artifact;
+use shardproof_common::artifacts::{Artifact, ArtifactError};
 use shardproof_common::backend::{Backend, BackendError, Limits, ShardFiles};
 use shardproof_common::card::{CardError, ModelCard};
 use shardproof_common::hold::Stage;
@@ -34,6 +34,8 @@ pub(crate) struct HeldShard {
     pub(crate) files: ShardFiles,
     pub(crate) limits: Limits,
     pub(crate) backend: Arc<dyn Backend>,
+    /// What it was loaded for.
+    pub(crate) assignment: Assignment,
 }
 
 impl HeldShard {
@@ -152,6 +154,7 @@ async fn load(worker: &Worker, assignment: Assignment) -> Result<HeldShard, Load
         },
         backend,
         card,
+        assignment,
     };
     let (backend, files) = (held.backend.clone(), held.files.clone());
     tokio::task::spawn_blocking(move || backend.load(&files)).await??;
@@ -181,6 +184,8 @@ impl LoadError {
     fn is_ours(&self) -> bool {
         match self {
             Self::Backend { .. } | Self::Load(_) | Self::Task(_) => true,
+            // What came was another content: the disk at the other end may not have kept it.
+            Self::Transfer(TransferError::Store(ArtifactError::Damaged { .. })) => false,
             Self::Transfer(error) => matches!(error, TransferError::Store(_) | TransferError::Task(_)),
             Self::Card(_) | Self::NoSuchShard { .. } | Self::Model { .. } | Self::Malformed(_) => false,
         }
@@ -206,4 +211,17 @@ pub(crate) enum LoadError {
     Load(#[from] BackendError),
     #[error("the loading task died: {0}")]
     Task(#[from] tokio::task::JoinError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_that_came_damaged_are_not_held_against_this_worker() {
+        let failed = |error| LoadError::Transfer(TransferError::Store(error));
+        let [expected, found] = [Digest::of(b"one"), Digest::of(b"other")];
+        assert!(!failed(ArtifactError::Damaged { expected, found }).is_ours());
+        assert!(failed(ArtifactError::Missing { digest: expected }).is_ours());
+    }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use shardproof_common::clock;
-use shardproof_common::ids::{RunId, UnixMillis};
+use shardproof_common::ids::{RunId, ShardIndex, UnixMillis};
 use shardproof_common::process::DataDir;
 
 use crate::pipeline::{OLDEST_RUN, Passages};
@@ -63,23 +63,28 @@ pub fn collect_offline(directory: &Path, dry_run: bool) -> anyhow::Result<Cleare
     anyhow::ensure!(root.is_dir(), "{}: no worker has kept a spool here", directory.display());
     let data = DataDir::open(directory)?;
     let spool = Spool::open(root, &data.scratch()?, u64::MAX)?;
-    Ok(clear(&spool, clock::now(), |_| true, dry_run)?)
+    Ok(clear(&spool, clock::now(), |_, _| true, dry_run)?)
 }
 
 /// Tells the runs of which nothing is read just now: neither on their way through the worker nor about to be proven. A proof that
 /// was asked for in time is made, however long others take before it.
-fn unused(passages: &Passages, proving: &proving::Queue) -> impl Fn(RunId) -> bool {
-    |run| !passages.contains_key(&run) && !proving.needs(run)
+fn unused(passages: &Passages, proving: &proving::Queue) -> impl Fn(RunId, ShardIndex) -> bool {
+    |run, shard| !passages.contains_key(&run) && !proving.needs(run, shard)
 }
 
 /// Clears the entries of runs that are `unused`.
-fn clear(spool: &Spool, now: UnixMillis, unused: impl Fn(RunId) -> bool, dry_run: bool) -> io::Result<Cleared> {
+fn clear(
+    spool: &Spool,
+    now: UnixMillis,
+    unused: impl Fn(RunId, ShardIndex) -> bool,
+    dry_run: bool,
+) -> io::Result<Cleared> {
     let mut cleared = Cleared::default();
     for entry in fs::read_dir(spool.root())? {
         let name = entry?.file_name();
         let Some((run, shard)) = name.to_str().and_then(Spool::parse_name) else { continue };
         let _turn = spool.turn(run);
-        if !unused(run) {
+        if !unused(run, shard) {
             continue;
         }
         let bytes = clear_entry(&spool.entry(run, shard), run, now, dry_run)?;
@@ -123,7 +128,7 @@ fn clear_entry(entry: &Entry, run: RunId, now: UnixMillis, dry_run: bool) -> io:
 
 #[cfg(test)]
 mod tests {
-    use shardproof_common::ids::{Digest, PROTOCOL_VERSION, ShardIndex};
+    use shardproof_common::ids::{Digest, PROTOCOL_VERSION};
     use shardproof_common::plan::BackendKind;
     use shardproof_common::receipt::{Identity, Receipt};
     use shardproof_common::statement::{BackendId, Boundary, Statement};
@@ -162,13 +167,13 @@ mod tests {
         entry.write_input(b"input", &arrival).unwrap();
         entry.write_receipt(&receipt(run, now.after(HOUR))).unwrap();
         entry.write_proof(b"proof").unwrap();
-        let clear_at = |time: UnixMillis, dry_run| clear(&spool, time, |_| true, dry_run).unwrap();
+        let clear_at = |time: UnixMillis, dry_run| clear(&spool, time, |_, _| true, dry_run).unwrap();
 
         assert_eq!(clear_at(now, false), Cleared::default());
         let later = now.after(2 * HOUR);
         let expected = Cleared { entries: 1, bytes: 10 };
         assert_eq!(
-            clear(&spool, later, |_| false, false).unwrap(),
+            clear(&spool, later, |_, _| false, false).unwrap(),
             Cleared::default(),
             "on its way through the worker"
         );
@@ -197,7 +202,7 @@ mod tests {
         let member = ProveMember { run: convert::run_bytes(run), attempt: 1 };
         proving.submit(&ProveJob { shard: 0, members: vec![member] });
         assert_eq!(clear(), Cleared::default());
-        proving.cancel(&CancelJob { run: convert::run_bytes(run), shard: 0 });
+        proving.cancel(&CancelJob { run: convert::run_bytes(run), shard: 0, attempt: 1 });
         assert_eq!(clear().entries, 1);
     }
 
@@ -208,7 +213,7 @@ mod tests {
         let (run, now) = (RunId::generate(), clock::now());
         let arrival = Arrival { attempt: 0, input: Digest::of(b"input"), upstream: None };
         spool.entry(run, ShardIndex(0)).write_input(b"input", &arrival).unwrap();
-        assert_eq!(clear(&spool, now.after(HOUR), |_| true, false).unwrap(), Cleared::default());
-        assert_eq!(clear(&spool, now.after(OLDEST_RUN + HOUR), |_| true, false).unwrap().entries, 1);
+        assert_eq!(clear(&spool, now.after(HOUR), |_, _| true, false).unwrap(), Cleared::default());
+        assert_eq!(clear(&spool, now.after(OLDEST_RUN + HOUR), |_, _| true, false).unwrap().entries, 1);
     }
 }

@@ -1,15 +1,26 @@
 //! Programs that are told to stop while runs are under way.
 
-use shardproof_proto::v1::{GetRequest, RunState, WatchRequest};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use shardproof_proto::transport::{Party, Transport};
+use shardproof_proto::v1::artifacts_client::ArtifactsClient;
+use shardproof_proto::v1::{Chunk, GetRequest, RunState, WatchRequest};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
+use tonic_health::pb::health_client::HealthClient;
+use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
 use crate::cluster::{Service, answer, assert_close, assert_state, samples};
-use crate::support::{ended, ends_clean, eventually, holding, logged};
+use crate::support::{ended, ends_clean, eventually, half_files, holding, logged};
 
 const FLOAT: &[&str] = &["--backend", "float"];
 
 /// Runs on their way while the program is told to stop.
 const RUNS: usize = 12;
+
+/// Longest that a program may take to end that nothing is under way in: several times what it gives its connections.
+const STOP: Duration = Duration::from_secs(60);
 
 #[tokio::test]
 async fn a_coordinator_told_to_stop_answers_what_it_accepted() {
@@ -141,4 +152,38 @@ async fn a_drain_has_a_deadline_and_what_is_left_goes_on_after_the_restart() {
     )
     .await;
     ends_clean(service).await;
+}
+
+/// Calls that whoever made them never ends: anyone's look at the health, and an upload of which nothing more comes.
+struct Lingering {
+    health: tonic::Streaming<HealthCheckResponse>,
+    _upload: tokio::sync::mpsc::Sender<Chunk>,
+}
+
+impl Lingering {
+    async fn at(address: &str, party: Party) -> Self {
+        let channel = Transport::plaintext().lazy_channel(address, party).unwrap();
+        let watched = HealthClient::new(channel.clone()).watch(HealthCheckRequest::default()).await;
+        let mut health = watched.unwrap().into_inner();
+        health.message().await.unwrap().unwrap();
+        let (upload, chunks) = tokio::sync::mpsc::channel(1);
+        tokio::spawn(async move { ArtifactsClient::new(channel).store(ReceiverStream::new(chunks)).await });
+        upload.send(Chunk { data: "begun".into() }).await.unwrap();
+        Self { health, _upload: upload }
+    }
+}
+
+#[tokio::test]
+async fn connections_that_someone_keeps_open_do_not_hold_a_stop_up() {
+    let mut service = Service::start("mlp", &["SOLO"], 1, FLOAT);
+    service.ready().await;
+    let Service { coordinator, workers, .. } = &mut service;
+    for (program, party) in [(&mut workers[0], Party::Worker), (coordinator, Party::Coordinator)] {
+        let mut lingering = Lingering::at(&program.address, party).await;
+        program.signal("TERM");
+        let code = tokio::time::timeout(STOP, ended(program)).await;
+        assert_eq!(code, Ok(Some(0)), "{}", program.logged());
+        while let Ok(Some(_)) = lingering.health.message().await {}
+    }
+    assert_eq!(half_files(service.directory.path()), <[PathBuf; 0]>::default());
 }

@@ -28,7 +28,7 @@ async fn a_worker_that_hangs_fails_the_run_in_time_and_serves_again_when_it_wake
 }
 
 #[tokio::test]
-async fn a_worker_that_hangs_over_a_proof_rejects_the_run_and_its_late_proof_changes_nothing() {
+async fn a_worker_that_hangs_over_a_proof_rejects_the_run_and_its_late_proof_is_not_handed_over() {
     let mut service = Service::start(TINY, &["FIRST"], 2, &["--prove-deadline", "3"]);
     service.add_worker("LAST", &["--hold-at", "after-proof"]);
     service.ready().await;
@@ -39,27 +39,28 @@ async fn a_worker_that_hangs_over_a_proof_rejects_the_run_and_its_late_proof_cha
     assert_state(&rejected, RunState::Rejected);
     assert_eq!((rejected.blamed_shard, &rejected.blamed_worker), (Some(1), &rejected.shards[1].worker));
     assert!(rejected.reason.contains("its proof did not come within 3 s"), "{}", rejected.reason);
+    logged(&service.workers[1], "proof cancelled").await;
     service.workers[1].signal("USR1");
-    logged(&service.coordinator, "ignoring a proof that is not awaited").await;
+    logged(&service.workers[1], "a proof that nobody wants any more is not handed over").await;
     let after = service.client().get(GetRequest { run: run.run.clone() }).await.unwrap().into_inner();
     assert_eq!((after.state(), after.reason), (RunState::Rejected, rejected.reason));
     ends_clean(service).await;
 }
 
 #[tokio::test]
-async fn a_proof_of_an_earlier_attempt_is_fenced_and_the_later_one_counts() {
+async fn a_proof_that_is_asked_for_again_while_it_is_handed_over_answers_the_later_request() {
     let mut service = Service::start(TINY, &["FIRST"], 2, &[]);
     service.add_worker("LAST", &["--hold-at", "after-proof"]);
     service.ready().await;
     let run = service.infer(&tiny_input()).await;
     service.prove(&run, &[]).await.unwrap();
     holding(&service.workers[1], "after-proof").await;
-    // The restarted coordinator asks again; the worker answers that from its spool, and only then the first request.
     service.coordinator.kill();
     service.restart_coordinator();
-    verifies(&service, &run, tiny_input()).await;
+    logged(&service.workers[1], "the proof that is under way is asked for again").await;
     service.workers[1].signal("USR1");
-    logged(&service.coordinator, "ignoring a proof that is not awaited").await;
     verifies(&service, &run, tiny_input()).await;
+    let log = service.workers[1].logged();
+    assert_eq!(log.matches("proof reported").count(), 1, "{log}");
     ends_clean(service).await;
 }

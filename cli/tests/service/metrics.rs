@@ -50,11 +50,11 @@ async fn until(address: &str, gauge: &str, value: f64) -> BTreeMap<String, f64> 
 
 #[tokio::test]
 async fn programs_count_and_time_what_they_do() {
-    let [of_coordinator, of_first] = [free_address(), free_address()];
+    let [of_coordinator, of_first, of_spare] = [free_address(), free_address(), free_address()];
     let mut service = Service::start("mlp", &["LAST"], 2, &["--metrics", &of_coordinator]);
     until(&of_coordinator, r#"shardproof_shards{state="vacant"}"#, 1.0).await;
     service.add_worker("FIRST", &["--metrics", &of_first]);
-    service.add_worker("FIRST", &[]);
+    service.add_worker("FIRST", &["--metrics", &of_spare]);
     service.ready().await;
     let run = service.infer(&samples("mlp")[0].0).await;
     assert_state(&run, RunState::Answered);
@@ -88,12 +88,37 @@ async fn programs_count_and_time_what_they_do() {
         (r#"shardproof_proofs_total{outcome="made"}"#, 1.0),
         ("shardproof_shard_seconds_count", 1.0),
         ("shardproof_prove_seconds_count", 1.0),
+        ("shardproof_joined", 1.0),
         ("shardproof_assigned", 1.0),
     ];
     for (name, value) in expected {
         assert_eq!(found.get(name), Some(&value), "{name} in {found:#?}");
     }
     assert!(found["shardproof_spool_limit_bytes"] > 0.0 && found["shardproof_queue_free"] > 0.0, "{found:#?}");
+    let found = until(&of_spare, "shardproof_joined", 1.0).await;
+    assert_eq!((found["shardproof_assigned"], found["shardproof_ready"]), (0.0, 0.0), "a spare lacks nothing");
+
+    // A shard that was loaded for a coordinator that is gone is not one that is assigned.
+    service.coordinator.kill();
+    until(&of_first, "shardproof_joined", 0.0).await;
+    let found = until(&of_first, "shardproof_ready", 0.0).await;
+    assert_eq!(found["shardproof_assigned"], 0.0, "{found:#?}");
+}
+
+#[tokio::test]
+async fn a_proof_that_was_made_before_is_not_counted_again() {
+    let mut service = Service::start("mlp", &[], 1, &[]);
+    service.add_worker("SOLO", &["--hold-at", "after-proof"]);
+    service.ready().await;
+    let run = service.infer(&samples("mlp")[0].0).await;
+    service.prove(&run, &[]).await.unwrap();
+    service.workers[0].until_logged("holding at after-proof");
+    service.workers[0].kill();
+    let address = free_address();
+    service.restart_worker(0, &["--metrics", &address]);
+    assert_state(&service.settled(&run).await, RunState::Verified);
+    let counted: Vec<String> = scrape(&address).await.into_keys().filter(|name| name.contains("proofs")).collect();
+    assert_eq!(counted, <[String; 0]>::default());
 }
 
 #[test]

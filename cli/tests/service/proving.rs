@@ -7,7 +7,8 @@ use shardproof_common::clock;
 use shardproof_common::ids::UnixMillis;
 use shardproof_common::tensor::FloatTensor;
 use shardproof_proto::convert;
-use shardproof_proto::v1::{GetRequest, ProofState, Run, RunState};
+use shardproof_proto::v1::admin_client::AdminClient;
+use shardproof_proto::v1::{CancelRequest, GetRequest, ProofState, Run, RunState};
 use tonic::Code;
 
 use crate::cluster::{
@@ -70,6 +71,23 @@ async fn a_worker_that_promises_too_little_rejects_the_run() {
     assert_state(&run, RunState::Rejected);
     assert!(run.reason.contains("its receipt promises to be provable for 60"), "{}", run.reason);
     assert_eq!(run.blamed_shard, Some(0));
+}
+
+#[tokio::test]
+async fn who_waits_for_a_proof_that_is_refused_is_told_why_and_can_cancel_it() {
+    let service = Service::start(TINY, &["SOLO"], 1, &["--backend", "gkr", "--max-upload", "2K"]);
+    service.ready().await;
+    let run = service.infer(&input()).await;
+    assert_state(&run, RunState::Answered);
+    service.prove(&run, &[]).await.unwrap();
+    let told = service.run_until(&run, |run| run.shards[0].step.contains("(--max-upload)")).await;
+    assert!(told.shards[0].step.starts_with("proof refused: "), "{told:?}");
+    let request = CancelRequest { run: run.run.clone() };
+    AdminClient::new(service.channel()).cancel_run(request).await.unwrap();
+    service.workers[0].until_logged("proof cancelled");
+    service.workers[0].until_logged("a proof that nobody wants any more is not handed over");
+    let after = service.client().get(GetRequest { run: run.run }).await.unwrap().into_inner();
+    assert_eq!((after.state(), after.blamed_worker.as_str()), (RunState::Answered, ""));
 }
 
 async fn proofs_come_on_request(backend: &[&str]) {

@@ -7,6 +7,7 @@
 
 mod remote;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,8 +17,10 @@ use thiserror::Error;
 
 use remote::Remote;
 
-/// Bytes that are read and hashed sooner than another thread would begin to.
-const READ_AT_ONCE: u64 = 64 << 10;
+/// Bytes that are read, written and hashed sooner than another thread would begin to.
+const AT_ONCE: u64 = 64 << 10;
+/// Bytes of what is stored that another thread is given at a time.
+const PIECE_BYTES: usize = 8 << 20;
 
 /// The artifacts of a service.
 #[derive(Clone, Debug)]
@@ -64,9 +67,21 @@ impl Artifacts {
     /// # Errors
     /// When the directory or the object store does not take them.
     pub async fn put(&self, bytes: &[u8]) -> Result<Artifact, ArtifactError> {
-        let artifact = self.local.put(bytes)?;
+        let artifact =
+            if bytes.len() as u64 > AT_ONCE { self.put_local(bytes).await? } else { self.local.put(bytes)? };
         self.keep(artifact).await?;
         Ok(artifact)
+    }
+
+    /// Writes to the directory on another thread, piece by piece, so that nothing large is in memory twice.
+    async fn put_local(&self, bytes: &[u8]) -> Result<Artifact, ArtifactError> {
+        let mut incoming = self.local.receive()?;
+        for piece in bytes.chunks(PIECE_BYTES) {
+            let piece = piece.to_vec();
+            incoming = blocking(move || incoming.write(&piece).map(|()| incoming)).await?;
+        }
+        let local = self.local.clone();
+        blocking(move || local.publish(incoming)).await
     }
 
     /// Stores a copy of the file at `path`.
@@ -122,7 +137,7 @@ impl Artifacts {
 
     async fn read_local(&self, digest: Digest, limit: u64) -> Result<Vec<u8>, ArtifactError> {
         match self.local.find(digest) {
-            Some(artifact) if artifact.size > READ_AT_ONCE => {
+            Some(artifact) if artifact.size > AT_ONCE => {
                 let local = self.local.clone();
                 blocking(move || local.read(digest, limit)).await
             }
@@ -130,18 +145,22 @@ impl Artifacts {
         }
     }
 
-    /// All that is stored, with the time at which it was written, milliseconds since 1970.
+    /// All that is stored, with the time at which it was written, milliseconds since 1970; and what lies in the directory alone, of an
+    /// upload that the object store did not take, or that someone else removed from there.
     ///
     /// # Errors
     /// When the directory or the object store cannot be listed.
     pub async fn list(&self) -> Result<Vec<(Artifact, u64)>, ArtifactError> {
-        match &self.remote {
-            Some(remote) => remote.list().await,
-            None => {
-                let local = self.local.clone();
-                blocking(move || local.list()).await
-            }
-        }
+        let mut listed = match &self.remote {
+            Some(remote) => remote.list().await?,
+            None => Vec::new(),
+        };
+        let local = self.local.clone();
+        let mut cached = blocking(move || local.list()).await?;
+        let stored: HashSet<Digest> = listed.iter().map(|(artifact, _)| artifact.digest).collect();
+        cached.retain(|(artifact, _)| !stored.contains(&artifact.digest));
+        listed.append(&mut cached);
+        Ok(listed)
     }
 
     /// What is younger may be about to be referred to, by someone who did not need to store it again: it is not to be removed.
@@ -165,8 +184,12 @@ impl Artifacts {
     /// # Errors
     /// When it cannot be removed.
     pub async fn remove_if_older(&self, digest: Digest, before_ms: u64) -> Result<bool, ArtifactError> {
-        match &self.remote {
-            Some(remote) if remote.is_older(digest, before_ms).await? => {
+        let stored = match &self.remote {
+            Some(remote) => remote.written(digest).await?.map(|written_ms| (remote, written_ms)),
+            None => None,
+        };
+        match stored {
+            Some((remote, written_ms)) if written_ms < before_ms => {
                 remote.remove(digest).await?;
                 self.local.remove(digest)?;
                 Ok(true)

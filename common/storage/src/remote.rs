@@ -119,12 +119,12 @@ impl Remote {
         Ok(artifacts.collect())
     }
 
-    /// Whether an artifact was last stored before `before_ms`, milliseconds since 1970.
-    pub(crate) async fn is_older(&self, digest: Digest, before_ms: u64) -> Result<bool, ArtifactError> {
+    /// When an artifact was last stored, milliseconds since 1970; none when it is not here.
+    pub(crate) async fn written(&self, digest: Digest) -> Result<Option<u64>, ArtifactError> {
         let place = self.place(digest);
         match self.store.head(&place).await {
-            Ok(found) => Ok(written_ms(&found) < before_ms),
-            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Ok(found) => Ok(Some(written_ms(&found))),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(failed(&place, error)),
         }
     }

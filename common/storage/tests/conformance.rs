@@ -156,6 +156,20 @@ async fn nothing_counts_as_stored_that_the_store_does_not_have() {
 }
 
 #[tokio::test]
+async fn what_is_large_is_hashed_and_written_elsewhere() {
+    let place = Place::new(Kind::Directory);
+    let here = place.seen_from("here");
+    let content = vec![7; 1 << 20];
+    let storing = here.put(&content);
+    let mut storing = std::pin::pin!(storing);
+    assert!(futures::poll!(storing.as_mut()).is_pending(), "this thread has other things to do meanwhile");
+    let artifact = storing.await.unwrap();
+    assert_eq!(artifact, Artifact { digest: Digest::of(&content), size: 1 << 20 });
+    assert_eq!(here.put(&content).await.unwrap(), artifact);
+    assert_eq!(here.read(artifact.digest, 1 << 20).await.unwrap(), content);
+}
+
+#[tokio::test]
 async fn what_the_directory_lost_is_brought_again() {
     let place = Place::new(Kind::Files);
     let here = place.seen_from("here");

@@ -47,6 +47,23 @@ async fn evidence_waits_for_a_disk_that_does_not_take_it() {
 }
 
 #[tokio::test]
+async fn a_convicted_worker_is_out_while_the_database_is_away() {
+    let bench = Bench::new(1, &["--backend", "float"]).await;
+    let (run, worker) = contradicted(&bench).await;
+    let (_, mut messages) = bench.join_ready(Role::Solo, 0, &worker);
+    let both = bench.record(run).await.contradiction.unwrap();
+    bench.store.close().await;
+    let (coordinator, prepared) = ((*bench).clone(), bench.prepared().clone());
+    let accusing = tokio::spawn(async move { coordinator.accuse_of_contradiction(run, &prepared, *both).await });
+    let expelled = async { while messages.recv().await.is_some_and(|message| message.is_ok()) {} };
+    tokio::time::timeout(Duration::from_secs(60), expelled).await.unwrap();
+    assert!(bench.workers.check(&worker.public()).is_err() && bench.holder(0).is_none());
+    assert!(bench.record(run).await.evidence.is_none(), "that is not stored");
+    bench.shutdown.cancel();
+    accusing.await.unwrap();
+}
+
+#[tokio::test]
 async fn a_stop_leaves_a_search_for_evidence_to_the_next_start() {
     let bench = Bench::new(1, &["--backend", "float"]).await;
     let (contradicted, _) = contradicted(&bench).await;

@@ -71,6 +71,33 @@ async fn what_is_cancelled_ends_and_what_an_audit_drew_is_proven_all_the_same() 
 }
 
 #[tokio::test]
+async fn a_worker_is_told_which_request_is_withdrawn() {
+    let bench = Bench::new(1, &["--backend", "float"]).await;
+    let worker = Identity::generate();
+    let (_, mut messages) = bench.join_ready(Role::Solo, 0, &worker);
+    let [cancelled, rejected] = [bench.run(1, |_| ()).await, bench.run(2, |_| ()).await];
+    for run in [cancelled, rejected] {
+        let receipt = bench.receipt(&worker, run, 0, 1, 2);
+        let change = |record: &mut RunRecord| {
+            record.state = RunState::Answered;
+            record.shards[0].receipt = Some(receipt);
+            record.request_proofs(&[FIRST], 1);
+            record.renew_attempt(FIRST);
+        };
+        bench.runs.change(run, change).await.unwrap();
+    }
+    bench.cancel(cancelled).await.unwrap();
+    bench.reject(rejected, FIRST, worker.public(), Event::Refused, "late".into()).await;
+    let mut withdrawn = Vec::new();
+    while withdrawn.len() < 2 {
+        if let Some(Message::CancelJob(job)) = messages.recv().await.unwrap().unwrap().message {
+            withdrawn.push((convert::run_id(&job.run).unwrap(), job.attempt));
+        }
+    }
+    assert_eq!(withdrawn, [(cancelled, 2), (rejected, 2)]);
+}
+
+#[tokio::test]
 async fn a_proof_that_is_told_of_has_been_handed_over() {
     let bench = Bench::new(1, &["--backend", "float"]).await;
     let worker = Identity::generate();

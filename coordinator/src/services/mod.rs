@@ -8,6 +8,7 @@ mod control;
 use std::sync::Arc;
 use std::time::Duration;
 
+use shardproof_common::process;
 use shardproof_proto::transport::artifacts::ArtifactService;
 use shardproof_proto::transport::metrics::serve as serve_metrics;
 use shardproof_proto::transport::traffic::Traffic;
@@ -24,7 +25,7 @@ use crate::{Coordinator, SILENCE, Stage, metrics};
 /// How often what is over is let go.
 const TIDY: Duration = Duration::from_secs(1);
 
-/// Serves until the coordinator is told to stop, then waits for what is under way to come to rest.
+/// Serves until the coordinator is told to stop, then waits a while for what is under way to come to rest.
 pub(crate) async fn serve(
     coordinator: Arc<Coordinator>,
     listener: TcpListener,
@@ -63,7 +64,6 @@ pub(crate) async fn serve(
     let watchdog = tokio::spawn(tidy(coordinator.clone()));
     tokio::spawn(hang_up(coordinator.clone()));
     tokio::spawn(coordinator.clone().drain());
-    let stop = coordinator.shutdown.clone();
     let traffic = Traffic::default();
     if let Some(address) = listen.metrics {
         serve_metrics(address, "coordinator", env!("CARGO_PKG_VERSION"))?;
@@ -71,13 +71,24 @@ pub(crate) async fn serve(
         tokio::spawn(metrics::sample(coordinator.clone(), traffic.clone()));
     }
     let connections = listen.listening(listener, traffic.clone()).connections(&coordinator.transport)?;
-    router.serve_with_incoming_shutdown(connections, stop.cancelled_owned()).await?;
+    let stop = coordinator.shutdown.clone();
+    let until_at_rest = async {
+        router.serve_with_incoming_shutdown(connections, stop.cancelled_owned()).await?;
+        coordinator.tasks.close();
+        coordinator.tasks.wait().await;
+        anyhow::Ok(())
+    };
+    let at_rest = process::until_farewell(&coordinator.shutdown, until_at_rest).await;
     traffic.log();
-    coordinator.tasks.close();
-    coordinator.tasks.wait().await;
     reporter.abort();
     watchdog.abort();
-    Ok(())
+    at_rest.unwrap_or_else(|| {
+        // Uploads under way are cut off with their connections.
+        if let Err(error) = coordinator.artifacts.local().clear_temporaries() {
+            tracing::warn!(%error, "cannot remove uploads that are given up");
+        }
+        Ok(())
+    })
 }
 
 /// Lets the workers go once the coordinator is told to stop.
@@ -111,5 +122,6 @@ async fn tidy(coordinator: Arc<Coordinator>) {
         coordinator.cluster.close_silent(SILENCE);
         coordinator.runs.sweep().await;
         coordinator.workers.save_unsaved().await;
+        coordinator.runs.look_for_database().await;
     }
 }

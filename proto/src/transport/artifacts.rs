@@ -1,6 +1,6 @@
 //! Artifacts over the wire: fetched with resume, stored with their digest checked.
 
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::Write;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use backon::{ExponentialBuilder, Retryable};
 use futures::Stream;
 use prost::bytes::Bytes;
-use shardproof_common::artifacts::{Artifact, ArtifactError, ArtifactStore, Backing};
+use shardproof_common::artifacts::{Artifact, ArtifactError, ArtifactStore, Backing, Outgoing};
 use shardproof_common::ids::Digest;
 use thiserror::Error;
 use tokio::task::spawn_blocking;
@@ -20,6 +20,10 @@ use crate::convert;
 use crate::v1::artifacts_client::ArtifactsClient;
 use crate::v1::artifacts_server::Artifacts;
 use crate::v1::{Chunk, FetchRequest, Stored};
+
+/// How long an upload may bring nothing: its file and its place among the caller's are for those that go on. The largest message that
+/// is taken by default comes within it at 35 KB/s.
+const IDLE: Duration = Duration::from_secs(120);
 
 /// Fetches an artifact into `store` and returns its path. One that is there is read through first: what a disk lost would else
 /// never be fetched again. A transfer that breaks off is taken up where it ended, a few times.
@@ -76,7 +80,18 @@ async fn fetch_rest(channel: Channel, store: &ArtifactStore, artifact: Artifact)
     }
     let request = FetchRequest { digest: convert::digest_bytes(artifact.digest), offset };
     let mut stream = client(channel).fetch(request).await?.into_inner();
-    while let Some(chunk) = stream.message().await? {
+    loop {
+        let chunk = match stream.message().await {
+            Ok(Some(chunk)) => chunk,
+            Ok(None) => break,
+            Err(status) => {
+                if status.code() == Code::DataLoss {
+                    // What has come is not the artifact.
+                    file.set_len(0).map_err(io)?;
+                }
+                return Err(status.into());
+            }
+        };
         offset += chunk.data.len() as u64;
         if offset > artifact.size {
             return Err(TransferError::Size { expected: artifact.size, found: offset });
@@ -116,12 +131,13 @@ pub struct ArtifactService {
     backing: Arc<dyn Backing>,
     max_upload_bytes: u64,
     uploads: Uploads,
+    idle: Duration,
 }
 
 impl ArtifactService {
     /// Serves `store`, which takes uploads of at most `max_upload_bytes`, for as long as `uploads` has room for them.
     pub fn new(store: ArtifactStore, max_upload_bytes: u64, uploads: Uploads) -> Self {
-        Self { backing: Arc::new(store.clone()), store, max_upload_bytes, uploads }
+        Self { backing: Arc::new(store.clone()), store, max_upload_bytes, uploads, idle: IDLE }
     }
 
     /// Fetches what is not in the directory from `backing`, and acknowledges uploads once they are there.
@@ -143,13 +159,9 @@ impl Artifacts for ArtifactService {
         if request.offset > artifact.size {
             return Err(Status::out_of_range(format!("offset {} of {} bytes", request.offset, artifact.size)));
         }
-        let path = self.store.path(digest);
-        let opened = std::fs::File::open(&path).and_then(|mut file| {
-            file.seek(SeekFrom::Start(request.offset))?;
-            Ok(file)
-        });
-        let file = opened.map_err(|error| Status::internal(format!("artifact {digest}: {error}")))?;
-        Ok(Response::new(Box::pin(futures::stream::try_unfold(file, next_chunk))))
+        let outgoing =
+            self.store.send(artifact, request.offset).map_err(|error| Status::internal(error.to_string()))?;
+        Ok(Response::new(Box::pin(futures::stream::try_unfold(outgoing, next_chunk))))
     }
 
     async fn store(&self, request: Request<Streaming<Chunk>>) -> Result<Response<Stored>, Status> {
@@ -158,7 +170,8 @@ impl Artifacts for ArtifactService {
         let mut charge = self.uploads.begin(caller);
         let mut stream = request.into_inner();
         let mut incoming = self.store.receive().map_err(|error| store_status(&error))?;
-        while let Some(chunk) = stream.message().await? {
+        let late = |_| Status::aborted(format!("an upload of which nothing came for {} s", self.idle.as_secs()));
+        while let Some(chunk) = tokio::time::timeout(self.idle, stream.message()).await.map_err(late)?? {
             if incoming.size() + chunk.data.len() as u64 > self.max_upload_bytes {
                 return Err(Status::resource_exhausted(format!(
                     "an upload may have {} bytes (--max-upload)",
@@ -178,15 +191,16 @@ impl Artifacts for ArtifactService {
     }
 }
 
-async fn next_chunk(mut file: std::fs::File) -> Result<Option<(Chunk, std::fs::File)>, Status> {
-    spawn_blocking(move || {
-        let mut data = Vec::with_capacity(CHUNK_BYTES);
-        (&mut file).take(CHUNK_BYTES as u64).read_to_end(&mut data)?;
-        Ok((!data.is_empty()).then(|| (Chunk { data: data.into() }, file)))
-    })
-    .await
-    .map_err(|error| Status::internal(error.to_string()))?
-    .map_err(|error: std::io::Error| Status::internal(error.to_string()))
+async fn next_chunk(mut outgoing: Outgoing) -> Result<Option<(Chunk, Outgoing)>, Status> {
+    let read = spawn_blocking(move || outgoing.read(CHUNK_BYTES).map(|data| data.map(|data| (data, outgoing)))).await;
+    match read.map_err(|error| Status::internal(error.to_string()))? {
+        Ok(read) => Ok(read.map(|(data, outgoing)| (Chunk { data: data.into() }, outgoing))),
+        Err(error @ ArtifactError::Damaged { .. }) => {
+            tracing::error!(%error, "removed what this machine's disk has not kept");
+            Err(store_status(&error))
+        }
+        Err(error) => Err(Status::internal(error.to_string())),
+    }
 }
 
 fn store_status(error: &ArtifactError) -> Status {
@@ -241,6 +255,9 @@ impl TransferError {
 
 #[cfg(test)]
 mod tests {
+    use futures::StreamExt;
+    use shardproof_common::artifacts::Pending;
+
     use super::*;
     use crate::transport::traffic::Traffic;
     use crate::transport::{ClientLimits, Gate, Listening, Party, Transport};
@@ -295,9 +312,43 @@ mod tests {
         assert_eq!(read(channel.clone(), artifact).await.unwrap(), content);
         let short = read(channel.clone(), Artifact { size: 5, ..artifact }).await;
         assert!(matches!(short, Err(TransferError::Size { expected: 5, .. })));
+        let artifact = theirs.put(b"one").unwrap();
         std::fs::write(theirs.path(artifact.digest), b"other").unwrap();
-        let damaged = read(channel, artifact).await;
-        assert!(matches!(damaged, Err(TransferError::Store(ArtifactError::Damaged { .. }))));
+        let damaged = read(channel.clone(), Artifact { size: 5, ..artifact }).await;
+        assert!(matches!(damaged, Err(TransferError::Remote(status)) if status.code() == Code::DataLoss));
+    }
+
+    /// Where a directory's artifacts are a second time.
+    struct Elsewhere {
+        here: ArtifactStore,
+        there: ArtifactStore,
+    }
+
+    impl Backing for Elsewhere {
+        fn bring(&self, digest: Digest) -> Pending<'_, Option<Artifact>> {
+            let kept = || self.there.read(digest, u64::MAX).ok().map(|bytes| self.here.put(&bytes)).transpose();
+            let found = self.here.find(digest).map_or_else(kept, |found| Ok(Some(found)));
+            Box::pin(std::future::ready(found))
+        }
+
+        fn keep(&self, _: Artifact) -> Pending<'_, ()> {
+            Box::pin(std::future::ready(Ok(())))
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_disk_damaged_is_brought_again_when_a_reader_has_had_it_whole() {
+        let directory = tempfile::tempdir().unwrap();
+        let [here, there, ours] =
+            ["here", "there", "ours"].map(|name| ArtifactStore::open(directory.path().join(name)).unwrap());
+        let content = vec![7; CHUNK_BYTES + 1];
+        let artifact = there.put(&content).unwrap();
+        here.put(&content).unwrap();
+        std::fs::write(here.path(artifact.digest), vec![8; CHUNK_BYTES + 1]).unwrap();
+        let backing = Arc::new(Elsewhere { here: here.clone(), there });
+        let channel = serve(ArtifactService::new(here, 1, unlimited()).backed_by(backing)).await;
+        let path = fetch(channel, &ours, artifact).await.unwrap();
+        assert_eq!(std::fs::read(path).unwrap(), content);
     }
 
     #[tokio::test]
@@ -315,6 +366,19 @@ mod tests {
 
     fn unlimited() -> Uploads {
         Uploads::new(None, Duration::ZERO)
+    }
+
+    #[tokio::test]
+    async fn an_upload_that_stands_still_is_given_up() {
+        let directory = tempfile::tempdir().unwrap();
+        let theirs = ArtifactStore::open(directory.path()).unwrap();
+        let service = ArtifactService::new(theirs, 100, unlimited());
+        let channel = serve(ArtifactService { idle: Duration::from_millis(50), ..service }).await;
+        let begun = futures::stream::iter([Chunk { data: Bytes::from_static(b"begun") }]);
+        let refused = client(channel).store(begun.chain(futures::stream::pending())).await.unwrap_err();
+        assert_eq!(refused.code(), Code::Aborted, "{refused:?}");
+        let half = std::fs::read_dir(directory.path().join("partial")).unwrap().count();
+        assert_eq!(half, 0, "what came is gone");
     }
 
     #[tokio::test]

@@ -124,8 +124,8 @@ impl Charge {
         let charged = ledger.of(&self.caller);
         if charged + due > limit {
             return Err(Status::resource_exhausted(format!(
-                "{} has stored {charged} bytes that nothing uses, of {limit} allowed: wait until they are removed, or raise \
-                 --max-unused",
+                "{} has stored what --max-unused allows, {charged} of {limit} bytes that nothing uses: wait until they are removed, \
+                 or raise it",
                 self.caller
             )));
         }
