@@ -12,7 +12,7 @@ use shardproof_common::statement::{Binding, Boundary};
 use shardproof_common::tensor::{FloatTensor, Tensor, decode_boundary, encode_boundary, encoded_bytes};
 use shardproof_common::{chain, clock};
 use thiserror::Error;
-use tonic::Status;
+use tonic::{Code, Status};
 
 use crate::audit::Audit;
 use crate::record::{PassedOn, Replaced, RunRecord, RunState};
@@ -118,7 +118,15 @@ impl Coordinator {
         if !self.find_run(run).await?.awaits_answer(&receipt) {
             return Ok(());
         }
-        let answer = self.store_answer(&encoding).await?;
+        let answer = match self.store_answer(&encoding).await {
+            Err(status) if status.code() == Code::ResourceExhausted => {
+                // Before the worker says that its answer does not get through, which would count against it.
+                let reason = format!("its answer could not be stored here: {}", status.message());
+                self.runs.change(run, |record| record.fail(Some(last), None, reason)).await;
+                return Err(status);
+            }
+            stored => stored?,
+        };
         let worker = receipt.worker;
         let taken = self.runs.change(run, |record| {
             if !record.awaits_answer(&receipt) {

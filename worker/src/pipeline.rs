@@ -487,7 +487,8 @@ impl PassError {
             Self::NoRoute | Self::Stopping | Self::Backend(BackendError::Cancelled) => FailureStage::Away,
             Self::Delivery { status, .. } if activations::may_pass(status.code()) => FailureStage::Away,
             Self::Upload(TransferError::Remote(status)) if activations::may_pass(status.code()) => FailureStage::Away,
-            Self::Delivery { .. } | Self::Upload(_) => FailureStage::Delivery,
+            Self::Delivery { .. } => FailureStage::Delivery,
+            Self::Upload(_) => FailureStage::Upload,
             Self::Link { .. } => FailureStage::Link,
             _ => FailureStage::Inference,
         }

@@ -108,3 +108,19 @@ async fn one_answer_is_taken_and_stored_of_the_worker_that_has_the_last_shard() 
     bench.take_answer(run, encoding.clone(), receipt).await.unwrap();
     assert_eq!(bench.artifacts.find(Digest::of(&encoding)).await.unwrap(), None, "nobody asked for a second one");
 }
+
+#[tokio::test]
+async fn an_answer_that_the_disk_here_does_not_take_fails_the_run_and_blames_nobody() {
+    let bench = Bench::new(2, &["--backend", "float"]).await;
+    let [first, last] = [Identity::generate(), Identity::generate()];
+    let run = sent(&bench, [&first, &last]).await;
+    let answer = encode_boundary(&bench.tensors(2, 3));
+    let partials = bench.artifacts.local().partial(Digest::of(b"")).parent().unwrap().to_owned();
+    std::fs::remove_dir_all(&partials).unwrap();
+    std::fs::write(&partials, b"no directory").unwrap();
+    let refused = bench.take_answer(run, answer, bench.receipt(&last, run, 1, 2, 3)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused:?}");
+    let record = bench.record(run).await;
+    assert_eq!((record.state, record.blamed_worker), (RunState::Failed, None), "{}", record.reason);
+    assert!(record.reason.contains("could not be stored here"), "{}", record.reason);
+}

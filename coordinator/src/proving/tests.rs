@@ -5,24 +5,30 @@ use shardproof_proto::v1::CoordinatorMessage;
 
 use super::*;
 use crate::audit::AuditStage;
-use crate::testing::{Bench, Messages};
+use crate::testing::Bench;
 
 const FIRST: ShardIndex = ShardIndex(0);
+
+/// An answered run whose proof `worker` owes in this attempt.
+async fn owing(bench: &Bench, worker: &Identity, attempt: u64) -> RunId {
+    let run = bench.run(1, |_| ()).await;
+    let receipt = bench.receipt(worker, run, 0, 1, 2);
+    let change = |record: &mut RunRecord| {
+        record.state = RunState::Answered;
+        record.shards[0].receipt = Some(receipt);
+        record.request_proofs(&[FIRST], 1);
+        (1..attempt).for_each(|_| record.renew_attempt(FIRST));
+    };
+    bench.runs.change(run, change).await.unwrap();
+    run
+}
 
 #[tokio::test]
 async fn the_clock_of_an_absence_that_has_ended_says_nothing_of_a_later_one() {
     let bench = Bench::new(1, &["--backend", "float", "--rejoin-grace", "0"]).await;
     let worker = Identity::generate();
-    let run = bench.run(1, |_| ()).await;
-    let receipt = bench.receipt(&worker, run, 0, 1, 2);
-    let change = |record: &mut RunRecord| {
-        record.state = RunState::Answered;
-        record.shards[0].receipt = Some(receipt);
-        record.request_proofs(&[FIRST], 1);
-        // It has been back.
-        record.renew_attempt(FIRST);
-    };
-    bench.runs.change(run, change).await.unwrap();
+    // It has been back.
+    let run = owing(&bench, &worker, 2).await;
     bench.clone().await_return(run, FIRST, worker.public(), 1).await;
     assert_eq!(bench.record(run).await.state, RunState::Answered);
     bench.clone().await_return(run, FIRST, worker.public(), 2).await;
@@ -75,17 +81,7 @@ async fn a_worker_is_told_which_request_is_withdrawn() {
     let bench = Bench::new(1, &["--backend", "float"]).await;
     let worker = Identity::generate();
     let (_, mut messages) = bench.join_ready(Role::Solo, 0, &worker);
-    let [cancelled, rejected] = [bench.run(1, |_| ()).await, bench.run(2, |_| ()).await];
-    for run in [cancelled, rejected] {
-        let receipt = bench.receipt(&worker, run, 0, 1, 2);
-        let change = |record: &mut RunRecord| {
-            record.state = RunState::Answered;
-            record.shards[0].receipt = Some(receipt);
-            record.request_proofs(&[FIRST], 1);
-            record.renew_attempt(FIRST);
-        };
-        bench.runs.change(run, change).await.unwrap();
-    }
+    let [cancelled, rejected] = [owing(&bench, &worker, 2).await, owing(&bench, &worker, 2).await];
     bench.cancel(cancelled).await.unwrap();
     bench.reject(rejected, FIRST, worker.public(), Event::Refused, "late".into()).await;
     let mut withdrawn = Vec::new();
@@ -101,15 +97,7 @@ async fn a_worker_is_told_which_request_is_withdrawn() {
 async fn a_proof_that_is_told_of_has_been_handed_over() {
     let bench = Bench::new(1, &["--backend", "float"]).await;
     let worker = Identity::generate();
-    let run = bench.run(1, |_| ()).await;
-    let receipt = bench.receipt(&worker, run, 0, 1, 2);
-    let change = |record: &mut RunRecord| {
-        record.state = RunState::Answered;
-        record.shards[0].receipt = Some(receipt);
-        record.request_proofs(&[FIRST], 1);
-        record.renew_attempt(FIRST);
-    };
-    bench.runs.change(run, change).await.unwrap();
+    let run = owing(&bench, &worker, 2).await;
     let told = |attempt| ProofDone {
         run: convert::run_bytes(run),
         shard: 0,
@@ -124,25 +112,12 @@ async fn a_proof_that_is_told_of_has_been_handed_over() {
     assert_eq!((record.state, record.blamed_worker), (RunState::Rejected, Some(worker.public())), "{}", record.reason);
 }
 
-/// A run whose proof `worker` owes, and its session.
-async fn owed(bench: &Bench, worker: &Identity) -> (RunId, SessionId, Messages) {
-    let (session, messages) = bench.join_ready(Role::Solo, 0, worker);
-    let run = bench.run(1, |_| ()).await;
-    let receipt = bench.receipt(worker, run, 0, 1, 2);
-    let change = |record: &mut RunRecord| {
-        record.state = RunState::Answered;
-        record.shards[0].receipt = Some(receipt);
-        record.request_proofs(&[FIRST], 1);
-    };
-    bench.runs.change(run, change).await.unwrap();
-    (run, session, messages)
-}
-
 #[tokio::test]
 async fn a_worker_that_is_to_stop_makes_the_proofs_it_owes_and_no_others() {
     let bench = Bench::new(1, &["--backend", "gkr"]).await;
     let worker = Identity::generate();
-    let (run, session, mut messages) = owed(&bench, &worker).await;
+    let (session, mut messages) = bench.join_ready(Role::Solo, 0, &worker);
+    let run = owing(&bench, &worker, 1).await;
     let another = bench.run(2, |_| ()).await;
     let receipt = bench.receipt(&worker, another, 0, 1, 2);
     let answered = |record: &mut RunRecord| {
@@ -164,7 +139,7 @@ async fn a_worker_that_is_to_stop_makes_the_proofs_it_owes_and_no_others() {
 async fn a_run_is_not_rejected_for_what_no_longer_holds() {
     let bench = Bench::new(1, &["--backend", "float"]).await;
     let worker = Identity::generate();
-    let (run, _, _messages) = owed(&bench, &worker).await;
+    let run = owing(&bench, &worker, 1).await;
     let reject =
         |holds: bool| bench.reject_while(move |_| holds, run, FIRST, worker.public(), Event::Refused, "late".into());
     reject(false).await;

@@ -272,10 +272,11 @@ async fn take_failure(
         FailureStage::Refused if !is_last(coordinator, shard) => {
             coordinator.take_complaint(convert::run_id(&failure.run)?, shard, Complaint::default()).await;
         }
-        stage @ (FailureStage::Inference | FailureStage::Delivery | FailureStage::Refused) => {
+        stage @ (FailureStage::Inference | FailureStage::Delivery | FailureStage::Upload | FailureStage::Refused) => {
             let run = convert::run_id(&failure.run)?;
-            // What does not get across a hop may be either neighbour's doing. None is named; both are noted if it goes on.
-            let blamed = (stage != FailureStage::Delivery).then_some(key);
+            // What does not get across a hop may be either neighbour's doing. None is named; both are noted if it goes on. What
+            // is not stored here may be this side's.
+            let blamed = matches!(stage, FailureStage::Inference | FailureStage::Refused).then_some(key);
             let ended = coordinator.runs.change(run, |record| {
                 let given_up = stage == FailureStage::Delivery && record.in_dispute();
                 let late = !record.counts(failure.attempt);
@@ -288,7 +289,8 @@ async fn take_failure(
                 let next = record.holders.get(shard.as_usize() + 1).filter(|_| stage == FailureStage::Delivery);
                 open.then(|| (std::iter::once(key).chain(next.copied()).collect::<Vec<_>>(), record.submitted_ms))
             });
-            let ended = ended.await.flatten().filter(|_| stage != FailureStage::Refused);
+            let noted = matches!(stage, FailureStage::Inference | FailureStage::Delivery);
+            let ended = ended.await.flatten().filter(|_| noted);
             if let Some((workers, submitted_ms)) = ended {
                 coordinator.note_missed(&workers, submitted_ms).await;
             }
@@ -402,6 +404,22 @@ mod tests {
         }
         assert_eq!(bench.holder(1), Some(spare.public()));
         assert!(!bench.is_blameless(&first));
+    }
+
+    #[tokio::test]
+    async fn what_is_not_stored_here_counts_against_nobody() {
+        let bench = Bench::new(1, &["--backend", "float"]).await;
+        let worker = Identity::generate();
+        let (session, _messages) = bench.join_ready(Role::Solo, 0, &worker);
+        for _ in 0..5 {
+            let run = bench.run(1, |_| ()).await;
+            let stage = FailureStage::Upload.into();
+            let failure = v1::Failure { run: convert::run_bytes(run), stage, ..Default::default() };
+            handle(&bench, session, worker.public(), FromWorker::Failure(failure)).await;
+            let record = bench.record(run).await;
+            assert_eq!((record.state, record.blamed_worker), (RunState::Failed, None));
+        }
+        assert!(bench.is_blameless(&worker));
     }
 
     #[test]
