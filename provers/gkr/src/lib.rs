@@ -29,6 +29,8 @@ mod rounding;
 pub mod soundness;
 mod statement;
 mod sumcheck;
+#[cfg(feature = "prover")]
+mod table;
 mod timings;
 pub mod transcript;
 mod verifier;

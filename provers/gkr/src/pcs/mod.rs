@@ -20,9 +20,9 @@ mod encoding;
 mod merkle;
 mod parameters;
 #[cfg(feature = "prover")]
-mod prover;
+mod powers;
 #[cfg(feature = "prover")]
-mod table;
+mod prover;
 mod verifier;
 mod weight;
 

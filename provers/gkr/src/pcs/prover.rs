@@ -9,10 +9,12 @@ use rayon::prelude::*;
 
 use super::encoding::{write_base, write_ext};
 use super::merkle::MerkleTree;
-use super::table::{PackedBase, PackedExt, Table, WIDTH, bind_scalar, eq_blocks, eq_scalar, lanes_sum, message_scalar};
 use super::weight::Weight;
 use super::{Commitment, Opening, Parameters, PcsError, draw_rows, ood_point, start_opening};
 use crate::field::{Base, Ext};
+use crate::mle::eq_table;
+use crate::sumcheck::{Product, message};
+use crate::table::{PackedBase, PackedExt, Table, WIDTH, eq_blocks, lanes_sum};
 use crate::transcript::Transcript;
 
 /// Roots of unity are computed once for all transforms.
@@ -147,27 +149,28 @@ impl<'a> Prover<'a> {
         let first = parameters.phases[0];
         let points = [point.to_vec(), committed.commitment.ood_point()];
         let lows = points.each_ref().map(|point| eq_blocks(&point[first.fold..], Ext::ONE));
-        let mut sums = partial_sums(&committed.values, &lows);
-        let mut highs = points.each_ref().map(|point| eq_scalar(&point[..first.fold], Ext::ONE));
+        let sums = partial_sums(&committed.values, &lows);
+        let mut highs = points.each_ref().map(|point| eq_table(&point[..first.fold]));
         let value = sums[0].iter().zip(&highs[0]).map(|(&sum, &weight)| sum * weight).sum();
         let value = claim.unwrap_or(value);
         start_opening(parameters, &committed.commitment, point, value, transcript);
         let challenge = transcript.challenge();
         highs[1].iter_mut().for_each(|weight| *weight *= challenge);
+        let [mut sums, mut highs] = [sums, highs].map(|tables| tables.map(Table::new));
 
         let mut bytes = Vec::new();
         let mut bound = Vec::with_capacity(first.fold);
         for _ in 0..first.fold {
-            let messages = sums.iter().zip(&highs).map(|(f, w)| message_scalar(f, w));
+            let messages = sums.iter().zip(&highs).map(|(f, w)| message([f, w], &Product));
             let message = messages.fold([Ext::ZERO; 2], |sum, message| [sum[0] + message[0], sum[1] + message[1]]);
             let challenge = send_message(message, &mut bytes, transcript);
-            sums.iter_mut().chain(&mut highs).for_each(|table| bind_scalar(table, challenge));
+            sums.iter_mut().chain(&mut highs).for_each(|table| table.bind(challenge));
             bound.push(challenge);
         }
-        let f = Table::new(bind_values(&committed.values, &eq_scalar(&bound, Ext::ONE)));
+        let f = Table::of_blocks(bind_values(&committed.values, &eq_table(&bound)));
         let mut w = Table::zeros(1 << parameters.vars(1));
         for (point, high) in points.iter().zip(&highs) {
-            w.add_point(&point[first.fold..], high[0]);
+            w.add_point(&point[first.fold..], high.constant());
         }
         Self { committed, transcript, bytes, f, w }
     }
@@ -227,8 +230,7 @@ impl<'a> Prover<'a> {
 
     fn sumcheck(&mut self, rounds: usize) {
         for _ in 0..rounds {
-            let message = Table::message(&self.f, &self.w);
-            let challenge = send_message(message, &mut self.bytes, self.transcript);
+            let challenge = send_message(message([&self.f, &self.w], &Product), &mut self.bytes, self.transcript);
             self.f.bind(challenge);
             self.w.bind(challenge);
         }
@@ -270,7 +272,7 @@ fn partial_sums<const N: usize>(values: &[Base], weights: &[Vec<PackedExt>; N]) 
 fn evaluate(values: &[Base], point: &[Ext], split: usize) -> Ext {
     let (high, low) = point.split_at(split);
     let [sums] = partial_sums(values, &[eq_blocks(low, Ext::ONE)]);
-    sums.iter().zip(eq_scalar(high, Ext::ONE)).map(|(&sum, weight)| sum * weight).sum()
+    sums.iter().zip(eq_table(high)).map(|(&sum, weight)| sum * weight).sum()
 }
 
 /// The values with their first variables bound: `sum_a weights[a] values[a, j]` for every j.

@@ -14,7 +14,8 @@ use crate::functional::{Functional, Term};
 use crate::layout::{Columns, Digit};
 use crate::operands::{addend_functional, operand_functionals, operands};
 use crate::requant::Requant;
-use crate::sumcheck::{prove_product, prove_triple};
+use crate::sumcheck::{Product, Triple, prove};
+use crate::table::Table;
 
 impl Prover<'_> {
     /// Reduces the claims on the result of `node`, if there are any.
@@ -64,9 +65,9 @@ impl Prover<'_> {
             pad(&self.column(columns.sign.as_slice(), elements), &extents, Ext::from),
             pad(&self.column(columns.high, elements), &extents, Ext::from),
         ];
-        let (reduced, [_, sign, high]) = prove_triple(&mut self.sender, combined.value, tables);
+        let (point, [_, sign, high]) = prove(&mut self.sender, &Triple, tables.map(Table::new));
         self.sender.send(&[sign, high]);
-        self.accumulator(columns, &extents, evaluation(&extents, &reduced.point), sign, high);
+        self.accumulator(columns, &extents, evaluation(&extents, &point), sign, high);
     }
 
     fn requantise(&mut self, node: usize, claims: Vec<Claim>, columns: &Requant<'_>) {
@@ -145,9 +146,9 @@ impl Prover<'_> {
             return;
         }
         let (f, g) = operand_tables(self.graph, self.trace, self.weights, op, &term.factors);
-        let (reduced, [of_weight, of_input]) = prove_product(&mut self.sender, value, f, g);
+        let (point, [of_weight, of_input]) = prove(&mut self.sender, &Product, [f, g].map(Table::new));
         self.sender.send(&[of_weight, of_input]);
-        let (weight_functional, input_functional) = operand_functionals(self.graph, op, &term.factors, &reduced.point);
+        let (weight_functional, input_functional) = operand_functionals(self.graph, op, &term.factors, &point);
         self.weight_claims.push(WeightClaim { weight, functional: weight_functional, value: of_weight });
         self.add_claim(input, input_functional, of_input);
     }
@@ -164,9 +165,9 @@ impl Prover<'_> {
         let combined = combine(claims, self.sender.challenge());
         let coefficients = pad(&combined.functional.dense(), &extents, |value| value);
         let values = pad(self.trace.tensor(result), &extents, |value| Base::from_i64(value).into());
-        let (reduced, [_, value]) = prove_product(&mut self.sender, combined.value, coefficients, values);
+        let (point, [_, value]) = prove(&mut self.sender, &Product, [coefficients, values].map(Table::new));
         self.sender.send(&[value]);
-        let at = evaluation(&extents, &reduced.point);
+        let at = evaluation(&extents, &point);
         separable(&[Claim { functional: at, value }], &required).expect("an evaluation has a factor for each axis")
     }
 

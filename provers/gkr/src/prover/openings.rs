@@ -60,24 +60,21 @@ impl Prover<'_> {
         }
         if let Some(lookups) = lookups {
             let claims = std::mem::take(&mut self.witness_claims);
-            let values = claims.iter().map(|claim| claim.value);
-            let values = values.chain([lookups.cells, lookups.multiplicities, lookups.results]).collect();
             let layout = self.layout;
             let add = |powers: Vec<Ext>, target: &mut [Ext]| {
                 add_columns(&claims, &powers, target);
                 add_lookups(layout, &lookups, &powers[claims.len()..], target);
             };
-            let point = timings.time("batch", "witness", || self.batch(witness, values, add));
+            let point = timings.time("batch", "witness", || self.batch(witness, claims.len() + 3, add));
             due.push(("witness", witness, point));
         }
         for tensor in std::mem::take(&mut self.boundary) {
-            let values = tensor.claims.iter().map(|claim| claim.value).collect();
             let add = |powers: Vec<Ext>, target: &mut [Ext]| {
                 for (claim, power) in tensor.claims.iter().zip(powers) {
                     claim.functional.add_to(power, &mut target[..claim.functional.elements()]);
                 }
             };
-            let point = timings.time("batch", "boundary", || self.batch(tensor.committed, values, add));
+            let point = timings.time("batch", "boundary", || self.batch(tensor.committed, tensor.claims.len(), add));
             due.push(("boundary", tensor.committed, point));
         }
         let mut openings = Vec::with_capacity(due.len());
@@ -87,20 +84,15 @@ impl Prover<'_> {
         Ok((self.sender.finish(), openings))
     }
 
-    /// Reduces `values` of functionals of one commitment, which `add` adds up with powers of a challenge, to one point.
-    fn batch(
-        &mut self,
-        committed: &pcs::Committed,
-        values: Vec<Ext>,
-        add: impl FnOnce(Vec<Ext>, &mut [Ext]),
-    ) -> Vec<Ext> {
-        let powers: Vec<Ext> = self.sender.challenge().powers().take(values.len()).collect();
-        let claim = powers.iter().zip(&values).map(|(&power, &value)| power * value).sum();
+    /// Reduces the values of `claims` functionals of one commitment, which `add` adds up with powers of a challenge, to one
+    /// point.
+    fn batch(&mut self, committed: &pcs::Committed, claims: usize, add: impl FnOnce(Vec<Ext>, &mut [Ext])) -> Vec<Ext> {
+        let powers: Vec<Ext> = self.sender.challenge().powers().take(claims).collect();
         let mut coefficients = vec![Ext::ZERO; committed.values().len()];
         add(powers, &mut coefficients);
-        let (reduced, [value, _]) = prove_product_of_base(&mut self.sender, claim, committed.values(), coefficients);
+        let (point, [value, _]) = prove_product_of_base(&mut self.sender, committed.values(), coefficients);
         self.sender.send(&[value]);
-        reduced.point
+        point
     }
 }
 

@@ -9,8 +9,9 @@ use crate::claims::{Claim, WitnessClaim, combine, evaluation, extents, sum_axes,
 use crate::field::{Base, Ext};
 use crate::functional::Functional;
 use crate::layout::Digit;
-use crate::rounding::{quotient_offset, quotient_products, remainder_sum, root_sum};
-use crate::sumcheck::{prove_eq_quadratic, prove_triple};
+use crate::rounding::{quotient_offset, remainder_sum, root_sum};
+use crate::sumcheck::{Product, Triple, prove, prove_eq};
+use crate::table::Table;
 
 impl Prover<'_> {
     pub(super) fn max(
@@ -40,8 +41,8 @@ impl Prover<'_> {
             pad(&bits, &values, Ext::from),
             pad(&x, &values, Ext::from),
         ];
-        let (reduced, [_, bit, value]) = prove_triple(&mut self.sender, combined.value, tables);
-        let at = evaluation(&values, &reduced.point);
+        let (point, [_, bit, value]) = prove(&mut self.sender, &Triple, tables.map(Table::new));
+        let at = evaluation(&values, &point);
         self.sender.send(&[bit, value]);
         self.witness_claims.push(WitnessClaim::of_digits(&[chosen], at.clone(), bit));
         self.add_claim(input, at, value);
@@ -79,10 +80,10 @@ impl Prover<'_> {
 
         let mut quotients = self.column(quotient, elements);
         quotients.iter_mut().for_each(|quotient| *quotient -= quotient_offset(bits));
-        let factors = [&quotients, &denominators].map(|values| pad(values, &extents, Ext::from));
-        let (reduced, [q, d]) = prove_eq_quadratic(&mut self.sender, quotient_products(x, d, r), &point, factors);
+        let factors = [&quotients, &denominators].map(|values| Table::new(pad(values, &extents, Ext::from)));
+        let (point, [q, d]) = prove_eq(&mut self.sender, &Product, &point, factors);
         self.sender.send(&[q, d]);
-        let at = evaluation(&extents, &reduced.point);
+        let at = evaluation(&extents, &point);
         let positive = q + at.inner(&ones) * quotient_offset(bits);
         self.witness_claims.push(WitnessClaim::of_digits(quotient, at.clone(), positive));
         self.add_claim(denominator, at, d);
@@ -104,9 +105,9 @@ impl Prover<'_> {
         self.add_claim(input, at, x);
 
         let roots: Vec<Base> = self.column(root, elements);
-        let factors = [(); 2].map(|()| pad(&roots, &extents, Ext::from));
-        let (reduced, [y, _]) = prove_eq_quadratic(&mut self.sender, x - r, &point, factors);
+        let factors = [(); 2].map(|()| Table::new(pad(&roots, &extents, Ext::from)));
+        let (point, [y, _]) = prove_eq(&mut self.sender, &Product, &point, factors);
         self.sender.send(&[y]);
-        self.witness_claims.push(WitnessClaim::of_digits(root, evaluation(&extents, &reduced.point), y));
+        self.witness_claims.push(WitnessClaim::of_digits(root, evaluation(&extents, &point), y));
     }
 }

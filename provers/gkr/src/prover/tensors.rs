@@ -10,27 +10,28 @@ use crate::claims::{Claim, combine, evaluation, extents};
 use crate::field::{Base, Ext};
 use crate::functional::{Factor, Term};
 use crate::products::{factor_functionals, summed_extents};
-use crate::sumcheck::{prove_product, prove_triple};
+use crate::sumcheck::{Product, Triple, prove};
+use crate::table::Table;
 
 /// Multiplications of one task.
 const TASK: usize = 1 << 14;
 
 impl Prover<'_> {
     pub(super) fn tensor_product(&mut self, node: usize, claims: Vec<Claim>, [left, right]: [TensorId; 2]) {
-        let (term, value) = self.separate(node, claims);
+        let (term, _) = self.separate(node, claims);
         let summed = summed_extents(self.graph, left, self.layout.runs);
         let [batch @ .., rows, columns] = term.factors.as_slice() else {
             unreachable!("a product of tensors has rows and columns")
         };
         let mut f = contract(self.trace.tensor(left), rows, *summed.last().expect("matrices have a common axis"));
-        let mut g = contract(self.trace.tensor(right), columns, summed[summed.len() - 1]);
+        let g = contract(self.trace.tensor(right), columns, summed[summed.len() - 1]);
         let batch = Term { scalar: term.scalar, factors: batch.to_vec() }.dense();
         let depth = f.len() / batch.len();
         f.chunks_exact_mut(depth).zip(&batch).for_each(|(f, &u)| f.iter_mut().for_each(|value| *value *= u));
-        (f, g) = (pad(&f, &summed, |value| value), pad(&g, &summed, |value| value));
-        let (reduced, [of_left, of_right]) = prove_product(&mut self.sender, value, f, g);
+        let factors = [f, g].map(|values| Table::new(pad(&values, &summed, |value| value)));
+        let (point, [of_left, of_right]) = prove(&mut self.sender, &Product, factors);
         self.sender.send(&[of_left, of_right]);
-        let [left_functional, right_functional] = factor_functionals(&summed, &term.factors, &reduced.point);
+        let [left_functional, right_functional] = factor_functionals(&summed, &term.factors, &point);
         self.add_claim(left, left_functional, of_left);
         self.add_claim(right, right_functional, of_right);
     }
@@ -40,8 +41,8 @@ impl Prover<'_> {
         let combined = combine(claims, self.sender.challenge());
         let values = |tensor: TensorId| pad(self.trace.tensor(tensor), &extents, |value| Base::from_i64(value).into());
         let tables = [pad(&combined.functional.dense(), &extents, |value| value), values(left), values(right)];
-        let (reduced, [_, of_left, of_right]) = prove_triple(&mut self.sender, combined.value, tables);
-        let at = evaluation(&extents, &reduced.point);
+        let (point, [_, of_left, of_right]) = prove(&mut self.sender, &Triple, tables.map(Table::new));
+        let at = evaluation(&extents, &point);
         if left == right {
             self.sender.send(&[of_left]);
         } else {

@@ -14,7 +14,7 @@ use crate::channel::Sender;
 use crate::claims::WeightClaim;
 use crate::field::Ext;
 use crate::mle::eq_prefix;
-use crate::sumcheck::{Reduced, fold_low, low_pairs, round};
+use crate::sumcheck::{fold_low, low_pairs, send};
 use crate::weights::{Place, WeightLayout};
 
 /// A claim while the variables of its weight's columns are bound.
@@ -45,29 +45,28 @@ pub(super) fn batch(
 ) -> Vec<Ext> {
     let layout = WeightLayout::new(graph);
     let powers = sender.challenge().powers();
-    let value = powers.clone().zip(claims).map(|(power, claim)| power * claim.value).sum();
     let mut open: Vec<Columns> = powers
         .zip(claims)
         .map(|(power, claim)| Columns::new(graph, weights, layout.place(claim.weight), claim, power))
         .collect();
     let mut bound = Bound { start: layout.cells(), ..Bound::default() };
-    let mut reduced = Reduced { point: Vec::with_capacity(layout.variables), value };
+    let mut point = Vec::with_capacity(layout.variables);
     for variable in 0..layout.variables {
-        bound.take_in(graph, weights, &layout, &mut open, variable, &reduced.point);
+        bound.take_in(graph, weights, &layout, &mut open, variable, &point);
         let sums = open.iter().map(|columns| low_pairs(&columns.functional, &columns.summed));
-        let [at_zero, leading] =
-            sums.fold(low_pairs(&bound.functional, &bound.weights), |[a, b], [c, d]| [a + c, b + d]);
-        let x = round(sender, &mut reduced, at_zero, leading);
+        let message = sums.fold(low_pairs(&bound.functional, &bound.weights), |[a, b], [c, d]| [a + c, b + d]);
+        let x = send(sender, message);
         for columns in &mut open {
             fold_low(&mut columns.functional, x);
             fold_low(&mut columns.summed, x);
         }
         bound.fold(x);
+        point.push(x);
     }
     sender.send(&bound.weights[..1]);
     // Variables were bound from the last to the first.
-    reduced.point.reverse();
-    reduced.point
+    point.reverse();
+    point
 }
 
 impl Columns {

@@ -10,9 +10,9 @@
 mod prover;
 
 #[cfg(feature = "prover")]
-pub(crate) use prover::{fold, fold_eq, fold_low, low_pairs, prove_eq_quadratic_round, round};
-#[cfg(feature = "prover")]
-pub(crate) use prover::{prove_eq_quadratic, prove_product, prove_product_of_base, prove_triple};
+pub(crate) use prover::{
+    Product, Summand, Triple, fold_low, low_pairs, message, prove, prove_eq, prove_product_of_base, send,
+};
 
 use p3_field::{Field, PrimeCharacteristicRing};
 

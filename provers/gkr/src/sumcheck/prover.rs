@@ -1,184 +1,229 @@
 //! The prover's side of the sumchecks.
 
-use p3_field::PrimeCharacteristicRing;
+use p3_field::{Algebra, PackedFieldExtension, PackedValue, PrimeCharacteristicRing};
 use rayon::prelude::*;
 
-use super::Reduced;
 use crate::channel::Sender;
 use crate::field::{Base, Ext};
 use crate::mle::eq_table;
+use crate::table::{Lanes, PackedBase, PackedExt, TASK, Table, Values, WIDTH, lanes_sum};
 
-/// Below this many pairs one core is faster than handing work to others.
+/// Below this many pairs one core is faster than handing work to others, where there are no blocks.
 const PARALLEL: usize = 1 << 11;
+/// Variables of a row of an [`Eq`].
+const ROW_BITS: usize = 9;
 
-/// Proves `sum_x f(x) g(x) = claim`; gives the point with `f` and `g` there.
-///
-/// # Panics
-/// When the tables differ in length or it is no power of two.
-pub(crate) fn prove_product(
-    sender: &mut Sender<'_>,
-    claim: Ext,
-    mut f: Vec<Ext>,
-    mut g: Vec<Ext>,
-) -> (Reduced, [Ext; 2]) {
-    assert!(f.len() == g.len() && f.len().is_power_of_two(), "tables of {} and {}", f.len(), g.len());
-    let mut reduced = Reduced { point: Vec::new(), value: claim };
-    while f.len() > 1 {
-        let half = f.len() / 2;
-        let ((f0, f1), (g0, g1)) = (f.split_at(half), g.split_at(half));
-        let [at_zero, leading] = sum_pairs(half, |i| [f0[i] * g0[i], (f1[i] - f0[i]) * (g1[i] - g0[i])]);
-        let x = round(sender, &mut reduced, at_zero, leading);
-        fold(&mut f, x);
-        fold(&mut g, x);
-    }
-    let ends = [f[0], g[0]];
-    (reduced, ends)
+/// What is summed up: a polynomial in `N` multilinear ones. A round sends `K` numbers about its variable.
+pub(crate) trait Summand<const N: usize, const K: usize>: Sync {
+    /// What one index over the other variables adds to these numbers, from the polynomials' values where the variable is
+    /// zero and where it is one.
+    fn terms<T: Lanes>(&self, zero: [T; N], one: [T; N]) -> [T; K];
 }
 
-/// [`prove_product`] where one factor is of the base field.
-///
-/// # Panics
-/// When the tables differ in length or it is no power of two.
-pub(crate) fn prove_product_of_base(
-    sender: &mut Sender<'_>,
-    claim: Ext,
-    f: &[Base],
-    mut g: Vec<Ext>,
-) -> (Reduced, [Ext; 2]) {
-    assert!(f.len() == g.len() && f.len().is_power_of_two(), "tables of {} and {}", f.len(), g.len());
-    if f.len() == 1 {
-        return (Reduced { point: Vec::new(), value: claim }, [f[0].into(), g[0]]);
+/// `f g`, for [`super::verify_product`] and [`super::verify_eq_quadratic`].
+pub(crate) struct Product;
+
+/// `f g h`, for [`super::verify_triple`].
+pub(crate) struct Triple;
+
+impl Summand<2, 2> for Product {
+    fn terms<T: Lanes>(&self, [f0, g0]: [T; 2], [f1, g1]: [T; 2]) -> [T; 2] {
+        [f0 * g0, (f1 - f0) * (g1 - g0)]
     }
-    let mut first = Reduced { point: Vec::new(), value: claim };
-    let half = f.len() / 2;
-    let ((f0, f1), (g0, g1)) = (f.split_at(half), g.split_at(half));
-    let [at_zero, leading] = sum_pairs(half, |i| [g0[i] * f0[i], (g1[i] - g0[i]) * (f1[i] - f0[i])]);
-    let x = round(sender, &mut first, at_zero, leading);
-    let folded = (0..half).into_par_iter().with_min_len(PARALLEL).map(|i| x * (f1[i] - f0[i]) + f0[i]).collect();
-    fold(&mut g, x);
-    let (mut rest, ends) = prove_product(sender, first.value, folded, g);
-    rest.point.insert(0, x);
-    (rest, ends)
 }
 
-/// Proves `sum_x f(x) g(x) h(x) = claim`; gives the point with the three factors there.
+impl Summand<3, 3> for Triple {
+    fn terms<T: Lanes>(&self, [f0, g0, h0]: [T; 3], [f1, g1, h1]: [T; 3]) -> [T; 3] {
+        let (df, dg, dh) = (f1 - f0, g1 - g0, h1 - h0);
+        [f0 * g0 * h0, (f1 + df) * (g1 + dg) * (h1 + dh), df * dg * dh]
+    }
+}
+
+/// Proves the sum of a summand; gives the point with the tables' values there.
 ///
 /// # Panics
-/// When the tables differ in length or it is no power of two.
-pub(crate) fn prove_triple(sender: &mut Sender<'_>, claim: Ext, mut tables: [Vec<Ext>; 3]) -> (Reduced, [Ext; 3]) {
-    let length = tables[0].len();
-    assert!(tables.iter().all(|table| table.len() == length) && length.is_power_of_two(), "tables of one length");
-    let mut reduced = Reduced { point: Vec::new(), value: claim };
+/// When the tables differ in length.
+pub(crate) fn prove<const N: usize, const K: usize>(
+    sender: &mut Sender<'_>,
+    summand: &impl Summand<N, K>,
+    mut tables: [Table; N],
+) -> (Vec<Ext>, [Ext; N]) {
+    let mut point = Vec::new();
     while tables[0].len() > 1 {
-        let half = tables[0].len() / 2;
-        let [(f0, f1), (g0, g1), (h0, h1)] = [&tables[0], &tables[1], &tables[2]].map(|table| table.split_at(half));
-        let [at_zero, at_two, leading] = sum_pairs(half, |i| {
-            let (df, dg, dh) = (f1[i] - f0[i], g1[i] - g0[i], h1[i] - h0[i]);
-            [f0[i] * g0[i] * h0[i], (f1[i] + df) * (g1[i] + dg) * (h1[i] + dh), df * dg * dh]
-        });
-        sender.send(&[at_zero, at_two, leading]);
-        let x = sender.challenge();
-        reduced.value = super::cubic(at_zero, reduced.value - at_zero, at_two, leading, x);
-        reduced.point.push(x);
-        tables.iter_mut().for_each(|table| fold(table, x));
+        let x = send(sender, message(tables.each_ref(), summand));
+        tables.iter_mut().for_each(|table| table.bind(x));
+        point.push(x);
     }
-    let ends = [tables[0][0], tables[1][0], tables[2][0]];
-    (reduced, ends)
+    (point, tables.map(|table| table.constant()))
 }
 
-/// Sends a round of a product of two and binds the variable.
-pub(crate) fn round(sender: &mut Sender<'_>, reduced: &mut Reduced, at_zero: Ext, leading: Ext) -> Ext {
-    sender.send(&[at_zero, leading]);
-    let x = sender.challenge();
-    reduced.value = super::quadratic(at_zero, reduced.value - at_zero, leading, x);
-    reduced.point.push(x);
-    x
-}
-
-/// Binds the most significant variable to `x`.
-pub(crate) fn fold(table: &mut Vec<Ext>, x: Ext) {
-    let half = table.len() / 2;
-    let (low, high) = table.split_at_mut(half);
-    if half < PARALLEL {
-        low.iter_mut().zip(&*high).for_each(|(low, &high)| *low += x * (high - *low));
-    } else {
-        low.par_iter_mut().with_min_len(PARALLEL).zip(&*high).for_each(|(low, &high)| *low += x * (high - *low));
+/// [`prove`] for [`Product`] where one factor is of the base field.
+///
+/// # Panics
+/// When the factors differ in length.
+pub(crate) fn prove_product_of_base(sender: &mut Sender<'_>, f: &[Base], g: Vec<Ext>) -> (Vec<Ext>, [Ext; 2]) {
+    assert_eq!(f.len(), g.len(), "factors of one length");
+    if f.len() == 1 {
+        return (Vec::new(), [f[0].into(), g[0]]);
     }
-    table.truncate(half);
-}
-
-/// The sums of `term(i)` for i below `n`.
-pub(crate) fn sum_pairs<const K: usize>(n: usize, term: impl Fn(usize) -> [Ext; K] + Sync) -> [Ext; K] {
-    let add = |mut a: [Ext; K], b: [Ext; K]| {
-        a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
-        a
+    let mut g = Table::new(g);
+    let message = match &g {
+        Table::Packed(g) => base_message(PackedBase::pack_slice(f), g).map(lanes_sum),
+        Table::Scalar(g) => base_message(f, g),
     };
-    if n < PARALLEL {
-        return (0..n).fold([Ext::ZERO; K], |sum, i| add(sum, term(i)));
-    }
-    (0..n)
-        .into_par_iter()
-        .with_min_len(PARALLEL)
-        .fold(|| [Ext::ZERO; K], |sum, i| add(sum, term(i)))
-        .reduce(|| [Ext::ZERO; K], add)
+    let x = send(sender, message);
+    let f = match &g {
+        Table::Packed(_) => Table::of_blocks(bind_base(PackedBase::pack_slice(f), x)),
+        Table::Scalar(_) => Table::Scalar(bind_base(f, x)),
+    };
+    g.bind(x);
+    let (mut point, ends) = prove(sender, &Product, [f, g]);
+    point.insert(0, x);
+    (point, ends)
 }
 
-/// One round of [`super::verify_eq_quadratic`]: `eq` is the table over the variables that remain after this one, and
-/// `term(i)` the constant and the leading coefficient of the quadratic at index i of them.
-pub(crate) fn prove_eq_quadratic_round(
-    sender: &mut Sender<'_>,
-    eq: &[Ext],
-    term: impl Fn(usize) -> [Ext; 2] + Sync,
-) -> Ext {
-    let sums = sum_pairs(eq.len(), |i| term(i).map(|value| eq[i] * value));
-    sender.send(&sums);
-    sender.challenge()
-}
-
-/// Proves `sum_x eq(at, x) f(x) g(x) = claim` for [`super::verify_eq_quadratic`]; gives the point with `f` and `g` there.
+/// Proves `sum_x eq(at, x) summand(x)` for [`super::verify_eq_quadratic`]; gives the point with the tables' values there.
 ///
 /// # Panics
 /// When the tables do not have the length of the cube in which `at` lies.
-pub(crate) fn prove_eq_quadratic(
+pub(crate) fn prove_eq<const N: usize, const K: usize>(
     sender: &mut Sender<'_>,
-    claim: Ext,
+    summand: &impl Summand<N, K>,
     at: &[Ext],
-    [mut f, mut g]: [Vec<Ext>; 2],
-) -> (Reduced, [Ext; 2]) {
-    assert!(f.len() == 1 << at.len() && g.len() == f.len(), "tables of {} and {}", f.len(), g.len());
-    let mut reduced = Reduced { point: Vec::with_capacity(at.len()), value: claim };
+    mut tables: [Table; N],
+) -> (Vec<Ext>, [Ext; N]) {
+    assert_eq!(tables[0].len(), 1 << at.len(), "tables over the cube of {} variables", at.len());
+    let mut point = Vec::with_capacity(at.len());
     // The table of `eq` leaves the variable of the current round out.
-    let mut eq = at.split_first().map_or_else(Vec::new, |(_, rest)| eq_table(rest));
-    for round in 0..at.len() {
-        let pairs = f.len() / 2;
-        let x = prove_eq_quadratic_round(sender, &eq, |i| [f[i] * g[i], (f[i + pairs] - f[i]) * (g[i + pairs] - g[i])]);
-        fold(&mut f, x);
-        fold(&mut g, x);
-        if round + 1 < at.len() {
-            fold_eq(&mut eq);
-        }
-        reduced.point.push(x);
+    let mut eq = Eq::new(at.get(1..).unwrap_or_default());
+    for _ in at {
+        let x = send(sender, eq.message(tables.each_ref(), summand));
+        tables.iter_mut().for_each(|table| table.bind(x));
+        eq.sum_out();
+        point.push(x);
     }
-    let ends = [f[0], g[0]];
-    reduced.value = ends[0] * ends[1];
-    (reduced, ends)
+    (point, tables.map(|table| table.constant()))
 }
 
-/// Sums the most significant variable of an `eq` table out.
-pub(crate) fn fold_eq(table: &mut Vec<Ext>) {
-    let half = table.len() / 2;
-    let (low, high) = table.split_at_mut(half);
-    low.iter_mut().zip(&*high).for_each(|(low, &high)| *low += high);
-    table.truncate(half);
+/// Sends a round's numbers; gives its challenge.
+pub(crate) fn send<const K: usize>(sender: &mut Sender<'_>, message: [Ext; K]) -> Ext {
+    sender.send(&message);
+    sender.challenge()
 }
 
-/// The round polynomial of a product when the least significant variable is bound: `h(0)` and the leading coefficient. An
-/// odd last entry stands before a zero.
+/// A round's numbers.
+pub(crate) fn message<const N: usize, const K: usize>(tables: [&Table; N], summand: &impl Summand<N, K>) -> [Ext; K] {
+    match Table::values(tables) {
+        Values::Packed(tables) => sum_pairs(tables, summand).map(lanes_sum),
+        Values::Scalar(tables) => sum_pairs(tables, summand),
+    }
+}
+
+fn sum_pairs<T: Lanes, const N: usize, const K: usize>(tables: [&[T]; N], summand: &impl Summand<N, K>) -> [T; K] {
+    let (zero, one) = halves(tables);
+    let pairs = zero[0].len();
+    sum(pairs.div_ceil(TASK), TASK, |task| {
+        let indices = task * TASK..((task + 1) * TASK).min(pairs);
+        indices.map(|i| summand.terms(zero.map(|table| table[i]), one.map(|table| table[i]))).fold([T::ZERO; K], add)
+    })
+}
+
+/// The values of tables where the first variable is zero, and where it is one.
+fn halves<T, const N: usize>(tables: [&[T]; N]) -> ([&[T]; N], [&[T]; N]) {
+    let halves = tables.map(|table| table.split_at(table.len() / 2));
+    (halves.map(|(zero, _)| zero), halves.map(|(_, one)| one))
+}
+
+/// The sum of `part(i)` for i below `parts`; each part is about `size` elements or blocks.
+fn sum<T: Lanes, const K: usize>(parts: usize, size: usize, part: impl Fn(usize) -> [T; K] + Send + Sync) -> [T; K] {
+    if parts * size <= PARALLEL {
+        return (0..parts).map(part).fold([T::ZERO; K], add);
+    }
+    let parts = (0..parts).into_par_iter().with_min_len(TASK.div_ceil(size));
+    parts.map(part).reduce(|| [T::ZERO; K], add)
+}
+
+fn add<T: Lanes, const K: usize>(mut a: [T; K], b: [T; K]) -> [T; K] {
+    a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
+    a
+}
+
+/// [`Product`]'s numbers for a factor of the base field.
+fn base_message<B: PrimeCharacteristicRing + Copy + Sync, T: Algebra<B> + Lanes>(f: &[B], g: &[T]) -> [T; 2] {
+    let half = f.len() / 2;
+    let ((f0, f1), (g0, g1)) = (f.split_at(half), g.split_at(half));
+    sum(half.div_ceil(TASK), TASK, |task| {
+        let indices = task * TASK..((task + 1) * TASK).min(half);
+        indices.map(|i| [g0[i] * f0[i], (g1[i] - g0[i]) * (f1[i] - f0[i])]).fold([T::ZERO; 2], add)
+    })
+}
+
+/// A table of the base field with its first variable bound to `x`.
+fn bind_base<B: PrimeCharacteristicRing + Copy + Sync, T: Algebra<B> + Lanes>(f: &[B], x: Ext) -> Vec<T> {
+    let (f0, f1) = f.split_at(f.len() / 2);
+    let x = T::from(x);
+    f0.par_iter().zip(f1).with_min_len(TASK).map(|(&zero, &one)| x * (one - zero) + zero).collect()
+}
+
+/// The values `eq(point, i)`, each the product of one of `rows` and one of `row`: for the price of a product for each row
+/// there is no table as long as those that are summed up.
+struct Eq {
+    rows: Vec<Ext>,
+    row: Vec<Ext>,
+}
+
+impl Eq {
+    fn new(point: &[Ext]) -> Self {
+        let (high, low) = point.split_at(point.len().saturating_sub(ROW_BITS));
+        Self { rows: eq_table(high), row: eq_table(low) }
+    }
+
+    /// A round's numbers, each index weighted.
+    fn message<const N: usize, const K: usize>(&self, tables: [&Table; N], summand: &impl Summand<N, K>) -> [Ext; K] {
+        match Table::values(tables) {
+            Values::Packed(tables) => {
+                let row: Vec<_> = self.row.chunks_exact(WIDTH).map(PackedExt::from_ext_slice).collect();
+                self.sum_rows(&row, tables, summand).map(lanes_sum)
+            }
+            Values::Scalar(tables) => self.sum_rows(&self.row, tables, summand),
+        }
+    }
+
+    fn sum_rows<T: Lanes, const N: usize, const K: usize>(
+        &self,
+        row: &[T],
+        tables: [&[T]; N],
+        summand: &impl Summand<N, K>,
+    ) -> [T; K] {
+        let (zero, one) = halves(tables);
+        sum(self.rows.len(), row.len(), |index| {
+            let [zero, one] = [zero, one].map(|tables| tables.map(|table| &table[index * row.len()..][..row.len()]));
+            let terms = row.iter().enumerate().map(|(i, &weight)| {
+                summand.terms(zero.map(|table| table[i]), one.map(|table| table[i])).map(|term| term * weight)
+            });
+            terms.fold([T::ZERO; K], add).map(|sum| sum * self.rows[index])
+        })
+    }
+
+    /// Sums the first variable out, if there is one.
+    fn sum_out(&mut self) {
+        let table = if self.rows.len() > 1 { &mut self.rows } else { &mut self.row };
+        let half = table.len() / 2;
+        let (zero, one) = table.split_at_mut(half);
+        zero.iter_mut().zip(one).for_each(|(zero, &mut one)| *zero += one);
+        table.truncate(half.max(1));
+    }
+}
+
+/// The numbers of a round of [`Product`] when the least significant variable is bound. An odd last entry stands before a
+/// zero.
 pub(crate) fn low_pairs(f: &[Ext], g: &[Ext]) -> [Ext; 2] {
     let at = |table: &[Ext], i: usize| table.get(i).copied().unwrap_or(Ext::ZERO);
-    sum_pairs(f.len().div_ceil(2), |i| {
-        let (f0, g0) = (f[2 * i], g[2 * i]);
-        [f0 * g0, (at(f, 2 * i + 1) - f0) * (at(g, 2 * i + 1) - g0)]
+    let pairs = f.len().div_ceil(2);
+    sum(pairs.div_ceil(TASK), TASK, |task| {
+        let indices = task * TASK..((task + 1) * TASK).min(pairs);
+        let terms = indices.map(|i| Product.terms([f[2 * i], g[2 * i]], [at(f, 2 * i + 1), at(g, 2 * i + 1)]));
+        terms.fold([Ext::ZERO; 2], add)
     })
 }
 
