@@ -8,13 +8,16 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use p3_field::PrimeCharacteristicRing;
+use p3_field::{PackedFieldExtension, PackedValue, PrimeCharacteristicRing};
+use rayon::prelude::*;
 
-use crate::field::{Base, Ext};
+use crate::field::{Base, Ext, PackedBase, PackedExt, WIDTH, lanes_sum};
 use crate::mle::{dot, eq_index, eq_prefix, eq_range, trailing_zeros};
 
 /// Most values that factors are multiplied out to where that makes a pass over a tensor faster.
 const BLOCK: usize = 256;
+/// Values of a tensor that are worth a task.
+const TASK: usize = 1 << 13;
 
 /// A vector of a Kronecker product.
 pub(crate) type Factor = Arc<[Ext]>;
@@ -193,7 +196,10 @@ impl Term {
         let Some((last, rest)) = blocks.split_last() else {
             return values.iter().map(|&value| self.scalar * value).sum();
         };
-        let mut folded: Vec<Ext> = values.chunks_exact(last.len()).map(|chunk| dot_base(last, chunk)).collect();
+        let packed: Vec<_> = last.chunks_exact(WIDTH).map(PackedExt::from_ext_slice).collect();
+        let tail = &last[packed.len() * WIDTH..];
+        let chunks = values.par_chunks_exact(last.len()).with_min_len(TASK.div_ceil(last.len()));
+        let mut folded: Vec<Ext> = chunks.map(|chunk| dot_base(&packed, tail, chunk)).collect();
         for factor in rest.iter().rev() {
             folded = folded.chunks_exact(factor.len()).map(|chunk| dot(factor, chunk)).collect();
         }
@@ -354,8 +360,12 @@ impl Functional {
     }
 }
 
-fn dot_base(weights: &[Ext], values: &[Base]) -> Ext {
-    weights.iter().zip(values).map(|(&weight, &value)| weight * value).sum()
+/// The inner product of `values` with the weights in blocks and, behind them, those that fill none.
+fn dot_base(blocks: &[PackedExt], tail: &[Ext], values: &[Base]) -> Ext {
+    let (whole, rest) = values.split_at(blocks.len() * WIDTH);
+    let whole = PackedBase::pack_slice(whole);
+    let sum: PackedExt = blocks.iter().zip(whole).map(|(&weights, &values)| weights * values).sum();
+    lanes_sum(sum) + tail.iter().zip(rest).map(|(&weight, &value)| weight * value).sum::<Ext>()
 }
 
 /// The Kronecker product.
@@ -429,7 +439,7 @@ mod tests {
     }
 
     fn naive(functional: &Functional, values: &[Base]) -> Ext {
-        dot_base(&functional.dense(), values)
+        dot_base(&[], &functional.dense(), values)
     }
 
     #[test]

@@ -1,19 +1,12 @@
 //! Multilinear polynomials by their values on the cube, in the layout that vector instructions want: coefficient by
 //! coefficient in blocks of as many elements as a vector register holds.
 
-use p3_field::{Algebra, ExtensionField, Field, PackedFieldExtension, PackedValue, PrimeCharacteristicRing};
+use p3_field::{Algebra, PackedFieldExtension, PrimeCharacteristicRing};
 use rayon::prelude::*;
 
-use crate::field::{Base, Ext};
+use crate::field::{Ext, PackedExt, WIDTH, lanes, lanes_sum};
 use crate::mle::{eq_table, scaled_eq_table};
 
-/// A vector register of base field elements.
-pub(crate) type PackedBase = <Base as Field>::Packing;
-/// A block of extension field elements.
-pub(crate) type PackedExt = <Ext as ExtensionField<Base>>::ExtensionPacking;
-
-/// Elements of a block.
-pub(crate) const WIDTH: usize = PackedBase::WIDTH;
 /// Blocks, or single elements, that one task works on; enough to outweigh the cost of a task.
 pub(crate) const TASK: usize = 512;
 
@@ -119,9 +112,7 @@ impl Table {
 
     pub(crate) fn to_vec(&self) -> Vec<Ext> {
         match self {
-            Self::Packed(blocks) => {
-                blocks.iter().flat_map(|block| (0..WIDTH).map(|lane| extract(block, lane))).collect()
-            }
+            Self::Packed(blocks) => blocks.iter().flat_map(|&block| lanes(block)).collect(),
             Self::Scalar(values) => values.clone(),
         }
     }
@@ -191,15 +182,6 @@ impl Table {
 fn pack(values: &[Ext], blocks: &mut [PackedExt]) {
     let values = values.chunks_exact(WIDTH);
     blocks.iter_mut().zip(values).for_each(|(block, values)| *block = PackedExt::from_ext_slice(values));
-}
-
-fn extract(block: &PackedExt, lane: usize) -> Ext {
-    PackedFieldExtension::<Base, Ext>::extract(block, lane)
-}
-
-/// The sum of a block's elements.
-pub(crate) fn lanes_sum(block: PackedExt) -> Ext {
-    (0..WIDTH).map(|lane| extract(&block, lane)).sum()
 }
 
 fn bind<T: Lanes>(values: &mut Vec<T>, challenge: Ext) {

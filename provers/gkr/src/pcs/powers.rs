@@ -3,8 +3,8 @@
 use p3_field::{PackedValue, PrimeCharacteristicRing};
 use rayon::prelude::*;
 
-use crate::field::{Base, Ext};
-use crate::table::{PackedBase, PackedExt, TASK, Table, WIDTH};
+use crate::field::{Base, Ext, PackedBase, PackedExt, WIDTH};
+use crate::table::{TASK, Table};
 
 impl Table {
     /// Adds `sum_q c_q z_q^i` to every value, for the given `(z_q, c_q)`.

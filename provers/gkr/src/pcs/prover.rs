@@ -11,10 +11,10 @@ use super::encoding::{write_base, write_ext};
 use super::merkle::MerkleTree;
 use super::weight::Weight;
 use super::{Commitment, Opening, Parameters, PcsError, draw_rows, ood_point, start_opening};
-use crate::field::{Base, Ext};
+use crate::field::{Base, Ext, PackedBase, PackedExt, WIDTH, lanes_sum};
 use crate::mle::eq_table;
 use crate::sumcheck::{Product, message};
-use crate::table::{PackedBase, PackedExt, Table, WIDTH, eq_blocks, lanes_sum};
+use crate::table::{Table, eq_blocks};
 use crate::transcript::Transcript;
 
 /// Roots of unity are computed once for all transforms.

@@ -18,7 +18,7 @@ use thiserror::Error;
 
 use crate::channel::Sender;
 use crate::claims::{Claim, Claims, TooManyCoefficients, WeightClaim, WitnessClaim, evaluation, extents, variables};
-use crate::field::{Base, Ext};
+use crate::field::{Base, Ext, to_base};
 use crate::functional::Functional;
 use crate::keys::{VerifyingKey, Visibility, WeightsKey};
 use crate::layout::Layout;
@@ -222,14 +222,14 @@ impl ProvingKey {
 /// # Errors
 /// When it is too large for one commitment.
 pub fn commit_tensor(values: &[i64]) -> Result<pcs::Committed, PcsError> {
-    pcs::commit(tables::to_base(values))
+    pcs::commit(to_base(values))
 }
 
 impl<'a> Prover<'a> {
     /// Notes a claim, which must be true for the proof to verify.
     fn add_claim(&mut self, tensor: TensorId, functional: Functional, value: Ext) {
         debug_assert!(
-            cfg!(test) || functional.apply(&tables::to_base(self.trace.tensor(tensor))) == value,
+            cfg!(test) || functional.apply(&to_base(self.trace.tensor(tensor))) == value,
             "a false claim on {tensor:?}"
         );
         self.claims.add(tensor, functional, value);
@@ -249,7 +249,7 @@ impl<'a> Prover<'a> {
             let point = self.sender.challenges(variables(&extents));
             let functional = evaluation(&extents, &point);
             let value = match boundary {
-                Boundary::Public(_) => functional.apply(&tables::to_base(self.trace.tensor(tensor))),
+                Boundary::Public(_) => functional.apply(&to_base(self.trace.tensor(tensor))),
                 Boundary::Committed(_) => self.split_by_run(&functional, tensor, &committed[index]),
             };
             self.add_claim(tensor, functional, value);
@@ -267,7 +267,7 @@ impl<'a> Prover<'a> {
 
     /// Sends the value of each run and makes it a claim on the run's commitment.
     fn split_by_run(&mut self, functional: &Functional, tensor: TensorId, committed: &'a [pcs::Committed]) -> Ext {
-        let values = tables::to_base(self.trace.tensor(tensor));
+        let values = to_base(self.trace.tensor(tensor));
         let mut sum = Ext::ZERO;
         for (run, (committed, values)) in
             committed.iter().zip(values.chunks_exact(values.len() / committed.len())).enumerate()

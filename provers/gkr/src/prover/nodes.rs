@@ -1,6 +1,7 @@
 //! One node at a time; the mirror of the verifier's module of this name.
 
 use p3_field::PrimeCharacteristicRing;
+use rayon::prelude::*;
 use shardproof_integer::Op;
 
 use super::Prover;
@@ -9,7 +10,7 @@ use crate::claims::{
     Claim, Pulled, WeightClaim, WitnessClaim, combine, evaluation, extents, pull_back, required_extents, separable,
     variables,
 };
-use crate::field::{Base, Ext};
+use crate::field::{Base, Ext, to_base};
 use crate::functional::{Functional, Term};
 use crate::layout::{Columns, Digit};
 use crate::operands::{addend_functional, operand_functionals, operands};
@@ -102,12 +103,16 @@ impl Prover<'_> {
 
     /// The numbers that columns of digits write, as they stand in the committed witness.
     pub(super) fn column(&self, digits: &[Digit], elements: usize) -> Vec<Base> {
+        /// Numbers that one task writes.
+        const TASK: usize = 1 << 12;
         let mut numbers = vec![Base::ZERO; elements];
-        for digit in digits {
-            let weight = Base::from_u64(1 << digit.position);
-            let cells = &self.witness[digit.offset..digit.offset + elements];
-            numbers.iter_mut().zip(cells).for_each(|(number, &cell)| *number += weight * cell);
-        }
+        numbers.par_chunks_mut(TASK).enumerate().for_each(|(task, numbers)| {
+            for digit in digits {
+                let weight = Base::from_u64(1 << digit.position);
+                let cells = &self.witness[digit.offset + task * TASK..][..numbers.len()];
+                numbers.iter_mut().zip(cells).for_each(|(number, &cell)| *number += weight * cell);
+            }
+        });
         numbers
     }
 
@@ -138,8 +143,7 @@ impl Prover<'_> {
         let (term, value) = self.separate(node, claims);
         if let Op::AddWeight { multiplier, .. } = *op {
             let functional = addend_functional(self.graph, weight, &term.factors);
-            let values = self.weights.0[weight.0 as usize].iter().map(|&value| Base::from_i64(value.into()));
-            let addend = functional.apply(&values.collect::<Vec<_>>());
+            let addend = functional.apply(&to_base(&self.weights.0[weight.0 as usize]));
             self.sender.send(&[addend]);
             self.weight_claims.push(WeightClaim { weight, functional, value: addend });
             self.add_claim(input, Functional { terms: vec![term] }, value - addend * Base::from_i64(multiplier));
@@ -178,7 +182,7 @@ impl Prover<'_> {
             return;
         }
         for (input, functional) in pulled.inputs {
-            let value = functional.apply(&super::tables::to_base(self.trace.tensor(input)));
+            let value = functional.apply(&to_base(self.trace.tensor(input)));
             self.sender.send(&[value]);
             self.add_claim(input, functional, value);
         }

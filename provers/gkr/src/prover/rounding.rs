@@ -4,9 +4,9 @@ use p3_field::PrimeCharacteristicRing;
 use shardproof_integer::TensorId;
 
 use super::Prover;
-use super::tables::{pad, to_base};
+use super::tables::pad;
 use crate::claims::{Claim, WitnessClaim, combine, evaluation, extents, sum_axes, variables};
-use crate::field::{Base, Ext};
+use crate::field::{Base, Ext, to_base};
 use crate::functional::Functional;
 use crate::layout::Digit;
 use crate::rounding::{quotient_offset, remainder_sum, root_sum};

@@ -11,11 +11,6 @@ use crate::functional::Factor;
 use crate::mle::{bits_for, dot};
 use crate::operands::summed_extents;
 
-/// The field elements of integers.
-pub(super) fn to_base(values: &[i64]) -> Vec<Base> {
-    values.iter().map(|&value| Base::from_i64(value)).collect()
-}
-
 /// The table over the cube in which each axis is padded to a power of two with zeros.
 pub(super) fn pad<T: Copy>(values: &[T], extents: &[usize], lift: impl Fn(T) -> Ext) -> Vec<Ext> {
     let Some((&row, outer)) = extents.split_last() else { return values.iter().map(|&value| lift(value)).collect() };

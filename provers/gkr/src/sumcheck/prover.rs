@@ -4,9 +4,9 @@ use p3_field::{Algebra, PackedFieldExtension, PackedValue, PrimeCharacteristicRi
 use rayon::prelude::*;
 
 use crate::channel::Sender;
-use crate::field::{Base, Ext};
+use crate::field::{Base, Ext, PackedBase, PackedExt, WIDTH, lanes_sum};
 use crate::mle::eq_table;
-use crate::table::{Lanes, PackedBase, PackedExt, TASK, Table, Values, WIDTH, lanes_sum};
+use crate::table::{Lanes, TASK, Table, Values};
 
 /// Below this many pairs one core is faster than handing work to others, where there are no blocks.
 const PARALLEL: usize = 1 << 11;

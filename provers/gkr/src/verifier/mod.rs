@@ -14,7 +14,7 @@ use shardproof_integer::{CheckedGraph, TensorId, Weights};
 use crate::channel::Receiver;
 use crate::claims::{Claim, Claims, WeightClaim, WitnessClaim, evaluation, extents, variables};
 use crate::error::{Committed, VerifyError};
-use crate::field::{Base, Ext};
+use crate::field::{Ext, to_base};
 use crate::functional::Functional;
 use crate::keys::{RegisteredWeights, VerifyingKey, WeightsKey};
 use crate::layout::Layout;
@@ -168,10 +168,6 @@ impl Verifier<'_> {
         }
         Ok(sum)
     }
-}
-
-fn to_base(values: &[i64]) -> Vec<Base> {
-    values.iter().map(|&value| Base::from_i64(value)).collect()
 }
 
 fn inputs(graph: &CheckedGraph) -> Vec<TensorId> {

@@ -3,10 +3,10 @@
 use p3_field::PrimeCharacteristicRing;
 use shardproof_integer::Weights;
 
-use super::{Verifier, to_base};
+use super::Verifier;
 use crate::claims::{WeightClaim, WitnessClaim};
 use crate::error::{Committed, VerifyError};
-use crate::field::Ext;
+use crate::field::{Ext, to_base};
 use crate::keys::{VerifyingKey, WeightsKey};
 use crate::layout::Layout;
 use crate::lookup::LookupClaims;
@@ -144,8 +144,7 @@ fn check_weight(verifier: &Verifier<'_>, weights: Option<&Weights>, claim: &Weig
     let name = || verifier.graph.graph().weights[index].name.clone();
     let values = weights.and_then(|weights| weights.0.get(index));
     let values = values.ok_or_else(|| VerifyError::Weights(format!("weight `{}` is missing", name())))?;
-    let values: Vec<i64> = values.iter().map(|&value| value.into()).collect();
-    if claim.functional.apply(&to_base(&values)) == claim.value {
+    if claim.functional.apply(&to_base(values)) == claim.value {
         Ok(())
     } else {
         Err(VerifyError::WeightValue { weight: name() })
