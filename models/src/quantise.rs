@@ -178,16 +178,14 @@ fn calibrated(
         Some(scales) if scales.len() != real.inputs.len() => {
             return Err(QuantiseError::InputScales { inputs: real.inputs.len(), scales: scales.len() });
         }
-        Some(scales) => {
-            scales.iter().try_for_each(|&scale| check_scale(scale))?;
-            scales.clone()
-        }
+        Some(scales) => scales.clone(),
         // Inputs are not requantised, so they may have all the bits of activations and their headroom on top.
         None => {
             let magnitudes = (0..real.inputs.len()).map(|input| calibration.magnitude(input));
             magnitudes.map(|magnitude| emit::scale_for(magnitude, precision.activation_bits)).collect()
         }
     };
+    input_scales.iter().try_for_each(|&scale| check_scale(scale))?;
     let (graph, weights) = emit::emit(&real, &calibration, &input_scales, precision)?;
     let graph = graph.check()?;
     weights.check(&graph)?;
@@ -210,7 +208,7 @@ fn check_masks(real: &RealGraph) -> Result<(), QuantiseError> {
 }
 
 fn check_scale(scale: i32) -> Result<(), QuantiseError> {
-    const MOST: i64 = 60;
+    const MOST: i64 = emit::FINEST_SCALE as i64;
     let found = i64::from(scale);
     if found.abs() <= MOST {
         return Ok(());

@@ -32,8 +32,8 @@ pub const HEADROOM_BITS: u32 = 2;
 const LINEAR_BITS: u32 = 58;
 /// Operands of comparisons: their differences are then within a requantisation's bits.
 const COMPARED_BITS: u32 = MAX_REQUANT_BITS - 2;
-/// Scales beyond these gain nothing and come from tensors of zeros only.
-const SCALES: (i32, i32) = (-40, 60);
+/// Scales at a boundary are from this one's negative to it; a finer one gains nothing.
+pub(super) const FINEST_SCALE: i32 = 60;
 
 /// How many bits values get.
 #[derive(Clone, Copy, Debug)]
@@ -100,6 +100,11 @@ pub(super) fn emit(
     for &output in &real.outputs {
         emitter.node = real.producer(output).map(|node| &real.nodes[node]);
         let value = emitter.narrow(output, BOUNDARY_BITS)?;
+        if value.scale < -FINEST_SCALE {
+            let reason =
+                format!("its values leave the shard in units of 2^{}; 2^{FINEST_SCALE} is the most", -value.scale);
+            return Err(emitter.range(reason));
+        }
         emitter.graph.outputs.push(value.id);
     }
     Ok((emitter.graph, Weights(emitter.weights)))
@@ -214,10 +219,11 @@ impl<'a> Emitter<'a> {
         scale_for(self.calibration.magnitude(tensor), self.precision.activation_bits - HEADROOM_BITS)
     }
 
-    /// The tensor with a magnitude of at most 2^`bits` by interval analysis, requantised if need be.
+    /// The tensor with a magnitude of at most 2^`bits` by interval analysis and at no finer scale than a boundary's, requantised
+    /// if need be.
     fn narrow(&mut self, tensor: Tensor, bits: u32) -> Result<Value, QuantiseError> {
         let value = self.value(tensor);
-        if value.within_bits(bits) {
+        if value.within_bits(bits) && value.scale <= FINEST_SCALE {
             return Ok(value);
         }
         if let Some(&narrowed) = self.narrowed.get(&(tensor, bits)) {
@@ -323,10 +329,10 @@ impl<'a> Emitter<'a> {
     }
 }
 
-/// The finest scale at which `magnitude` is at most 2^`bits`.
+/// The finest scale up to [`FINEST_SCALE`] at which `magnitude` is at most 2^`bits`.
 pub(super) fn scale_for(magnitude: f64, bits: u32) -> i32 {
     if magnitude <= 0.0 {
         return bits as i32;
     }
-    (bits as i32 - bits_of(magnitude)).clamp(SCALES.0, SCALES.1)
+    (bits as i32 - bits_of(magnitude)).min(FINEST_SCALE)
 }

@@ -76,6 +76,19 @@ fn taken(graph: &mut RealGraph, tensor: Tensor) -> (Tensor, f64) {
     scaled(graph, tensor)
 }
 
+/// Whether `tensor`, and all between it and the `base` that it is an affine function of, is read in one place only.
+fn read_once(graph: &RealGraph, tensor: Tensor, base: Tensor) -> bool {
+    let uses = graph.uses();
+    let mut next = tensor;
+    while uses[next] == 1 && next != base {
+        match graph.op(next) {
+            Some(RealOp::Combine { terms, .. }) => next = terms[0].0,
+            _ => return false,
+        }
+    }
+    uses[next] == 1
+}
+
 /// A softmax with the factor of its argument. What is added to all scores alike has no effect on it.
 fn factor_taken_in(graph: &mut RealGraph, index: usize) -> Option<RealOp> {
     let RealOp::Softmax { input, factor, keep } = graph.nodes[index].op.clone() else { return None };
@@ -83,8 +96,8 @@ fn factor_taken_in(graph: &mut RealGraph, index: usize) -> Option<RealOp> {
     if joined <= 0.0 {
         return None;
     }
-    let only_use = graph.uses()[base] == 1;
-    if let Some(node) = graph.producer(base).filter(|_| only_use)
+    let unread = read_once(graph, input, base);
+    if let Some(node) = graph.producer(base).filter(|_| unread)
         && let RealOp::MatMulTensors { factor, .. } = &mut graph.nodes[node].op
         && *factor > 0.0
     {

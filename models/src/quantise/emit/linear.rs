@@ -3,15 +3,17 @@
 use shardproof_integer::{BOUNDARY_BITS, Conv, Op, TensorId, WeightId, Window};
 
 use super::interval::Interval;
-use super::{Emitter, HEADROOM_BITS, LINEAR_BITS, Value};
+use super::{Emitter, FINEST_SCALE, HEADROOM_BITS, LINEAR_BITS, Value};
 use crate::quantise::error::QuantiseError;
-use crate::quantise::exact::power_of_two;
+use crate::quantise::exact::{bits_of, power_of_two};
 use crate::quantise::real::{RealTensor, Tensor};
 
 /// Constants are kept this many bits finer than the values that they are added to.
 const GUARD_BITS: i32 = 5;
 /// Bits that the coefficients of a sum have beyond those of weights.
 const COEFFICIENT_BITS: u32 = 3;
+/// Finest scale of a sum, and of a factor: no value of a float comes near a unit of it.
+const FINEST: i32 = 400;
 
 impl Emitter<'_> {
     pub(super) fn matmul(&mut self, input: Tensor, weight: &RealTensor) -> Result<Value, QuantiseError> {
@@ -35,7 +37,7 @@ impl Emitter<'_> {
 
     pub(super) fn mul_weight(&mut self, input: Tensor, weight: &RealTensor) -> Result<Value, QuantiseError> {
         let value = self.value(input);
-        let wide = (value.magnitude() << self.precision.weight_bits) <= 1 << LINEAR_BITS;
+        let wide = (value.magnitude() << self.precision.weight_bits) <= 1 << LINEAR_BITS && value.scale <= FINEST_SCALE;
         let value = if wide { value } else { self.narrow(input, BOUNDARY_BITS)? };
         self.product(value, weight, 1, |input, weight| Op::MulWeight { input, weight })
     }
@@ -132,8 +134,12 @@ impl Emitter<'_> {
 
     fn combined(&mut self, terms: &[(Value, f64)], constant: f64, result: Tensor) -> Option<Value> {
         let coefficients = terms.iter().map(|&(value, factor)| (value, self.coefficient(factor)));
-        let coefficients: Vec<(Value, (f64, i32))> = coefficients.collect();
-        let mut scale = coefficients.iter().map(|(value, (_, fraction))| value.scale + fraction).max()?;
+        let coefficients: Vec<(Value, (f64, Option<i32>))> = coefficients.collect();
+        let scales = coefficients.iter().filter_map(|(value, (_, fraction))| Some(value.scale + (*fraction)?));
+        let mut scale = scales.max().unwrap_or_else(|| self.target_scale(result));
+        if scale > FINEST {
+            return None;
+        }
         let exact = |scale: i32| (constant * power_of_two(scale)).fract() == 0.0;
         if constant != 0.0 && !exact(scale) {
             scale = scale.max(self.target_scale(result));
@@ -143,7 +149,7 @@ impl Emitter<'_> {
         let mut integers = Vec::with_capacity(terms.len());
         let mut total = constant.abs();
         for (value, (factor, _)) in coefficients {
-            let coefficient = (factor * power_of_two(scale - value.scale)).round();
+            let coefficient = if factor == 0.0 { 0.0 } else { (factor * power_of_two(scale - value.scale)).round() };
             total += coefficient.abs() * (value.magnitude() as f64).max(1.0);
             integers.push((value, coefficient as i64));
         }
@@ -163,18 +169,18 @@ impl Emitter<'_> {
         }))
     }
 
-    /// A factor as it is used, and the least f such that it is an integer over 2^f.
-    fn coefficient(&self, factor: f64) -> (f64, i32) {
-        if factor == 0.0 {
-            return (0.0, i32::MIN / 2);
+    /// A factor as it is used, and the least f such that it is an integer over 2^f; none for one that makes everything zero.
+    fn coefficient(&self, factor: f64) -> (f64, Option<i32>) {
+        if factor.abs() < power_of_two(-FINEST) {
+            return (0.0, None);
         }
-        let bits = self.precision.weight_bits + COEFFICIENT_BITS;
-        let mut fraction = super::scale_for(factor.abs(), bits);
+        let bits = (self.precision.weight_bits + COEFFICIENT_BITS) as i32;
+        let mut fraction = bits - bits_of(factor.abs());
         let mut integer = (factor * power_of_two(fraction)).round();
         while integer % 2.0 == 0.0 {
             (integer, fraction) = (integer / 2.0, fraction - 1);
         }
-        (integer * power_of_two(-fraction), fraction)
+        (integer * power_of_two(-fraction), Some(fraction))
     }
 }
 

@@ -37,6 +37,9 @@ use crate::quantise::real::{RealTensor, Tensor};
 /// Most bits of a score: differences of masked ones then are within a requantisation's bits.
 const SCORE_BITS: u32 = MAX_REQUANT_BITS - 4;
 
+/// Distances of more bits than this are beyond every table.
+const REACH_BITS: u32 = 60;
+
 /// How many more bits than others a table may have that makes a comparison needless.
 const SPARE_BITS: u32 = 2;
 
@@ -92,7 +95,7 @@ impl Emitter<'_> {
         let reach = std::f64::consts::LN_2 * f64::from(bits + 1) / factor;
         let fitting = scale_for(magnitude, SCORE_BITS - HEADROOM_BITS);
         let scale = scale_for(reach * 1.001, self.precision.table_bits).min(fitting).min(value.scale);
-        let reach = (reach * power_of_two(scale)).ceil() as i128 + 1;
+        let reach = (reach * power_of_two(scale)).min(power_of_two(REACH_BITS)).ceil() as i128 + 1;
         Exponents { bits, scale, unit: factor * power_of_two(-scale), reach }
     }
 
@@ -135,6 +138,10 @@ impl Emitter<'_> {
             (self.combined_at(&terms, (1 << (bits - 1)) - 1, candidates.scale), bits)
         } else {
             let bits = i128::BITS - exponents.reach.leading_zeros();
+            if bits > MAX_TABLE_BITS {
+                let unit = exponents.unit;
+                return Err(self.range(format!("exponentials of scores times {unit:e} take a table of {bits} bits")));
+            }
             let above = self.combined_at(&terms, exponents.reach, candidates.scale);
             let above = Value { tight: Interval { low: exponents.reach - spread, high: exponents.reach }, ..above };
             let needed = above.tight.bits();
@@ -145,11 +152,6 @@ impl Emitter<'_> {
             let shift = (1 << (bits - 1)) - 1 - exponents.reach;
             (self.combined_at(&[(cut, 1)], shift, candidates.scale), bits)
         };
-        if bits > MAX_TABLE_BITS {
-            return Err(
-                self.range(format!("exponentials of scores times {:e} take a table of {bits} bits", exponents.unit))
-            );
-        }
         let entries = (0..1_i128 << bits).rev().map(|distance| exponents.at(distance) as i32);
         let name = format!("exponentials of -{:e} a unit", exponents.unit);
         let table = self.table_of(Table { name, bits, values: entries.collect() });

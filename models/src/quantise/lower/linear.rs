@@ -176,6 +176,9 @@ impl Lowered<'_, '_> {
                 Operand::Constant(constant) => constants.push(constant.map(|value| factor(index) * value)),
             }
         }
+        if terms.is_empty() {
+            return Err(self.unsupported("all that it adds up is constant"));
+        }
         let mut sum = self.sum_of(terms)?;
         for constant in constants {
             sum = self.shifted(sum, constant)?;
