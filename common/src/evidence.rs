@@ -258,15 +258,24 @@ impl Evidence {
 
 /// What two receipts, each of which holds for itself, say together.
 fn contradicts(first: &Receipt, second: &Receipt) -> Result<Lie, EvidenceError> {
-    let about = |receipt: &Receipt| (receipt.worker, receipt.statement.run, receipt.statement.shard);
-    if about(first) != about(second) {
-        return Err(EvidenceError::DifferentSubjects);
-    }
     if first.digest() > second.digest() {
         return Err(EvidenceError::Order);
     }
-    let (one, other) = (&first.statement, &second.statement);
-    if first.attempt == second.attempt && one != other {
+    contradiction(first, second)
+}
+
+/// The lie of a worker that signed both receipts, in whichever order; their signatures are not looked at.
+///
+/// # Errors
+/// When an honest worker may have given both, or they are not about the same.
+pub fn contradiction(one: &Receipt, other: &Receipt) -> Result<Lie, EvidenceError> {
+    let about = |receipt: &Receipt| (receipt.worker, receipt.statement.run, receipt.statement.shard);
+    if about(one) != about(other) {
+        return Err(EvidenceError::DifferentSubjects);
+    }
+    let same_attempt = one.attempt == other.attempt;
+    let (one, other) = (&one.statement, &other.statement);
+    if same_attempt && one != other {
         return Ok(Lie::TwoStatements);
     }
     if one.input == other.input && one.output != other.output {

@@ -15,6 +15,7 @@ use shardproof_common::plan::BackendKind;
 use shardproof_common::receipt::{Admission, PublicKey, Receipt};
 use shardproof_common::statement::Binding;
 use shardproof_gkr_service::{GRAPH, GkrReexecutor, WEIGHTS};
+use shardproof_proto::transport::artifacts::store_status;
 use tonic::Status;
 
 use crate::bundling::in_turn;
@@ -193,11 +194,11 @@ impl Coordinator {
     /// Stores the same evidence without the shard's weights.
     async fn without_shard(&self, kept: Artifact) -> Result<Artifact, Status> {
         let bytes = self.artifacts.read(kept.digest, kept.size).await;
-        let bytes = bytes.map_err(|error| Status::data_loss(error.to_string()))?;
+        let bytes = bytes.map_err(|error| store_status(&error))?;
         let reduce = move || Evidence::decode(&bytes)?.without_executable().encode();
         let reduced = tokio::task::spawn_blocking(reduce).await.map_err(|error| Status::internal(error.to_string()))?;
         let bytes = reduced.map_err(|error| Status::data_loss(error.to_string()))?;
-        self.artifacts.put(&bytes).await.map_err(|error| Status::resource_exhausted(error.to_string()))
+        self.artifacts.put(&bytes).await.map_err(|error| store_status(&error))
     }
 }
 

@@ -14,7 +14,7 @@ use tonic::Status;
 
 use crate::Coordinator;
 use crate::record::RunRecord;
-use crate::runs::now_ms;
+use crate::runs::{no_run, now_ms};
 
 /// The audit of one run.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -144,7 +144,7 @@ impl Coordinator {
     /// Takes the nonce that the client of a run reveals.
     pub(crate) async fn reveal(self: &Arc<Self>, run: RunId, nonce: Nonce) -> Result<RunRecord, Status> {
         let revealed = self.runs.change(run, |record| record.reveal(nonce, now_ms())).await;
-        let revealed = revealed.ok_or_else(|| Status::not_found(format!("there is no run {run}")))?;
+        let revealed = revealed.ok_or_else(|| no_run(run))?;
         let requested = revealed.map_err(|error| match error {
             RevealError::NoCommitment | RevealError::AnotherNonce => Status::invalid_argument(error.to_string()),
             RevealError::NothingToDraw | RevealError::TooEarly | RevealError::TooLate => {

@@ -11,12 +11,14 @@ use shardproof_common::ids::RunId;
 use shardproof_common::plan::BoundaryMode;
 use shardproof_common::receipt::Admission;
 use shardproof_common::statement::{Binding, Boundary};
+use shardproof_proto::transport::artifacts::store_status;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tonic::Status;
 
 use crate::Coordinator;
 use crate::record::{ProofState, RunRecord, RunState};
+use crate::runs::no_run;
 use crate::setup::Prepared;
 
 /// Places for bundles and evidence that are put together.
@@ -57,7 +59,7 @@ impl Coordinator {
             let encoded = spawn_blocking(move || bundle.encode()).await;
             let encoded = encoded.map_err(|error| Status::internal(error.to_string()))?;
             let bytes = encoded.map_err(|error| Status::resource_exhausted(error.to_string()))?;
-            coordinator.artifacts.put(&bytes).await.map_err(|error| Status::resource_exhausted(error.to_string()))
+            coordinator.artifacts.put(&bytes).await.map_err(|error| store_status(&error))
         })
         .await
     }
@@ -98,7 +100,7 @@ impl Coordinator {
         match (&boundary.binding, mode) {
             (Binding::Public(digest), BoundaryMode::Public) => {
                 let encoding = self.artifacts.read(*digest, self.settings.max_tensor_bytes).await;
-                Ok(Some(encoding.map_err(|error| Status::not_found(format!("a public boundary: {error}")))?.into()))
+                Ok(Some(encoding.map_err(|error| store_status(&error))?.into()))
             }
             _ => Ok(None),
         }
@@ -106,13 +108,13 @@ impl Coordinator {
 
     async fn blob(&self, artifact: Artifact, limit: u64) -> Result<Blob, Status> {
         let bytes = self.artifacts.read(artifact.digest, limit).await;
-        Ok(bytes.map_err(|error| Status::data_loss(error.to_string()))?.into())
+        Ok(bytes.map_err(|error| store_status(&error))?.into())
     }
 
     /// The run, or a status that says that there is none.
     pub(crate) async fn find_run(&self, run: RunId) -> Result<RunRecord, Status> {
         let found = self.runs.get(run).await.map_err(|error| Status::unavailable(error.to_string()))?;
-        found.ok_or_else(|| Status::not_found(format!("there is no run {run}")))
+        found.ok_or_else(|| no_run(run))
     }
 }
 

@@ -118,7 +118,7 @@ impl Coordinator {
                 let fail = |record: &mut RunRecord| {
                     let hop = record.holders.get(shard.as_usize()..).unwrap_or_default();
                     let hop = hop.iter().take(trouble.workers).copied();
-                    let suspects = hop.filter(|_| record.state == RunState::Running).collect();
+                    let suspects = hop.chain(worker).filter(|_| record.state == RunState::Running).collect();
                     record.fail(Some(shard), worker, trouble.reason);
                     (suspects, record.submitted_ms)
                 };

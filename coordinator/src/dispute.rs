@@ -26,7 +26,7 @@ use tonic::{Code, Status};
 
 use crate::Coordinator;
 use crate::binding::Unbound;
-use crate::record::{DisputeStage, PassedOn, RunRecord, RunState};
+use crate::record::{DisputeStage, RunRecord, RunState};
 use crate::runs::now_ms;
 use crate::setup::Prepared;
 use crate::workers::Event;
@@ -75,14 +75,18 @@ impl Coordinator {
         let Ok(prepared) = self.serving() else { return };
         let Complaint { shown, of_attempt } = complaint;
         let shown = shown.filter(|shown| chain::check_receipt(shown, &prepared.card, run, shard).is_ok());
-        let contradiction = self.runs.change(run, |record| {
-            let next = record.shards.get_mut(shard.as_usize() + 1)?;
-            if next.receipt.is_none() {
-                next.upstream = shown;
+        let contradiction = self.change_and_withdraw(run, |record| {
+            let shown = shown?;
+            if let Some(both) = record.contradicted_by(&shown) {
+                record.reject_for_contradiction(&both);
+                return Some(both);
             }
-            let PassedOn::Contradicts(both) = record.compare_passed_on(shard) else { return None };
-            record.reject_for_contradiction(&both);
-            Some(both)
+            // Compared once its worker's own is in.
+            let next = ShardIndex(shard.0 + 1);
+            if !record.has_receipt(next) && record.receipt(shard).is_none() {
+                record.shards.get_mut(next.as_usize())?.upstream = Some(shown);
+            }
+            None
         });
         if let Some(both) = contradiction.await.flatten() {
             return self.accuse_of_contradiction(run, &prepared, *both).await;

@@ -11,12 +11,13 @@ use shardproof_common::receipt::{PublicKey, Receipt};
 use shardproof_common::statement::{Binding, Boundary};
 use shardproof_common::tensor::{FloatTensor, Tensor, decode_boundary, encode_boundary, encoded_bytes};
 use shardproof_common::{chain, clock};
+use shardproof_proto::transport::artifacts::store_status;
 use thiserror::Error;
 use tonic::{Code, Status};
 
 use crate::audit::Audit;
-use crate::record::{PassedOn, Replaced, RunRecord, RunState};
-use crate::runs::now_ms;
+use crate::record::{Replaced, RunRecord, RunState};
+use crate::runs::{no_run, now_ms};
 use crate::setup::Prepared;
 use crate::workers::Event;
 use crate::{Coordinator, STORE_PAUSE, Stage};
@@ -50,8 +51,7 @@ impl Coordinator {
             .map_err(|error| Status::invalid_argument(format!("input: {error}")))?;
         let boundary = quantise_input(&prepared, &bytes)?;
         let encoding = encode_boundary(&boundary);
-        let stored =
-            self.artifacts.put(&encoding).await.map_err(|error| Status::resource_exhausted(error.to_string()))?;
+        let stored = self.artifacts.put(&encoding).await.map_err(|error| store_status(&error))?;
         let mut record = RunRecord::new(RunId::generate(), prepared.plan, prepared.shards.len(), stored, now_ms());
         record.send_to(&self.cluster.with(|registry| registry.holders()));
         record.audit = Audit::new(self.settings.audit, commitment);
@@ -76,7 +76,8 @@ impl Coordinator {
                 registry.holder(before).map(|(_, member)| member.key)
             }),
         };
-        let checked = self.runs.change(run, |record| record_receipt(&prepared, record, shard, told, &asked)).await;
+        let taken = |record: &mut RunRecord| record_receipt(&prepared, record, shard, told, &asked);
+        let checked = self.change_and_withdraw(run, taken).await;
         self.hold.reach(hold::Stage::ReceiptTaken).await;
         let fault = match checked {
             Some(Err(fault)) => fault,
@@ -87,7 +88,8 @@ impl Coordinator {
         match fault {
             Fault::Contradiction(both) => self.accuse_of_contradiction(run, &prepared, *both).await,
             Fault::Its(_) => self.note(worker, Event::Failed).await,
-            Fault::EitherNeighbours(_) => {}
+            Fault::Against { worker: Some(worker), .. } => self.note(worker, Event::Failed).await,
+            Fault::Against { worker: None, .. } | Fault::EitherNeighbours(_) => {}
         }
     }
 
@@ -130,29 +132,27 @@ impl Coordinator {
         let worker = receipt.worker;
         let taken = self.runs.change(run, |record| {
             if !record.awaits_answer(&receipt) {
-                return None;
+                return Ok(());
+            }
+            if let Some(both) = record.contradicted_by(&receipt) {
+                record.reject_for_contradiction(&both);
+                return Err(Fault::Contradiction(both));
             }
             let agrees = record.receipt(last).is_none_or(|known| known.statement == receipt.statement);
             record.answer_receipt = Some(receipt);
-            match record.compare_passed_on(last) {
-                PassedOn::Contradicts(both) => {
-                    record.reject_for_contradiction(&both);
-                    return Some(both);
-                }
-                PassedOn::Agrees if agrees => {
-                    record.answer = Some(answer);
-                    record.settle_inference();
-                }
-                PassedOn::Agrees | PassedOn::ByAnother(_) => {
-                    record.reject(last, Some(worker), "its receipt and its answer contradict each other".into());
-                }
+            if agrees && record.passed_on_by_another(last).is_none() {
+                record.answer = Some(answer);
+                record.settle_inference();
+                return Ok(());
             }
-            None
+            let reason = "its receipt and its answer contradict each other".to_owned();
+            record.reject(last, Some(worker), reason.clone());
+            Err(Fault::Its(reason))
         });
-        let taken = taken.await.ok_or_else(|| Status::not_found(format!("there is no run {run}")))?;
-        if let Some(both) = taken {
-            let prepared = self.serving()?;
-            self.accuse_of_contradiction(run, &prepared, *both).await;
+        match taken.await.ok_or_else(|| no_run(run))? {
+            Ok(()) => {}
+            Err(Fault::Contradiction(both)) => self.accuse_of_contradiction(run, &*self.serving()?, *both).await,
+            Err(_) => self.note(worker, Event::Failed).await,
         }
         Ok(())
     }
@@ -165,7 +165,7 @@ impl Coordinator {
                 Err(error @ ArtifactError::Remote { .. }) => {
                     tracing::warn!(%error, "cannot store an answer, trying again")
                 }
-                Err(error) => return Err(Status::resource_exhausted(error.to_string())),
+                Err(error) => return Err(store_status(&error)),
             }
             tokio::select! {
                 () = tokio::time::sleep(STORE_PAUSE) => {}
@@ -235,6 +235,9 @@ enum Fault {
     /// Its worker alone can be to blame.
     #[error("{0}")]
     Its(String),
+    /// Another worker's than the one that gave it, where one can be named.
+    #[error("{reason}")]
+    Against { shard: ShardIndex, worker: Option<PublicKey>, reason: String },
     /// Neighbours disagree, and nothing tells which is right.
     #[error("{0}")]
     EitherNeighbours(String),
@@ -248,6 +251,7 @@ impl Fault {
     fn reject(&self, record: &mut RunRecord, shard: ShardIndex, worker: PublicKey) {
         match self {
             Self::Its(reason) => record.reject(shard, Some(worker), reason.clone()),
+            Self::Against { shard, worker, reason } => record.reject(*shard, *worker, reason.clone()),
             Self::EitherNeighbours(reason) => record.reject(shard, None, reason.clone()),
             Self::Contradiction(both) => record.reject_for_contradiction(both),
         }
@@ -280,6 +284,9 @@ fn compare_receipt(
     asked: &Asked,
 ) -> Result<bool, Fault> {
     let run = record.id;
+    if let Some(both) = signed_twice(prepared, record, &told) {
+        return Err(Fault::Contradiction(both));
+    }
     if record.state != RunState::Running {
         // One that does not hold cannot take the place of one that does.
         if chain::check_receipt(&told.receipt, &prepared.card, run, shard).is_err() {
@@ -316,22 +323,26 @@ fn compare_receipt(
     (entry.receipt, entry.upstream) = (Some(receipt), upstream);
     let before = shard.0.checked_sub(1).map(ShardIndex);
     for passed_on_by in before.into_iter().chain([shard]) {
-        match record.compare_passed_on(passed_on_by) {
-            PassedOn::Agrees => {}
-            PassedOn::Contradicts(both) => return Err(Fault::Contradiction(both)),
-            PassedOn::ByAnother(stranger) => {
-                let taker = ShardIndex(passed_on_by.0 + 1);
-                let reason = format!(
-                    "the receipt that came with its input is by worker {stranger}, which did not run shard {passed_on_by}"
-                );
-                record.reject(taker, record.receipt(taker).map(|receipt| receipt.worker), reason);
-                return Ok(false);
-            }
+        if let Some(stranger) = record.passed_on_by_another(passed_on_by) {
+            let shard = ShardIndex(passed_on_by.0 + 1);
+            let reason = format!(
+                "the receipt that came with its input is by worker {stranger}, which did not run shard {passed_on_by}"
+            );
+            let worker = record.receipt(shard).map(|receipt| receipt.worker);
+            return Err(Fault::Against { shard, worker, reason });
         }
     }
     check_neighbours(record, shard)?;
     record.settle_inference();
     Ok(false)
+}
+
+/// A receipt among those that were shown, however late, that contradicts one that its worker gave before.
+fn signed_twice(prepared: &Prepared, record: &RunRecord, told: &Told) -> Option<Box<(Receipt, Receipt)>> {
+    let holds =
+        |receipt: &Receipt| chain::check_receipt(receipt, &prepared.card, record.id, receipt.statement.shard).is_ok();
+    let shown = told.upstream.iter().chain([&told.receipt]);
+    shown.filter_map(|receipt| record.contradicted_by(receipt)).find(|both| holds(&both.1))
 }
 
 /// Whether a receipt is by a worker that took the place of one of this attempt, or came with the receipt of such a one: the attempt

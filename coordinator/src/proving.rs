@@ -293,24 +293,40 @@ impl Coordinator {
         reason: String,
     ) {
         let said = reason.clone();
-        let pending = self.runs.change(run, |record| {
+        let rejected = self.change_and_withdraw(run, |record| {
             if !holds(record) {
                 return None;
             }
-            let pending = (0..record.shards.len() as u32).map(ShardIndex).filter(|&s| record.awaits_proof(s));
-            let pending: Vec<(ShardIndex, u64)> = pending.map(|s| (s, record.proof_attempt(s))).collect();
             record.reject(shard, Some(worker), reason);
-            let doubted = record.open_dispute(shard, DisputeStage::Accusing);
-            Some((pending, doubted))
+            Some(record.open_dispute(shard, DisputeStage::Accusing))
         });
-        let Some((pending, doubted)) = pending.await.flatten() else { return };
+        let Some(doubted) = rejected.await.flatten() else { return };
         tracing::warn!(%run, %shard, worker = worker.short(), reason = said, "run rejected");
         if doubted {
             // A proof that fails convicts nobody; the receipt may.
             self.tasks.spawn(self.clone().reexecute(run, shard));
         }
-        self.stop_proving(run, &pending).await;
         self.note(worker, event).await;
+    }
+
+    /// Changes a run, and tells the workers to stop making proofs that nobody waits for any more.
+    pub(crate) async fn change_and_withdraw<T>(
+        &self,
+        run: RunId,
+        change: impl FnOnce(&mut RunRecord) -> T,
+    ) -> Option<T> {
+        let changed = self.runs.change(run, |record| {
+            let mut withdrawn = record.awaited_proofs();
+            let result = change(record);
+            let awaited = record.awaited_proofs();
+            withdrawn.retain(|proof| !awaited.contains(proof));
+            (result, withdrawn)
+        });
+        let (result, withdrawn) = changed.await?;
+        if !withdrawn.is_empty() {
+            self.stop_proving(run, &withdrawn).await;
+        }
+        Some(result)
     }
 
     /// Tells the workers that make proofs of these shards to stop, unless they have been asked in a later attempt by now.
@@ -327,21 +343,14 @@ impl Coordinator {
     /// Cancels a run that has no answer, or the proofs that are still being made and that no audit drew.
     pub(crate) async fn cancel(&self, run: RunId) -> Result<RunRecord, Status> {
         let record = self.find_run(run).await?;
-        let cancelled = self.runs.change(run, |record| {
-            let was_running = record.state == RunState::Running;
-            let withdrawn = record.cancel().into_iter();
-            let withdrawn: Vec<(ShardIndex, u64)> = withdrawn.map(|s| (s, record.proof_attempt(s))).collect();
-            (was_running || !withdrawn.is_empty()).then_some(withdrawn)
-        });
-        let Some(withdrawn) = cancelled.await.flatten() else {
+        if self.change_and_withdraw(run, RunRecord::cancel).await != Some(true) {
             return Err(Status::failed_precondition(if record.proofs_pending() {
                 format!("the proofs of run {run} that are under way were drawn by the audit, or are being verified")
             } else {
                 format!("nothing of run {run} is under way")
             }));
-        };
-        tracing::info!(%run, proofs = withdrawn.len(), "run cancelled");
-        self.stop_proving(run, &withdrawn).await;
+        }
+        tracing::info!(%run, "run cancelled");
         self.find_run(run).await
     }
 
@@ -363,7 +372,7 @@ impl Coordinator {
             }
             if run.plan != prepared.plan {
                 let reason = "the coordinator serves another plan now, under which nothing is run or proven".to_owned();
-                self.runs.change(run.id, |record| record.fail(None, None, reason)).await;
+                self.change_and_withdraw(run.id, |record| record.give_up(None, reason)).await;
                 continue;
             }
             if run.state == RunState::Running {

@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 use shardproof_common::artifacts::Artifact;
+use shardproof_common::evidence;
 use shardproof_common::ids::{Digest, RunId, ShardIndex, UnixMillis};
 use shardproof_common::receipt::{PublicKey, Receipt};
 use shardproof_common::statement::{Binding, Boundary};
@@ -107,17 +108,6 @@ pub(crate) enum DisputeStage {
     Accusing,
     /// Nothing more: the run's state says what came of it.
     Settled,
-}
-
-/// What the receipt that came with a shard's output says beside the one that the coordinator has.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum PassedOn {
-    /// The same, or nothing that is known.
-    Agrees,
-    /// Its worker signed both, which no honest one does.
-    Contradicts(Box<(Receipt, Receipt)>),
-    /// It is by a worker that did not have the shard: whoever shows it made it up, or took it from a stranger.
-    ByAnother(PublicKey),
 }
 
 /// One shard of a run. What is skipped here is stored in tables of its own.
@@ -253,21 +243,36 @@ impl RunRecord {
         self.contradiction = Some(Box::new(both.clone()));
     }
 
+    /// A receipt that its worker gave for the same shard, in whichever attempt, with the one that contradicts it: no honest worker
+    /// signs both. What is proven stands, whatever else its worker signed.
+    pub(crate) fn contradicted_by(&self, receipt: &Receipt) -> Option<Box<(Receipt, Receipt)>> {
+        let shard = receipt.statement.shard;
+        let entry = self.shards.get(shard.as_usize())?;
+        if self.state.is_terminal() || entry.proof == ProofState::Verified {
+            return None;
+        }
+        let passed_on = match self.shards.get(shard.as_usize() + 1) {
+            Some(next) => &next.upstream,
+            None => &self.answer_receipt,
+        };
+        let mut known = entry.receipt.iter().chain(passed_on);
+        let known = known.find(|known| evidence::contradiction(known, receipt).is_ok())?;
+        Some(Box::new((known.clone(), receipt.clone())))
+    }
+
     /// Compares the receipt of `shard` with the one that its worker gave to the next shard, or with the answer, once both are
-    /// in. What agrees need not be kept any longer.
-    pub(crate) fn compare_passed_on(&mut self, shard: ShardIndex) -> PassedOn {
-        let Some(own) = self.receipt(shard).cloned() else { return PassedOn::Agrees };
+    /// in; gives the worker of the latter if it did not have the shard: whoever shows it made it up, or took it from a stranger.
+    /// What agrees need not be kept any longer.
+    pub(crate) fn passed_on_by_another(&mut self, shard: ShardIndex) -> Option<PublicKey> {
+        let own = self.receipt(shard)?;
+        let (worker, attempt) = (own.worker, own.attempt);
         let passed_on = match self.shards.get_mut(shard.as_usize() + 1) {
             Some(next) => &mut next.upstream,
             None => &mut self.answer_receipt,
         };
-        match passed_on.take() {
-            Some(other) if other.attempt != own.attempt => PassedOn::Agrees,
-            // In one attempt a shard has one worker.
-            Some(other) if other.worker != own.worker => PassedOn::ByAnother(other.worker),
-            Some(other) if other.statement != own.statement => PassedOn::Contradicts(Box::new((own, other))),
-            _ => PassedOn::Agrees,
-        }
+        // In one attempt a shard has one worker.
+        let other = passed_on.take().filter(|other| other.attempt == attempt && other.worker != worker)?;
+        Some(other.worker)
     }
 
     pub(crate) fn proofs_pending(&self) -> bool {
@@ -308,9 +313,16 @@ impl RunRecord {
         self.awaits_proof(shard) && receipt.is_some_and(|receipt| receipt.worker == worker)
     }
 
-    /// Ends a run that has no answer.
+    /// Ends a run that has no answer. One that is answered, if only by what is not stored yet, does not fail any more.
     pub(crate) fn fail(&mut self, shard: Option<ShardIndex>, worker: Option<PublicKey>, reason: String) {
-        self.end(RunState::Failed, shard, worker, reason);
+        if self.state == RunState::Running {
+            self.end(RunState::Failed, shard, worker, reason);
+        }
+    }
+
+    /// Ends a run of which nothing more can come.
+    pub(crate) fn give_up(&mut self, shard: Option<ShardIndex>, reason: String) {
+        self.end(RunState::Failed, shard, None, reason);
     }
 
     /// Ends a run in which a check failed.
@@ -323,11 +335,12 @@ impl RunRecord {
         self.end(RunState::Rejected, Some(shard), worker, reason);
     }
 
-    /// Ends a run that has no answer. Of an answered one, takes back the requests for proofs that no audit drew, and returns their
-    /// shards.
-    pub(crate) fn cancel(&mut self) -> Vec<ShardIndex> {
+    /// Ends a run that has no answer. Of an answered one, takes back the requests for proofs that no audit drew. Says whether there
+    /// was anything to cancel.
+    pub(crate) fn cancel(&mut self) -> bool {
         if self.state == RunState::Running {
             self.fail(None, None, "it was cancelled".to_owned());
+            return true;
         }
         let drawn = match &self.audit.stage {
             AuditStage::Drawn { shards, .. } => shards.clone(),
@@ -340,7 +353,7 @@ impl RunRecord {
             record.proof = ProofState::NotRequested;
             record.step.clear();
         }
-        withdrawn
+        !withdrawn.is_empty()
     }
 
     fn end(&mut self, state: RunState, shard: Option<ShardIndex>, worker: Option<PublicKey>, reason: String) {
@@ -375,8 +388,8 @@ impl RunRecord {
         if !self.holders.is_empty() {
             self.attempt += 1;
             self.first_attempt = self.attempt;
-            (self.answer, self.answer_receipt) = (None, None);
-            self.shards.iter_mut().for_each(|shard| shard.upstream = None);
+            // What its workers signed stays: it may contradict what they sign now.
+            self.answer = None;
         }
         self.holders = holders.to_vec();
         true
@@ -410,6 +423,9 @@ impl RunRecord {
         if receipt.attempt != attempt || known.attempt >= attempt {
             return Replaced::Ignored;
         }
+        if entry.proof == ProofState::Verified {
+            return Replaced::Ignored;
+        }
         if known.statement != receipt.statement {
             return Replaced::Contradicted;
         }
@@ -436,6 +452,12 @@ impl RunRecord {
             self.prove_requested_ms = now_ms;
         }
         requested
+    }
+
+    /// The shards whose proofs are awaited, each with its count of requests.
+    pub(crate) fn awaited_proofs(&self) -> Vec<(ShardIndex, u64)> {
+        let shards = (0..self.shards.len() as u32).map(ShardIndex).filter(|&shard| self.awaits_proof(shard));
+        shards.map(|shard| (shard, self.proof_attempt(shard))).collect()
     }
 
     /// Counts the requests for the proof of `shard`.

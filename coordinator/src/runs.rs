@@ -17,6 +17,7 @@ use shardproof_common::clock;
 use shardproof_common::ids::RunId;
 use tokio::sync::{Mutex, oneshot, watch};
 use tokio_util::sync::CancellationToken;
+use tonic::Status;
 
 use crate::metrics::{self, Step};
 use crate::record::RunRecord;
@@ -28,6 +29,11 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// Milliseconds since 1970.
 pub(crate) fn now_ms() -> u64 {
     clock::now().0
+}
+
+/// What whoever asks for another run is told.
+pub(crate) fn no_run(run: RunId) -> Status {
+    Status::not_found(format!("there is no run {run}"))
 }
 
 /// The runs in memory, backed by the store.
@@ -94,7 +100,12 @@ impl Runs {
     pub(crate) async fn create(&self, record: RunRecord) -> Result<(), StoreError> {
         let saved = self.keeper.store.save(&record, None).await;
         self.keeper.note(saved.as_ref().err());
-        saved?;
+        if let Err(error) = saved {
+            // It may be there although the database did not say so: nobody asked for a run that was refused.
+            let (keeper, run) = (self.keeper.clone(), record.id);
+            tokio::spawn(async move { keeper.until_stored(run, || keeper.store.take_back(run)).await });
+            return Err(error);
+        }
         metrics::note_submitted();
         self.live.insert(record.id, LiveRun::new(record));
         Ok(())
@@ -414,6 +425,10 @@ mod tests {
         changing.await.unwrap().unwrap();
         assert_eq!(runs.get(accepted.id).await.unwrap().unwrap().reason, "gone");
         assert_eq!(runs.keeper.store.load(accepted.id).await.unwrap().unwrap().reason, "gone");
+        assert!(runs.get(refused.id).await.unwrap().is_none());
+        // What the database took without saying so is taken back.
+        runs.keeper.store.save(&refused, None).await.unwrap();
+        runs.keeper.store.take_back(refused.id).await.unwrap();
         assert!(runs.get(refused.id).await.unwrap().is_none());
         runs.create(refused).await.unwrap();
 

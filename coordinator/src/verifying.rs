@@ -70,7 +70,7 @@ impl Coordinator {
         };
         tracing::error!(%run, %shard, reason, "cannot verify");
         let reason = format!("the coordinator could not verify the proof of shard {shard}: {reason}");
-        self.runs.change(run, |record| record.fail(Some(shard), None, reason)).await;
+        self.change_and_withdraw(run, |record| record.give_up(Some(shard), reason)).await;
     }
 
     /// Checks a proof when its turn comes, as often as it takes to read what that needs; the time that the check took, us. Nobody

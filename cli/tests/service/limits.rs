@@ -29,16 +29,26 @@ async fn upload(service: &Service, bytes: usize) -> Result<(), Status> {
     }
 }
 
-/// An upload that does not end while the channel's sender lives.
-async fn endless_upload(channel: Channel) -> tokio::sync::mpsc::Sender<Chunk> {
-    let (sender, chunks) = tokio::sync::mpsc::channel(1);
-    let mut client = ArtifactsClient::new(channel);
-    tokio::spawn(async move { client.store(tokio_stream::wrappers::ReceiverStream::new(chunks)).await });
-    // Taken by the connection, and so on its way before anything that is asked later.
-    for _ in 0..3 {
-        sender.send(Chunk { data: vec![7; 10].into() }).await.unwrap();
+/// Uploads that do not end by themselves, one at a time.
+struct EndlessUpload {
+    channel: Channel,
+    chunks: tokio::sync::mpsc::Sender<Chunk>,
+}
+
+impl EndlessUpload {
+    fn begin(channel: Channel) -> Self {
+        let (chunks, taken) = tokio::sync::mpsc::channel(1);
+        let mut client = ArtifactsClient::new(channel.clone());
+        tokio::spawn(async move { client.store(tokio_stream::wrappers::ReceiverStream::new(taken)).await });
+        Self { channel, chunks }
     }
-    sender
+
+    /// Sends a little more. An upload that was refused, because it came while another call was under way, is begun again.
+    async fn go_on(&mut self) {
+        if self.chunks.send(Chunk { data: vec![7; 10].into() }).await.is_err() {
+            *self = Self::begin(self.channel.clone());
+        }
+    }
 }
 
 #[tokio::test]
@@ -83,8 +93,9 @@ async fn what_runs_use_is_not_counted_however_much_it_is() {
 #[tokio::test]
 async fn calls_under_way() {
     let service = serve(&["--client-calls", "1"]);
-    let upload = endless_upload(service.channel()).await;
+    let mut upload = EndlessUpload::begin(service.channel());
     let refused = loop {
+        upload.go_on().await;
         if let Err(refused) = service.client().status(StatusRequest {}).await {
             break refused;
         }
@@ -97,8 +108,9 @@ async fn calls_under_way() {
 #[tokio::test]
 async fn uploads_under_way() {
     let service = serve(&["--client-uploads", "1"]);
-    let under_way = endless_upload(service.channel()).await;
+    let mut under_way = EndlessUpload::begin(service.channel());
     let refused = loop {
+        under_way.go_on().await;
         if let Err(refused) = upload(&service, 10).await {
             break refused;
         }
@@ -132,7 +144,11 @@ async fn calls_on_one_connection() {
     let channel = service.channel();
     let mut client = RunsClient::new(channel.clone());
     client.status(StatusRequest {}).await.unwrap();
-    let upload = endless_upload(channel).await;
+    let mut upload = EndlessUpload::begin(channel);
+    // Taken by the connection, and so on its way before anything that is asked later.
+    for _ in 0..3 {
+        upload.go_on().await;
+    }
     let mut waiting = std::pin::pin!(client.status(StatusRequest {}));
     let early = tokio::time::timeout(Duration::from_millis(300), &mut waiting).await;
     assert!(early.is_err(), "a second call went through beside the first: {early:?}");

@@ -5,6 +5,7 @@ use shardproof_common::receipt::Identity;
 use shardproof_common::statement::{BackendId, Boundary, Statement};
 
 use super::*;
+use crate::record::ProofState;
 
 fn boundary(content: &[u8]) -> Boundary {
     Boundary { tensors: Vec::new(), binding: Binding::Public(Digest::of(content)) }
@@ -37,35 +38,58 @@ fn what_was_passed_on_is_compared_once_both_are_in() {
     let (worker, stranger) = (Identity::generate(), Identity::generate());
     let own = receipt(0, 1, b"output", &worker);
     let cases = [
-        (receipt(0, 1, b"output", &worker), PassedOn::Agrees),
-        (receipt(0, 0, b"other", &worker), PassedOn::Agrees),
-        (receipt(0, 1, b"output", &stranger), PassedOn::ByAnother(stranger.public())),
-        (
-            receipt(0, 1, b"other", &worker),
-            PassedOn::Contradicts(Box::new((own.clone(), receipt(0, 1, b"other", &worker)))),
-        ),
+        (receipt(0, 1, b"output", &worker), None),
+        (receipt(0, 0, b"output", &stranger), None),
+        (receipt(0, 1, b"output", &stranger), Some(stranger.public())),
     ];
     for (passed_on, expected) in cases {
         let mut run = record();
         run.attempt = 1;
         run.shards[1].upstream = Some(passed_on.clone());
-        assert_eq!(run.compare_passed_on(ShardIndex(0)), PassedOn::Agrees, "the first is not in");
+        assert_eq!(run.passed_on_by_another(ShardIndex(0)), None, "the first is not in");
         assert_eq!(run.shards[1].upstream, Some(passed_on), "it is kept until then");
         run.shards[0].receipt = Some(own.clone());
-        assert_eq!(run.compare_passed_on(ShardIndex(0)), expected);
+        assert_eq!(run.passed_on_by_another(ShardIndex(0)), expected);
         assert_eq!(run.shards[1].upstream, None);
     }
 }
 
 #[test]
-fn the_last_shards_receipt_is_compared_with_the_one_of_the_answer() {
+fn whoever_signs_twice_is_found_in_whichever_attempts_and_wherever_the_first_receipt_is() {
+    let (worker, stranger) = (Identity::generate(), Identity::generate());
+    let first = |shard| receipt(shard, 0, b"output", &worker);
+    let mut own = record();
+    own.shards[0].receipt = Some(first(0));
+    let mut passed_on = record();
+    passed_on.shards[1].upstream = Some(first(0));
+    let mut answered = record();
+    answered.answer_receipt = Some(first(1));
+    for (mut run, shard) in [(own, 0), (passed_on, 0), (answered, 1)] {
+        // Another attempt forgets no signature.
+        let [one, other] = [1, 2].map(|n| PublicKey::from_bytes([n; 32]));
+        run.send_to(&[one, one]);
+        run.send_to(&[one, other]);
+        for attempt in [0, 1] {
+            let second = receipt(shard, attempt, b"other", &worker);
+            assert_eq!(run.contradicted_by(&second), Some(Box::new((first(shard), second.clone()))));
+            assert_eq!(run.contradicted_by(&receipt(shard, attempt, b"output", &worker)), None, "it says the same");
+            assert_eq!(run.contradicted_by(&receipt(shard, attempt, b"other", &stranger)), None, "another's word");
+        }
+        let second = receipt(shard, 1, b"other", &worker);
+        run.shards[shard as usize].proof = ProofState::Verified;
+        assert_eq!(run.contradicted_by(&second), None, "what is proven stands");
+        run.shards[shard as usize].proof = ProofState::Requested;
+        let both = run.contradicted_by(&second).unwrap();
+        run.reject_for_contradiction(&both);
+        assert_eq!(run.contradicted_by(&second), None, "it is over");
+    }
+}
+
+#[test]
+fn a_run_in_which_a_worker_signs_twice_is_under_way_until_the_evidence_is_there() {
     let worker = Identity::generate();
     let mut run = record();
-    let (own, other) = (receipt(1, 0, b"output", &worker), receipt(1, 0, b"other", &worker));
-    run.shards[1].receipt = Some(own.clone());
-    run.answer_receipt = Some(other.clone());
-    let both = (own, other);
-    assert_eq!(run.compare_passed_on(ShardIndex(1)), PassedOn::Contradicts(Box::new(both.clone())));
+    let both = (receipt(1, 0, b"output", &worker), receipt(1, 0, b"other", &worker));
     run.reject_for_contradiction(&both);
     assert_eq!((run.state, run.blamed_shard), (RunState::Rejected, Some(ShardIndex(1))));
     run.dispute_at(DisputeStage::Settled);

@@ -2,6 +2,7 @@ use shardproof_common::ids::Role;
 use shardproof_common::receipt::Identity;
 
 use super::*;
+use crate::dispute::Complaint;
 use crate::testing::Bench;
 
 fn told(receipt: Receipt) -> Told {
@@ -123,4 +124,86 @@ async fn an_answer_that_the_disk_here_does_not_take_fails_the_run_and_blames_nob
     let record = bench.record(run).await;
     assert_eq!((record.state, record.blamed_worker), (RunState::Failed, None), "{}", record.reason);
     assert!(record.reason.contains("could not be stored here"), "{}", record.reason);
+}
+
+/// Answered by `workers`, each of which gave a receipt in the first attempt.
+async fn answered(bench: &Bench, workers: [&Identity; 2]) -> RunId {
+    let run = sent(bench, workers).await;
+    let receipts = [bench.receipt(workers[0], run, 0, 1, 2), bench.receipt(workers[1], run, 1, 2, 3)];
+    let change = |record: &mut RunRecord| {
+        record.state = RunState::Answered;
+        record.shards.iter_mut().zip(receipts).for_each(|(shard, receipt)| shard.receipt = Some(receipt));
+        record.begin_replay()
+    };
+    assert_eq!(bench.runs.change(run, change).await, Some(Some(1)));
+    run
+}
+
+/// The same receipt in a later attempt.
+fn again(bench: &Bench, worker: &Identity, run: RunId, shard: u32, output: i64) -> Receipt {
+    let first = bench.receipt(worker, run, shard, i64::from(shard) + 1, output);
+    Receipt::sign(first.statement, 1, first.provable_until, worker)
+}
+
+#[tokio::test]
+async fn a_worker_that_signs_another_output_when_the_run_is_sent_again_is_convicted() {
+    let bench = Bench::new(2, &["--backend", "gkr", "--boundary", "public"]).await;
+    let [first, last] = [Identity::generate(), Identity::generate()];
+    for by_itself in [true, false] {
+        let run = answered(&bench, [&first, &last]).await;
+        let lie = again(&bench, &first, run, 0, 7);
+        // It comes itself, or with what the next worker signs.
+        let (shard, shown) = match by_itself {
+            true => (0, told(lie)),
+            false => (1, Told { upstream: Some(lie), ..told(again(&bench, &last, run, 1, 3)) }),
+        };
+        bench.take_receipt(run, ShardIndex(shard), shown).await;
+        let record = bench.record(run).await;
+        assert_eq!(
+            (record.state, record.blamed_worker),
+            (RunState::Rejected, Some(first.public())),
+            "{}",
+            record.reason
+        );
+        assert!(record.evidence.is_some(), "by itself: {by_itself}");
+    }
+}
+
+#[tokio::test]
+async fn a_worker_that_signs_another_output_in_a_later_attempt_is_convicted() {
+    let bench = Bench::new(2, &["--backend", "gkr", "--boundary", "public"]).await;
+    let [first, last, successor] = [Identity::generate(), Identity::generate(), Identity::generate()];
+    let run = sent(&bench, [&first, &last]).await;
+    bench.stored(1, 2).await;
+    bench.take_receipt(run, ShardIndex(0), told(bench.receipt(&first, run, 0, 1, 2))).await;
+    bench.runs.change(run, |record| record.send_to(&[first.public(), successor.public()])).await.unwrap();
+    assert!(!bench.record(run).await.has_receipt(ShardIndex(0)), "it is to be given again");
+    let complaint = Complaint { shown: Some(again(&bench, &first, run, 0, 7)), of_attempt: Some(1) };
+    bench.take_complaint(run, ShardIndex(0), complaint).await;
+    let record = bench.record(run).await;
+    assert_eq!((record.state, record.blamed_worker), (RunState::Rejected, Some(first.public())), "{}", record.reason);
+    assert!(record.evidence.is_some());
+}
+
+#[tokio::test]
+async fn what_contradicts_a_proven_receipt_is_of_no_consequence() {
+    let bench = Bench::new(2, &["--backend", "gkr", "--boundary", "public"]).await;
+    let [first, last] = [Identity::generate(), Identity::generate()];
+    let run = answered(&bench, [&first, &last]).await;
+    bench.runs.change(run, |record| record.shards[0].proof = crate::record::ProofState::Verified).await.unwrap();
+    bench.take_receipt(run, ShardIndex(0), told(again(&bench, &first, run, 0, 7))).await;
+    assert_eq!(bench.record(run).await.state, RunState::Answered);
+}
+
+#[tokio::test]
+async fn whoever_shows_a_strangers_receipt_is_noted() {
+    let bench = Bench::new(2, &["--backend", "float"]).await;
+    let [first, last] = [Identity::generate(), Identity::generate()];
+    let run = sent(&bench, [&first, &last]).await;
+    bench.take_receipt(run, ShardIndex(0), told(bench.receipt(&first, run, 0, 1, 2))).await;
+    let upstream = Some(bench.receipt(&Identity::generate(), run, 0, 1, 2));
+    bench.take_receipt(run, ShardIndex(1), Told { upstream, ..told(bench.receipt(&last, run, 1, 2, 3)) }).await;
+    let record = bench.record(run).await;
+    assert_eq!((record.state, record.blamed_worker), (RunState::Rejected, Some(last.public())), "{}", record.reason);
+    assert!(!bench.is_blameless(&last) && bench.is_blameless(&first));
 }

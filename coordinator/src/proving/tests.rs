@@ -82,15 +82,18 @@ async fn a_worker_is_told_which_request_is_withdrawn() {
     let worker = Identity::generate();
     let (_, mut messages) = bench.join_ready(Role::Solo, 0, &worker);
     let [cancelled, rejected] = [owing(&bench, &worker, 2).await, owing(&bench, &worker, 2).await];
+    let [given_up, changed] = [owing(&bench, &worker, 3).await, owing(&bench, &worker, 4).await];
     bench.cancel(cancelled).await.unwrap();
     bench.reject(rejected, FIRST, worker.public(), Event::Refused, "late".into()).await;
+    bench.change_and_withdraw(changed, |record| record.reason = "it is still awaited".to_owned()).await.unwrap();
+    bench.change_and_withdraw(given_up, |record| record.give_up(None, "over".to_owned())).await.unwrap();
     let mut withdrawn = Vec::new();
-    while withdrawn.len() < 2 {
+    while withdrawn.len() < 3 {
         if let Some(Message::CancelJob(job)) = messages.recv().await.unwrap().unwrap().message {
             withdrawn.push((convert::run_id(&job.run).unwrap(), job.attempt));
         }
     }
-    assert_eq!(withdrawn, [(cancelled, 2), (rejected, 2)]);
+    assert_eq!(withdrawn, [(cancelled, 2), (rejected, 2), (given_up, 3)]);
 }
 
 #[tokio::test]

@@ -59,6 +59,15 @@ fn another_worker_of_a_shard_begins_a_new_attempt_and_fences_the_one_before() {
 }
 
 #[test]
+fn what_is_answered_does_not_fail_any_more_but_can_be_given_up() {
+    let mut run = record();
+    run.fail(Some(ShardIndex(0)), None, "its worker was lost".into());
+    assert_eq!((run.state, run.reason.as_str(), run.blamed_shard), (RunState::Answered, "", None));
+    run.give_up(Some(ShardIndex(1)), "nothing can be verified".into());
+    assert_eq!((run.state, run.blamed_shard), (RunState::Failed, Some(ShardIndex(1))));
+}
+
+#[test]
 fn terminal_states_never_change() {
     let mut run = record();
     run.request_proofs(&[ShardIndex(0), ShardIndex(1)], 1);

@@ -21,6 +21,7 @@ use tonic::{Request, Response, Status};
 use crate::audit::{Audit, AuditStage};
 use crate::record::{DisputeStage, ProofState, RunRecord, RunState};
 use crate::registry::Member;
+use crate::runs::no_run;
 use crate::{Coordinator, Stage};
 
 /// Most runs that one listing returns.
@@ -73,7 +74,7 @@ impl Runs for ClientService {
     async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
         let run = convert::run_id(&request.into_inner().run)?;
         let watch = self.coordinator.runs.watch(run).await.map_err(|error| Status::unavailable(error.to_string()))?;
-        let watch = watch.ok_or_else(|| Status::not_found(format!("there is no run {run}")))?;
+        let watch = watch.ok_or_else(|| no_run(run))?;
         let state = WatchState { coordinator: self.coordinator.clone(), watch, started: false, ended: false };
         Ok(Response::new(Box::pin(futures::stream::unfold(state, WatchState::next))))
     }
@@ -156,7 +157,8 @@ struct WatchState {
 }
 
 impl WatchState {
-    /// The present state first, then every later one; ends once nothing is under way.
+    /// The present state first, then every later one; ends once nothing is under way, with an error where the coordinator ends
+    /// before.
     async fn next(mut self) -> Option<(Result<Run, Status>, Self)> {
         if self.ended {
             return None;
@@ -168,7 +170,9 @@ impl WatchState {
                 () = self.coordinator.shutdown.cancelled() => !self.watch.has_changed().unwrap_or(false),
             };
             if over {
-                return None;
+                self.ended = true;
+                let stopped = "the coordinator stops before the run is over; it goes on when the coordinator is back";
+                return Some((Err(Status::unavailable(stopped)), self));
             }
         }
         self.started = true;
@@ -352,7 +356,9 @@ mod tests {
         let watch = bench.runs.watch(bench.run(1, |_| ()).await).await.unwrap().unwrap();
         let state = WatchState { coordinator: bench.clone(), watch, started: false, ended: false };
         let (_, state) = state.next().await.unwrap();
-        assert!(state.next().await.is_none(), "what goes on at the next start is not waited for");
+        let (stopped, state) = state.next().await.unwrap();
+        assert_eq!(stopped.unwrap_err().code(), tonic::Code::Unavailable, "what goes on at the next start is no end");
+        assert!(state.next().await.is_none());
     }
 
     #[test]

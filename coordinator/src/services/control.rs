@@ -178,7 +178,7 @@ fn is_address(text: &str) -> bool {
 async fn handle(coordinator: &Arc<Coordinator>, session: SessionId, key: PublicKey, message: FromWorker) {
     let outcome = match message {
         FromWorker::Ready(ready) => {
-            let holds = check_holds(coordinator, session, ready.shard);
+            let holds = check_served(coordinator, &ready).and_then(|()| check_holds(coordinator, session, ready.shard));
             if let Ok(shard) = holds {
                 tracing::info!(worker = key.short(), %shard, "worker ready");
                 // What it had sent when its last connection broke may be lost.
@@ -208,6 +208,13 @@ async fn handle(coordinator: &Arc<Coordinator>, session: SessionId, key: PublicK
 
 fn is_last(coordinator: &Coordinator, shard: ShardIndex) -> bool {
     shard.as_usize() + 1 == coordinator.planned.plan.shards.len()
+}
+
+/// What a worker is ready for must be of the plan that is served.
+fn check_served(coordinator: &Coordinator, ready: &v1::Ready) -> Result<(), Status> {
+    let plan = convert::digest("plan", &ready.plan)?;
+    let served = plan == coordinator.planned.plan.digest();
+    served.then_some(()).ok_or_else(|| Status::failed_precondition("the worker is ready for another plan's shard"))
 }
 
 /// The shard that a worker speaks of must be the one that it holds.
@@ -309,7 +316,7 @@ async fn take_failure(
             if record.awaits_proof(shard) && current && record.promise_is_past(shard, clock::now()) {
                 // Asked for in time, asked again too late: nothing that its worker promised.
                 let reason = format!("its proof did not come while its worker promised to make one: {reason}");
-                coordinator.runs.change(run, |record| record.reject(shard, None, reason)).await;
+                coordinator.change_and_withdraw(run, |record| record.reject(shard, None, reason)).await;
             } else if record.awaits_proof(shard) && current {
                 coordinator.reject(run, shard, key, Event::Refused, format!("its proof failed: {reason}")).await;
             }
@@ -345,6 +352,7 @@ async fn leave(coordinator: &Arc<Coordinator>, session: SessionId, key: PublicKe
 
 #[cfg(test)]
 mod tests {
+    use prost::bytes::Bytes;
     use shardproof_common::receipt::Identity;
 
     use super::*;
@@ -358,12 +366,17 @@ mod tests {
         let (held, _held) = bench.join(Role::Solo, &holder);
         let (idle, _idle) = bench.join(Role::Solo, &spare);
         let changes = bench.cluster.changes();
+        let plan = convert::digest_bytes(bench.prepared().plan);
+        let ready = |shard, plan: &Bytes| FromWorker::Ready(v1::Ready { plan: plan.clone(), shard });
         for shard in [0, u32::MAX] {
-            let ready = FromWorker::Ready(v1::Ready { shard, ..Default::default() });
-            handle(&bench, idle, spare.public(), ready).await;
+            handle(&bench, idle, spare.public(), ready(shard, &plan)).await;
             assert!(!changes.has_changed().unwrap(), "shard {shard}");
         }
-        handle(&bench, held, holder.public(), FromWorker::Ready(v1::Ready::default())).await;
+        for other in [Bytes::new(), convert::digest_bytes(Digest::of(b"another plan"))] {
+            handle(&bench, held, holder.public(), ready(0, &other)).await;
+            assert!(!changes.has_changed().unwrap(), "plan {other:?}");
+        }
+        handle(&bench, held, holder.public(), ready(0, &plan)).await;
         assert!(changes.has_changed().unwrap() && bench.cluster.member(held).unwrap().ready);
     }
 

@@ -118,6 +118,11 @@ impl Store {
         self.write(runs.iter().map(remove).collect()).await
     }
 
+    /// Removes a run that was refused, if it was stored all the same.
+    pub(crate) async fn take_back(&self, run: RunId) -> Result<(), StoreError> {
+        self.write(vec![Statement::new("DELETE FROM runs WHERE id = $1").bind(&run.as_bytes()[..])]).await
+    }
+
     /// All setups that are kept, in JSON.
     pub(crate) async fn setups(&self) -> Result<Vec<String>, StoreError> {
         let rows = self.fetch(&Statement::new("SELECT setup FROM setups"), &[Kind::Text]).await?;

@@ -203,7 +203,8 @@ async fn next_chunk(mut outgoing: Outgoing) -> Result<Option<(Chunk, Outgoing)>,
     }
 }
 
-fn store_status(error: &ArtifactError) -> Status {
+/// What a caller is told of a failure of the store.
+pub fn store_status(error: &ArtifactError) -> Status {
     match error {
         ArtifactError::Missing { .. } => Status::not_found(error.to_string()),
         ArtifactError::TooLarge { .. } | ArtifactError::Io { .. } => Status::resource_exhausted(error.to_string()),
