@@ -28,7 +28,12 @@ skip() { skipped=$((skipped + 1)); echo "skipped  $1: $2"; }
 check() {
     name=$1
     shift
-    if "$@" >"$work/log" 2>&1; then
+    # No part of a condition: within one, `set -e` would let a function go on after a step that failed.
+    set +e
+    (set -e; trap stop EXIT; "$@") >"$work/log" 2>&1
+    status=$?
+    set -e
+    if [ "$status" -eq 0 ]; then
         passed "$name"
     else
         failures=$((failures + 1))
@@ -57,7 +62,7 @@ units() {
     "$here/install.sh" "$work/programs" "$work/root"
     # The targets that the units name come from the machine; the programs from the tree just installed.
     mkdir -p "$work/root/usr/lib/systemd"
-    cp -r /usr/lib/systemd/system "$work/root/usr/lib/systemd/"
+    cp -r "$(systemd-path systemd-system-unit)" "$work/root/usr/lib/systemd/"
     systemd-analyze verify --man=no --recursive-errors=no --root="$work/root" \
         shardproof-coordinator.service shardproof-worker@first.service >"$work/verify" 2>&1 || { cat "$work/verify"; return 1; }
     # A directive that systemd does not know is only a warning to it.
