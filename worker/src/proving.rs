@@ -9,6 +9,7 @@
 //! A proof is under way until its report is on its way to the coordinator: until then it answers a later request, and can be
 //! cancelled, however long the coordinator does not take it.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
@@ -221,7 +222,7 @@ impl Prover {
             return;
         }
         match self.prove(shard, &batch) {
-            Err(ProveError::Backend(error)) if batch.len() > 1 && !matches!(error, BackendError::Cancelled) => {
+            Err(error) if batch.len() > 1 && !matches!(error, ProveError::Backend(BackendError::Cancelled)) => {
                 tracing::warn!(runs = batch.len(), %error, "no proof of the runs together: proving each alone");
                 batch.into_iter().for_each(|run| self.prove_together(shard, vec![run]));
             }
@@ -262,7 +263,7 @@ impl Prover {
         let job = Job { directory, limits: shard.limits, cancel: &stop.token, progress: &report_step };
         let members: Vec<BatchMember<'_>> =
             batch.iter().map(|run| BatchMember { input: &run.input, statement: &run.statement }).collect();
-        let proof = shard.backend.prove_batch(&shard.files, &members, &job)?;
+        let proof = unless_it_panics(|| shard.backend.prove_batch(&shard.files, &members, &job))?;
         let share = started.elapsed() / u32::try_from(batch.len()).unwrap_or(u32::MAX);
         if let Some(file) = &self.worker.timings
             && let Err(error) = timings::append(file, directory, first.member.run, shard.index())
@@ -283,6 +284,17 @@ impl Prover {
             }
         }
         self.worker.tasks.spawn_on(report(self.worker.clone(), shard, wanted, outcome), &self.runtime);
+    }
+}
+
+/// What a backend makes. One that panics costs its own proof, not the thread that makes all others.
+fn unless_it_panics<T>(work: impl FnOnce() -> Result<T, BackendError>) -> Result<T, ProveError> {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(done) => Ok(done?),
+        Err(panic) => {
+            let said = panic.downcast_ref::<&str>().copied().or(panic.downcast_ref::<String>().map(String::as_str));
+            Err(ProveError::Panicked(said.unwrap_or("it does not say why").to_owned()))
+        }
     }
 }
 
@@ -412,6 +424,8 @@ enum ProveError {
     Backend(#[from] BackendError),
     #[error(transparent)]
     Spool(#[from] SpoolError),
+    #[error("the prover panicked: {0}")]
+    Panicked(String),
     #[error("this worker does not hold shard {shard}")]
     NotHeld { shard: ShardIndex },
     #[error("the run was made under another plan than the one now served")]
@@ -448,6 +462,17 @@ mod tests {
         assert_eq!(needed(), [true, false]);
         let [of_first, of_second] = [0, 1].map(|ticket: usize| &tickets[ticket].members[0]);
         assert!(!of_first.wanted.cancel.is_cancelled() && of_second.wanted.cancel.is_cancelled());
+    }
+
+    #[test]
+    fn a_prover_that_panics_fails_its_proof_and_says_why() {
+        let said = |work: fn() -> Result<(), BackendError>| unless_it_panics(work).map_err(|error| error.to_string());
+        assert_eq!(said(|| Ok(())), Ok(()));
+        assert_eq!(said(|| Err(BackendError::Cancelled)), Err(BackendError::Cancelled.to_string()));
+        let number = std::hint::black_box(3);
+        assert_eq!(said(|| panic!("no layer")), Err("the prover panicked: no layer".to_owned()));
+        let with_number = unless_it_panics::<()>(|| panic!("no layer {number}")).unwrap_err().to_string();
+        assert_eq!(with_number, "the prover panicked: no layer 3");
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! The shard that a worker holds: fetched by digest from the coordinator, then kept.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
-use shardproof_common::artifacts::{Artifact, ArtifactError};
+use shardproof_common::artifacts::{Artifact, ArtifactError, ArtifactStore};
 use shardproof_common::backend::{Backend, BackendError, Limits, ShardFiles};
 use shardproof_common::card::{CardError, ModelCard};
 use shardproof_common::hold::Stage;
@@ -42,6 +42,13 @@ impl HeldShard {
     /// Which shard.
     pub(crate) fn index(&self) -> ShardIndex {
         self.files.shard
+    }
+
+    /// The files that it was loaded from.
+    fn named_files(&self) -> HashSet<Digest> {
+        let files = self.assignment.files.iter().map(|file| file.artifact.as_ref());
+        let named = files.chain([self.assignment.model.as_ref()]).map(convert::artifact);
+        named.filter_map(|artifact| Some(artifact.ok()?.digest)).collect()
     }
 
     /// Bytes of the encoding of every input.
@@ -94,10 +101,19 @@ async fn load_in_the_end(worker: &Worker, assignment: &Assignment, assigned: &mu
         worker.hold.reach(Stage::Fetch).await;
         let error = match load(worker, assignment.clone()).await {
             Ok(held) => {
-                let plan = convert::digest_bytes(held.plan);
-                worker.shard.send_replace(Some(Arc::new(held)));
+                let (plan, named) = (convert::digest_bytes(held.plan), held.named_files());
+                let before = worker.shard.send_replace(Some(Arc::new(held)));
                 tracing::info!(shard = index, "shard ready");
-                return worker.tell(Message::Ready(v1::Ready { plan, shard: index })).await;
+                worker.tell(Message::Ready(v1::Ready { plan, shard: index })).await;
+                // What is at work with an earlier shard still needs its files: then they go with the next one.
+                if before.is_none_or(|before| Arc::strong_count(&before) == 1) {
+                    let artifacts = worker.artifacts.clone();
+                    if let Ok(Err(error)) = tokio::task::spawn_blocking(move || remove_others(&artifacts, &named)).await
+                    {
+                        tracing::warn!(%error, "cannot remove files of earlier shards");
+                    }
+                }
+                return;
             }
             Err(error) => error,
         };
@@ -161,6 +177,21 @@ async fn load(worker: &Worker, assignment: Assignment) -> Result<HeldShard, Load
     Ok(held)
 }
 
+/// Removes the files that are not `named`: those of shards that the worker had before.
+fn remove_others(artifacts: &ArtifactStore, named: &HashSet<Digest>) -> Result<(), ArtifactError> {
+    for (artifact, _) in artifacts.list()? {
+        if !named.contains(&artifact.digest) {
+            tracing::info!(
+                file = artifact.digest.short(),
+                bytes = artifact.size,
+                "removing a file of an earlier shard"
+            );
+            artifacts.remove(artifact.digest)?;
+        }
+    }
+    Ok(())
+}
+
 /// Reports the activation service as serving exactly while a shard is held and the worker is not stopping.
 pub(crate) async fn report_health(worker: Arc<Worker>, health: tonic_health::server::HealthReporter) {
     let mut held = worker.shard.subscribe();
@@ -216,6 +247,15 @@ pub(crate) enum LoadError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn files_of_earlier_shards_go_and_those_of_the_present_one_stay() {
+        let directory = tempfile::tempdir().unwrap();
+        let artifacts = ArtifactStore::open(directory.path()).unwrap();
+        let [present, earlier] = [b"present", b"earlier"].map(|bytes| artifacts.put(bytes).unwrap());
+        remove_others(&artifacts, &HashSet::from([present.digest])).unwrap();
+        assert_eq!((artifacts.find(present.digest), artifacts.find(earlier.digest)), (Some(present), None));
+    }
 
     #[test]
     fn files_that_came_damaged_are_not_held_against_this_worker() {
