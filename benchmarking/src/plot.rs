@@ -64,6 +64,10 @@ pub struct Series {
     pub points: Vec<(f64, f64)>,
     /// What is projected or taken from elsewhere is dashed; what was measured is not.
     pub dashed: bool,
+    /// Of the points, those measured a single time: their marks are hollow.
+    pub once: Vec<(f64, f64)>,
+    /// Place among the colours; that of the line among all lines if none.
+    pub colour: Option<usize>,
 }
 
 /// Lines over numbers.
@@ -123,7 +127,7 @@ impl LineChart {
         };
         let mut plots: Vec<Plot> = Vec::new();
         for (index, series) in self.series.iter().enumerate() {
-            let colour = COLOURS[index % COLOURS.len()];
+            let colour = COLOURS[series.colour.unwrap_or(index) % COLOURS.len()];
             let points: Vec<(f64, f64)> = series.points.iter().filter(|point| shown(point)).copied().collect();
             if points.is_empty() {
                 continue;
@@ -131,7 +135,11 @@ impl LineChart {
             let line = LinePlot::new().with_data(points.clone()).with_color(colour).with_stroke_width(2.0);
             let line = if series.dashed { line.with_dashed() } else { line };
             plots.push(Plot::Line(line.with_legend(series.name.clone())));
-            plots.push(Plot::Scatter(ScatterPlot::new().with_data(points).with_color(colour).with_size(4.0)));
+            let (hollow, solid): (Vec<_>, Vec<_>) = points.into_iter().partition(|point| series.once.contains(point));
+            let marks = |points| ScatterPlot::new().with_data(points).with_color(colour).with_size(4.0);
+            let hollow = marks(hollow).with_marker_opacity(0.0).with_marker_stroke_width(2.0);
+            let kinds = [marks(solid), hollow].into_iter().filter(|marks| !marks.data.is_empty());
+            plots.extend(kinds.map(Plot::Scatter));
         }
         if plots.is_empty() {
             return Err(PlotError::Empty(name.to_owned()));
@@ -294,6 +302,7 @@ mod tests {
             name: name.to_owned(),
             points: (0..6).map(|x| (f64::from(1 << x), factor * f64::from(1 << (2 * x)))).collect(),
             dashed,
+            ..Series::default()
         };
         let lines = LineChart {
             title: "time".to_owned(),
@@ -323,6 +332,19 @@ mod tests {
         }
         let svg = std::fs::read_to_string(directory.path().join("lines.svg")).unwrap();
         assert!(svg.contains("projected") && svg.contains("weights"), "legend and axes have their names");
+    }
+
+    #[test]
+    fn marks_of_what_was_measured_once_are_hollow() {
+        let directory = tempfile::tempdir().unwrap();
+        let drawn = |once: &[(f64, f64)], name: &str| {
+            let points = vec![(1.0, 1.0), (2.0, 3.0)];
+            let series = vec![Series { name: "a".to_owned(), points, once: once.to_vec(), ..Series::default() }];
+            LineChart { series, ..LineChart::default() }.write(directory.path(), name).unwrap();
+            std::fs::read_to_string(directory.path().join(format!("{name}.svg"))).unwrap()
+        };
+        let hollow = |svg: &str| svg.matches("fill-opacity=\"0\"").count();
+        assert_eq!((hollow(&drawn(&[], "solid")), hollow(&drawn(&[(2.0, 3.0)], "hollow"))), (0, 1));
     }
 
     #[test]
