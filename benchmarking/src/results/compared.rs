@@ -116,7 +116,10 @@ fn passes(rows: &[Compared]) -> String {
     let once = if once.is_empty() {
         String::new()
     } else {
-        format!(" **Measured in a single pass, so that nothing is known of their spread: {}.**", once.join(", "))
+        format!(
+            " **Measured in a single pass, so that nothing is known of their spread: {}** (hollow marks in plots).",
+            once.join(", ")
+        )
     };
     format!(
         "Every step might use {} threads. Times of witness, proof and verification are medians of as many passes as `passes` says, in \
@@ -174,15 +177,18 @@ pub(super) fn models(tables: &Tables, directory: &Path) -> Result<String, BenchE
 
 /// The section about one architecture in growing sizes.
 pub(super) fn growth(tables: &Tables, directory: &Path) -> Result<String, BenchError> {
+    let sizes = tables.growth.iter().map(|row| row.parameters);
+    let size = |of: fn(u64, u64) -> u64| sizes.clone().reduce(of).map_or_else(|| "-".to_owned(), count);
     Ok(format!(
-        "## Growth with the model\n\nDense networks with ReLU (`mlp:DEPTH,WIDTH`), from 2^12 to 2^24 parameters. {} In the plots their \
-         marks are hollow.\n\n{}\
+        "## Growth with the model\n\nDense networks with ReLU (`mlp:DEPTH,WIDTH`), from {} to {} parameters. {}\n\n{}\
          ![proving, whole process, over parameters](plots/growth-proving-process.svg)\n\
          ![proving, the system's call, over parameters](plots/growth-proving.svg)\n\
          ![verifying, whole process, over parameters](plots/growth-verifying-process.svg)\n\
          ![verifying, the system's call, over parameters](plots/growth-verifying.svg)\n\
          ![proof size over parameters](plots/growth-proof.svg)\n\
          ![peak memory over parameters](plots/growth-memory.svg)\n\n{}",
+        size(u64::min),
+        size(u64::max),
         passes(&tables.growth),
         recorded::note(&directory.join("growth"))?,
         compared_table(&tables.growth)
@@ -198,7 +204,7 @@ mod tests {
     fn single_passes_are_named() {
         let text = passes(&[row("a", "gkr-committed", 3), row("b", "gkr-committed", 1), row("b", "gkr-committed", 1)]);
         assert!(
-            text.contains("might use 2 threads") && text.contains("nothing is known of their spread: b.**"),
+            text.contains("might use 2 threads") && text.contains("nothing is known of their spread: b**"),
             "{text}"
         );
         assert!(!passes(&[row("a", "gkr-committed", 3)]).contains("single pass"));

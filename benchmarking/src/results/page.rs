@@ -294,6 +294,14 @@ mod tests {
     }
 
     #[test]
+    fn the_published_page_is_that_of_the_published_tables() {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("results");
+        let page = fs::read_to_string(directory.join("README.md")).unwrap();
+        let made = render(&Tables::read(&directory).unwrap(), &directory).unwrap();
+        assert!(page == made, "make the page again: cargo run -p shardproof-benchmarking --bin benchmark_results");
+    }
+
+    #[test]
     fn reasons_are_cut_to_a_line() {
         assert_eq!(first_line("one\ntwo"), "one");
         assert!(first_line(&"x".repeat(300)).ends_with("x ..."));
