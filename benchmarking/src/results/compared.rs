@@ -165,7 +165,7 @@ pub(super) fn models(tables: &Tables, directory: &Path) -> Result<String, BenchE
     ];
     Ok(format!(
         "## Proof systems on whole models\n\nOne shard, boundaries public. {} `error` is the root mean square error over the range of \
-         the answer's values; a single number has none. `changed input`: what became of a claim with one input value \
+         the answer's values, on inputs that calibration saw as well; a single number has no range. `changed input`: what became of a claim with one input value \
          changed by one; a system that accepts it has no row of figures.\n\n{}{}\nWhat others published, or their programs gave, under \
          conditions of their own; these figures are not comparable with those above beyond their order of magnitude:\n\n{}",
         passes(&tables.models),
