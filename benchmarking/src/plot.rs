@@ -125,6 +125,7 @@ impl LineChart {
             let fits = |value: f64, scale| value.is_finite() && (scale == Scale::Linear || value > 0.0);
             fits(x, self.x_scale) && fits(y, self.y_scale)
         };
+        let mut drawn: Vec<(f64, f64)> = Vec::new();
         let mut plots: Vec<Plot> = Vec::new();
         for (index, series) in self.series.iter().enumerate() {
             let colour = COLOURS[series.colour.unwrap_or(index) % COLOURS.len()];
@@ -132,6 +133,7 @@ impl LineChart {
             if points.is_empty() {
                 continue;
             }
+            drawn.extend(&points);
             let line = LinePlot::new().with_data(points.clone()).with_color(colour).with_stroke_width(2.0);
             let line = if series.dashed { line.with_dashed() } else { line };
             plots.push(Plot::Line(line.with_legend(series.name.clone())));
@@ -150,11 +152,17 @@ impl LineChart {
                 Some(most) => layout.with_x_axis_min(0.0).with_x_axis_max(most + 1.0).with_x_tick_step(1.0),
                 None => layout.with_x_axis_min(0.0),
             },
-            Scale::Logarithmic => layout.with_log_x(),
+            Scale::Logarithmic => {
+                let (least, most) = decades(drawn.iter().map(|point| point.0));
+                layout.with_log_x().with_x_axis_min(least).with_x_axis_max(most)
+            }
         };
         let layout = match self.y_scale {
             Scale::Linear => layout.with_y_axis_min(0.0),
-            Scale::Logarithmic => layout.with_log_y(),
+            Scale::Logarithmic => {
+                let (least, most) = decades(drawn.iter().map(|point| point.1));
+                layout.with_log_y().with_y_axis_min(least).with_y_axis_max(most)
+            }
         };
         let format = |scale| if scale == Scale::Linear { TickFormat::Auto } else { short_ticks() };
         let layout = layout.with_x_tick_format(format(self.x_scale)).with_y_tick_format(format(self.y_scale));
@@ -169,6 +177,17 @@ impl LineChart {
         let most = numbers().fold(0.0, f64::max);
         (most <= 16.0 && numbers().all(|number| number.fract() == 0.0)).then_some(most)
     }
+}
+
+/// Ends of a logarithmic axis: powers of ten around all values, and room for the mark of one that is near such an end.
+fn decades(values: impl Iterator<Item = f64>) -> (f64, f64) {
+    /// An axis is cut at its end, and so would be half of a mark.
+    const ROOM: f64 = 1.25;
+    let (least, most) = values.fold((f64::MAX, f64::MIN_POSITIVE), |(low, high), x| (low.min(x), high.max(x)));
+    let (low, high) = (10f64.powf(least.log10().floor()), 10f64.powf(most.log10().ceil()));
+    // A single value on a power of ten still has an axis of some length.
+    let high = if low < high { high } else { low * 10.0 };
+    (if least < low * ROOM { low / ROOM } else { low }, if most > high / ROOM { high * ROOM } else { high })
 }
 
 impl BarChart {
@@ -362,6 +381,14 @@ mod tests {
         let ((low, high), width) = bins(&[3.0; 5]);
         assert!(low <= 3.0 && 3.0 < high && width > 0.0);
         assert_eq!([0.3, 0.5, 7.0, 1.0].map(round_up), [0.5, 0.5, 10.0, 1.0]);
+    }
+
+    #[test]
+    fn logarithmic_axes_leave_room_for_marks_at_their_ends() {
+        let ends = |values: &[f64]| decades(values.iter().copied());
+        assert_eq!(ends(&[2.0, 300.0]), (1.0, 1000.0));
+        assert_eq!(ends(&[1.0, 983.0]), (0.8, 1250.0));
+        assert_eq!(ends(&[1.0]), (0.8, 10.0));
     }
 
     #[test]

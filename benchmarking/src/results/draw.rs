@@ -47,7 +47,7 @@ pub(super) fn write(tables: &Tables, directory: &Path) -> Result<(), PlotError> 
     for (what, name, get) in TIMES {
         draw(over_parameters(growth, what, "seconds", |row| seconds(get(row))), name)?;
     }
-    draw(over_parameters(growth, "Proof", "bytes", |row| bytes(row.proof_bytes)), "growth-proof")?;
+    draw(over_parameters(growth, "Size of the proof", "bytes", |row| bytes(row.proof_bytes)), "growth-proof")?;
     draw(
         over_parameters(growth, "Peak memory of the prover", "bytes", |row| bytes(row.prove_peak_bytes)),
         "growth-memory",
