@@ -302,7 +302,7 @@ fn plot_growth(rows: &[AccuracyRow], options: &AccuracyOptions, directory: &Path
             .filter(|row| row.ezkl_optimization_goal == target.as_str())
             .filter_map(|row| Some((row.num_nodes as f64, row.rmse?)))
             .collect(),
-        dashed: false,
+        ..Series::default()
     };
     let series: Vec<Series> = options.targets.iter().map(series).collect();
     let drawn = series.iter().flat_map(|series| &series.points).filter(|(_, rmse)| *rmse > 0.0).count();

@@ -3,20 +3,26 @@
 //! Clients are as users are: each has a connection of its own, submits an input, waits for the answer, and submits again
 //! (a closed loop). All of them live in the benchmark's process on the same machine, so they take processor time from what
 //! they measure; how much is in the table. Each number of clients has a time in which nothing counts, then a window: runs
-//! that end in the window count, with their whole latency. Every answer is compared with the first one; an error or another
-//! answer is counted and ends the program with 1.
+//! that end in the window count, with their whole latency.
+//!
+//! Which of the inputs a client sends next is drawn from a seed and the client's number, so neither all clients send the same nor
+//! one client the same again and again. What is stored by its digest is stored once for each input, and a model that ships
+//! with samples has few of them. The model runs once on every input before; every later answer is compared with that one. An error or
+//! another answer is counted and ends the program with 1.
 
 mod clients;
 mod plots;
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use shardproof_common::tensor::FloatTensor;
 use shardproof_models::{LoadOptions as ModelOptions, ModelSource, OnnxModel, input};
 
-use clients::{Crowd, Window};
+use clients::{Asked, Crowd, Window};
 
 use crate::client::Client;
 use crate::conditions::Conditions;
@@ -29,6 +35,9 @@ use crate::stats::Quantiles;
 use crate::table as csv;
 
 pub use plots::write as write_plots;
+
+/// Most inputs that clients draw from; a model of the zoo may have fewer samples.
+const INPUTS: usize = 64;
 
 /// Numbers of clients unless told otherwise.
 pub const CLIENTS: [usize; 10] = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000];
@@ -46,6 +55,8 @@ pub struct LoadOptions {
     pub window: Duration,
     /// Time before it.
     pub warmup: Duration,
+    /// Which inputs a client sends is drawn from it, and the inputs themselves where a model has no samples.
+    pub seed: u64,
     /// Where tables and plots go.
     pub directory: PathBuf,
     /// Options that the coordinator gets as they are.
@@ -61,6 +72,9 @@ pub struct LoadRow {
     pub shards: usize,
     /// Clients at a time.
     pub clients: usize,
+    /// Inputs that they draw from; 1 where all of them send the same.
+    #[serde(default = "one")]
+    pub inputs: usize,
     /// Length of the window.
     pub window: f64,
     /// Runs that ended in it with the right answer.
@@ -91,6 +105,11 @@ pub struct LoadRow {
     pub worker_peak_bytes: u64,
 }
 
+/// Tables without the column are of clients that all sent the same.
+const fn one() -> usize {
+    1
+}
+
 /// What came of it.
 #[derive(Clone, Debug, Serialize)]
 pub struct LoadReport {
@@ -109,7 +128,7 @@ pub async fn measure(options: LoadOptions) -> Result<LoadReport, BenchError> {
     let programs = Programs::find()?;
     let source = ModelSource::resolve(&options.model)?;
     let model = OnnxModel::load(&source, &ModelOptions::default())?;
-    let sample = input::samples(&source, &model, 1, 0)?.inputs.remove(0);
+    let inputs = input::samples(&source, &model, INPUTS, options.seed)?.inputs;
     let most = options.clients.iter().max().ok_or(BenchError::NothingMeasured)?;
     let directory = tempfile::tempdir().map_err(BenchError::io("making a directory"))?;
     let conditions = Conditions::now();
@@ -121,7 +140,7 @@ pub async fn measure(options: LoadOptions) -> Result<LoadReport, BenchError> {
     let mut cluster =
         Cluster::start(&programs, directory.path(), &options.model, options.shards, &given, WorkerOptions::default())
             .await?;
-    let measured = drive(&mut cluster, &options, &sample, &progress).await;
+    let measured = drive(&mut cluster, &options, inputs, &progress).await;
     cluster.stop().await;
     let rows = measured?;
     std::fs::create_dir_all(&options.directory).map_err(BenchError::io(options.directory.display().to_string()))?;
@@ -134,17 +153,22 @@ pub async fn measure(options: LoadOptions) -> Result<LoadReport, BenchError> {
 async fn drive(
     cluster: &mut Cluster,
     options: &LoadOptions,
-    sample: &[shardproof_common::tensor::FloatTensor],
+    inputs: Vec<Vec<FloatTensor>>,
     progress: &Progress,
 ) -> Result<Vec<LoadRow>, BenchError> {
     let client = Client::connect(cluster).await?;
     client.wait_until_ready(cluster).await?;
-    let expected = client.infer(sample).await?.answer;
+    let mut asked = Vec::new();
+    for input in inputs {
+        let answer = client.infer(&input).await?.answer;
+        asked.push(Asked { input, answer });
+    }
+    let asked: Arc<[Asked]> = asked.into();
     let memory = MemoryWatch::start(cluster.process_ids());
     let mut rows = Vec::new();
     for &clients in &options.clients {
         progress.step(&format!("{clients} clients"));
-        let crowd = Crowd::gather(cluster.address(), clients, sample, &expected).await?;
+        let crowd = Crowd::gather(cluster.address(), clients, &asked, options.seed).await?;
         tokio::time::sleep(options.warmup).await;
         let (before, own_before) = (cores(cluster), processor_seconds(std::process::id()));
         let window = crowd.observe(options.window).await;
@@ -152,7 +176,7 @@ async fn drive(
         crowd.disperse().await;
         cluster.check_alive()?;
         let spent: Vec<f64> = before.iter().zip(&after).map(|(before, after)| after - before).collect();
-        let row = row(options, clients, &window, &spent, own, &memory.peaks())?;
+        let row = row(options, (clients, asked.len()), &window, &spent, own, &memory.peaks())?;
         let latency = format!("p50 {}, p99 {}", report::time(row.p50), report::time(row.p99));
         progress
             .note(&format!("{clients} clients: {:.0} runs/s, {latency}, {} errors", row.runs_per_second, row.errors));
@@ -168,7 +192,7 @@ fn cores(cluster: &Cluster) -> Vec<f64> {
 
 fn row(
     options: &LoadOptions,
-    clients: usize,
+    (clients, inputs): (usize, usize),
     window: &Window,
     spent: &[f64],
     own: f64,
@@ -184,6 +208,7 @@ fn row(
         model: options.model.clone(),
         shards: options.shards,
         clients,
+        inputs,
         window: seconds,
         runs: window.latencies.len(),
         runs_per_second: window.latencies.len() as f64 / seconds,
@@ -229,9 +254,10 @@ impl fmt::Display for LoadReport {
         if let Some(first) = self.rows.first() {
             writeln!(
                 f,
-                "{} in {} shards, no proofs, {} s for each row",
+                "{} in {} shards, {} inputs, no proofs, {} s for each row",
                 first.model,
                 first.shards,
+                first.inputs,
                 first.window.round()
             )?;
         }

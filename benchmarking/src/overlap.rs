@@ -15,6 +15,7 @@ use crate::client::Client;
 use crate::error::BenchError;
 use crate::processes::{Cluster, Programs, WorkerOptions};
 use crate::report::{profile, table};
+use crate::system::ProvenBy;
 
 /// What is measured.
 #[derive(Clone, Debug)]
@@ -25,6 +26,8 @@ pub struct OverlapOptions {
     pub shards: usize,
     /// What each prover waits before each proof, ms.
     pub delay_ms: u64,
+    /// What proves all shards.
+    pub backend: ProvenBy,
 }
 
 /// What was measured.
@@ -33,6 +36,7 @@ pub struct OverlapReport {
     benchmark: &'static str,
     profile: &'static str,
     model: String,
+    backend: ProvenBy,
     delay_ms: u64,
     /// Each worker's own time for its proof, the delay included.
     prove_ms: Vec<u64>,
@@ -62,7 +66,7 @@ pub async fn measure(options: OverlapOptions) -> Result<OverlapReport, BenchErro
     let directory = tempfile::tempdir().map_err(BenchError::io("making a directory"))?;
     let delay = options.delay_ms.to_string();
     let worker = WorkerOptions { arguments: &["--prove-delay-ms", delay.as_str()], ..Default::default() };
-    let backend = ["--backend", "ezkl"];
+    let backend = ["--backend", options.backend.kind().as_str()];
     let mut cluster =
         Cluster::start(&programs, directory.path(), &options.model, options.shards, &backend, worker).await?;
     let outcome = prove(&mut cluster, &options, &samples.inputs[0]).await;
@@ -89,6 +93,7 @@ async fn prove(
         benchmark: "overlap",
         profile: profile(),
         model: options.model.clone(),
+        backend: options.backend,
         delay_ms: options.delay_ms,
         prove_ms,
         prove_ms_sum: sum,
@@ -122,8 +127,9 @@ impl fmt::Display for OverlapReport {
         rows.push(vec!["longest proof".to_owned(), seconds(self.prove_ms_max)]);
         rows.push(vec!["wall clock, verification included".to_owned(), seconds(self.wall_ms)]);
         let delay = seconds(self.delay_ms);
+        let Self { model, backend, profile, .. } = self;
         let shards = self.prove_ms.len();
-        writeln!(f, "{} in {shards} shards, every prover slowed by {delay}, {} build\n", self.model, self.profile)?;
+        writeln!(f, "{model} in {shards} shards with {backend}, every prover slowed by {delay}, {profile} build\n")?;
         writeln!(f, "{}", table(&["", "time"], &rows))?;
         let verdict =
             if self.overlapped { "proofs were made at the same time" } else { "proofs waited for each other" };

@@ -64,6 +64,10 @@ pub struct Series {
     pub points: Vec<(f64, f64)>,
     /// What is projected or taken from elsewhere is dashed; what was measured is not.
     pub dashed: bool,
+    /// Of the points, those measured a single time: their marks are hollow.
+    pub once: Vec<(f64, f64)>,
+    /// Place among the colours; that of the line among all lines if none.
+    pub colour: Option<usize>,
 }
 
 /// Lines over numbers.
@@ -121,17 +125,23 @@ impl LineChart {
             let fits = |value: f64, scale| value.is_finite() && (scale == Scale::Linear || value > 0.0);
             fits(x, self.x_scale) && fits(y, self.y_scale)
         };
+        let mut drawn: Vec<(f64, f64)> = Vec::new();
         let mut plots: Vec<Plot> = Vec::new();
         for (index, series) in self.series.iter().enumerate() {
-            let colour = COLOURS[index % COLOURS.len()];
+            let colour = COLOURS[series.colour.unwrap_or(index) % COLOURS.len()];
             let points: Vec<(f64, f64)> = series.points.iter().filter(|point| shown(point)).copied().collect();
             if points.is_empty() {
                 continue;
             }
+            drawn.extend(&points);
             let line = LinePlot::new().with_data(points.clone()).with_color(colour).with_stroke_width(2.0);
             let line = if series.dashed { line.with_dashed() } else { line };
             plots.push(Plot::Line(line.with_legend(series.name.clone())));
-            plots.push(Plot::Scatter(ScatterPlot::new().with_data(points).with_color(colour).with_size(4.0)));
+            let (hollow, solid): (Vec<_>, Vec<_>) = points.into_iter().partition(|point| series.once.contains(point));
+            let marks = |points| ScatterPlot::new().with_data(points).with_color(colour).with_size(4.0);
+            let hollow = marks(hollow).with_marker_opacity(0.0).with_marker_stroke_width(2.0);
+            let kinds = [marks(solid), hollow].into_iter().filter(|marks| !marks.data.is_empty());
+            plots.extend(kinds.map(Plot::Scatter));
         }
         if plots.is_empty() {
             return Err(PlotError::Empty(name.to_owned()));
@@ -142,11 +152,17 @@ impl LineChart {
                 Some(most) => layout.with_x_axis_min(0.0).with_x_axis_max(most + 1.0).with_x_tick_step(1.0),
                 None => layout.with_x_axis_min(0.0),
             },
-            Scale::Logarithmic => layout.with_log_x(),
+            Scale::Logarithmic => {
+                let (least, most) = decades(drawn.iter().map(|point| point.0));
+                layout.with_log_x().with_x_axis_min(least).with_x_axis_max(most)
+            }
         };
         let layout = match self.y_scale {
             Scale::Linear => layout.with_y_axis_min(0.0),
-            Scale::Logarithmic => layout.with_log_y(),
+            Scale::Logarithmic => {
+                let (least, most) = decades(drawn.iter().map(|point| point.1));
+                layout.with_log_y().with_y_axis_min(least).with_y_axis_max(most)
+            }
         };
         let format = |scale| if scale == Scale::Linear { TickFormat::Auto } else { short_ticks() };
         let layout = layout.with_x_tick_format(format(self.x_scale)).with_y_tick_format(format(self.y_scale));
@@ -161,6 +177,17 @@ impl LineChart {
         let most = numbers().fold(0.0, f64::max);
         (most <= 16.0 && numbers().all(|number| number.fract() == 0.0)).then_some(most)
     }
+}
+
+/// Ends of a logarithmic axis: powers of ten around all values, and room for the mark of one that is near such an end.
+fn decades(values: impl Iterator<Item = f64>) -> (f64, f64) {
+    /// An axis is cut at its end, and so would be half of a mark.
+    const ROOM: f64 = 1.25;
+    let (least, most) = values.fold((f64::MAX, f64::MIN_POSITIVE), |(low, high), x| (low.min(x), high.max(x)));
+    let (low, high) = (10f64.powf(least.log10().floor()), 10f64.powf(most.log10().ceil()));
+    // A single value on a power of ten still has an axis of some length.
+    let high = if low < high { high } else { low * 10.0 };
+    (if least < low * ROOM { low / ROOM } else { low }, if most > high / ROOM { high * ROOM } else { high })
 }
 
 impl BarChart {
@@ -294,6 +321,7 @@ mod tests {
             name: name.to_owned(),
             points: (0..6).map(|x| (f64::from(1 << x), factor * f64::from(1 << (2 * x)))).collect(),
             dashed,
+            ..Series::default()
         };
         let lines = LineChart {
             title: "time".to_owned(),
@@ -326,6 +354,19 @@ mod tests {
     }
 
     #[test]
+    fn marks_of_what_was_measured_once_are_hollow() {
+        let directory = tempfile::tempdir().unwrap();
+        let drawn = |once: &[(f64, f64)], name: &str| {
+            let points = vec![(1.0, 1.0), (2.0, 3.0)];
+            let series = vec![Series { name: "a".to_owned(), points, once: once.to_vec(), ..Series::default() }];
+            LineChart { series, ..LineChart::default() }.write(directory.path(), name).unwrap();
+            std::fs::read_to_string(directory.path().join(format!("{name}.svg"))).unwrap()
+        };
+        let hollow = |svg: &str| svg.matches("fill-opacity=\"0\"").count();
+        assert_eq!((hollow(&drawn(&[], "solid")), hollow(&drawn(&[(2.0, 3.0)], "hollow"))), (0, 1));
+    }
+
+    #[test]
     fn nothing_to_show_is_no_plot() {
         let directory = tempfile::tempdir().unwrap();
         assert!(matches!(LineChart::default().write(directory.path(), "lines"), Err(PlotError::Empty(_))));
@@ -340,6 +381,14 @@ mod tests {
         let ((low, high), width) = bins(&[3.0; 5]);
         assert!(low <= 3.0 && 3.0 < high && width > 0.0);
         assert_eq!([0.3, 0.5, 7.0, 1.0].map(round_up), [0.5, 0.5, 10.0, 1.0]);
+    }
+
+    #[test]
+    fn logarithmic_axes_leave_room_for_marks_at_their_ends() {
+        let ends = |values: &[f64]| decades(values.iter().copied());
+        assert_eq!(ends(&[2.0, 300.0]), (1.0, 1000.0));
+        assert_eq!(ends(&[1.0, 983.0]), (0.8, 1250.0));
+        assert_eq!(ends(&[1.0]), (0.8, 10.0));
     }
 
     #[test]

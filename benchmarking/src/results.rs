@@ -5,9 +5,11 @@
 //! page from these tables alone, so the page can be made again without measuring anything.
 
 pub mod collect;
+mod compared;
 mod draw;
 mod markdown;
 pub mod page;
+mod recorded;
 mod rows;
 pub mod suite;
 mod throughput;

@@ -178,6 +178,9 @@ fn native_systems_and_an_adapter_take_turns() {
     let conditions: Value = serde_json::from_slice(&fs::read(out.path().join("conditions.json")).unwrap()).unwrap();
     assert_eq!(conditions["systems"][0]["zero_knowledge"], false);
     assert!(conditions["machine"]["cores"].as_u64().unwrap() > 0);
+    assert_eq!(conditions["models"], serde_json::json!(["mlp784", "mlp:2,8"]), "whose conditions they are");
+    assert!(conditions["systems"][0]["verify"].as_str().unwrap().contains("opening of the weights"));
+    assert_eq!(conditions["systems"][2]["verify"], "", "the adapter does not say");
     for plot in ["prove_time.svg", "verify_time.png", "proof_size.svg", "peak_memory.png"] {
         assert!(out.path().join(plot).is_file(), "{plot}");
     }

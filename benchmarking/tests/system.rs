@@ -16,11 +16,16 @@ struct Stage {
 impl Stage {
     /// `worker` is the script that is started as one.
     fn new(worker: &str) -> Self {
+        Self::of(env!("CARGO_BIN_EXE_system_benchmark"), worker)
+    }
+
+    /// With another benchmark in place of the system's.
+    fn of(benchmark: &str, worker: &str) -> Self {
         let stage = Self { directory: tempfile::tempdir().unwrap() };
         // By a process of its own: a file that this one had open for writing could not be started while a child that another
         // test starts just then still holds it open.
         let mut copy = Command::new("cp");
-        copy.arg(env!("CARGO_BIN_EXE_system_benchmark")).arg(stage.path("system_benchmark"));
+        copy.arg(benchmark).arg(stage.path("benchmark"));
         assert!(copy.status().unwrap().success());
         stage.script("shardproof", "exec SHARDPROOF \"$@\"");
         stage.script("coordinator", "exec SHARDPROOF coordinator \"$@\"");
@@ -41,8 +46,13 @@ impl Stage {
     }
 
     fn run(&self, arguments: &[&str]) -> Output {
-        let mut command = Command::new(self.path("system_benchmark"));
-        command.args(["mlp", "--json", "--repeats", "1", "--out"]).arg(self.path("results")).args(arguments);
+        let out = self.path("results").display().to_string();
+        self.start(&[&["mlp", "--json", "--repeats", "1", "--out", &out], arguments].concat())
+    }
+
+    fn start(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(self.path("benchmark"));
+        command.args(arguments);
         // The services' data directories, which are on their command lines, lie in it.
         command.env("TMPDIR", self.directory.path());
         command.output().unwrap()
@@ -153,4 +163,31 @@ fn what_does_not_fit_is_skipped_and_no_failure() {
     assert_eq!((rows[0]["status"].as_str(), rows[1]["status"].as_str()), (Some("skipped"), Some("skipped")));
     assert!(reason(0).contains("predicted to need"), "{}", reason(0));
     assert!(reason(1).contains("at most 12 shards"), "{}", reason(1));
+}
+
+fn report(output: &Output) -> serde_json::Value {
+    assert!(output.status.success(), "{}", said(output));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn clients_draw_from_several_inputs_and_every_answer_is_that_of_its_input() {
+    let stage = Stage::of(env!("CARGO_BIN_EXE_load_benchmark"), HONEST);
+    let out = stage.path("results").display().to_string();
+    let arguments =
+        ["mlp", "--json", "--shards", "1", "--clients", "1,3", "--seconds", "1", "--warmup", "0", "--out", &out];
+    let report = report(&stage.start(&arguments));
+    for (row, clients) in report["rows"].as_array().unwrap().iter().zip([1, 3]) {
+        assert_eq!((row["clients"].as_u64(), row["inputs"].as_u64()), (Some(clients), Some(8)), "{row}");
+        assert_eq!(row["errors"].as_u64(), Some(0), "{row}");
+        assert!(row["runs"].as_u64().unwrap() > 0, "{row}");
+    }
+}
+
+#[test]
+fn proofs_of_gkr_are_made_at_the_same_time() {
+    let stage = Stage::of(env!("CARGO_BIN_EXE_overlap_benchmark"), HONEST);
+    let report = report(&stage.start(&["mlp", "--json", "--shards", "2", "--delay-ms", "1500"]));
+    assert_eq!((report["backend"].as_str(), report["overlapped"].as_bool()), (Some("gkr"), Some(true)), "{report}");
+    assert!(report["prove_ms"].as_array().unwrap().iter().all(|ms| ms.as_u64().unwrap() >= 1500), "{report}");
 }

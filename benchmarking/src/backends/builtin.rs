@@ -99,6 +99,13 @@ impl Builtin {
                 weights: text(weights),
                 platforms: text("Linux, macOS; needs Python 3.7 or later and the ezkl wheel"),
                 formats: text("ONNX"),
+                prove: text(
+                    "ezkl's call in a Python process that made the witness before; it reads proving key, circuit and SRS",
+                ),
+                verify: text(
+                    "the statement's checks, writing proof and key to files, the start of Python and ezkl, reading key, \
+                     settings and SRS, and two checks: of the proof, and of the proof less a byte, which must fail",
+                ),
             };
         }
         SystemConditions {
@@ -115,6 +122,14 @@ impl Builtin {
             weights: text(weights),
             platforms: text("wherever Rust programs run; nothing to install"),
             formats: text("ONNX"),
+            prove: text("a process's first proof, keys loaded before; the model runs again in it"),
+            verify: text(if self == Self::GkrPublic {
+                "a process's first check, key read and weights parsed before; the statement's checks, the key's digest, the \
+                 proof; all weights are evaluated"
+            } else {
+                "a process's first check, key read before; the statement's checks, the key's digest, the proof with the \
+                 opening of the weights"
+            }),
         }
     }
 }

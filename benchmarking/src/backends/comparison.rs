@@ -58,6 +58,9 @@ pub struct Setting {
     pub time_limit_s: f64,
     /// Memory limit of a step, bytes.
     pub memory_limit_bytes: u64,
+    /// The models, where systems are compared on any.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub models: Vec<String>,
     /// The systems.
     pub systems: Vec<Participant>,
 }
@@ -88,6 +91,7 @@ impl Setting {
             target: terms.target.as_str(),
             time_limit_s: terms.limits.time.as_secs_f64(),
             memory_limit_bytes: terms.limits.memory_bytes,
+            models: Vec::new(),
             systems: systems.iter().map(participant).collect(),
         }
     }
@@ -118,7 +122,8 @@ pub(super) fn scratch() -> Result<tempfile::TempDir, ComparisonError> {
 /// When results cannot be written. What a system does wrong is part of its row.
 pub fn measure(request: &Request<'_>) -> Result<Comparison, ComparisonError> {
     let Request { subjects, systems, terms, .. } = request;
-    let setting = Setting::new(systems, terms);
+    let models = subjects.iter().map(|subject| subject.name.clone()).collect();
+    let setting = Setting { models, ..Setting::new(systems, terms) };
     let mut comparison =
         Comparison { benchmark: "backends", setting, interrupted: false, rows: Vec::new(), passes: Vec::new() };
     let steps = subjects.iter().map(|subject| systems.len() * (1 + rounds(request, subject))).sum::<usize>();

@@ -48,6 +48,12 @@ pub struct SystemConditions {
     pub platforms: String,
     /// Which model files it reads.
     pub formats: String,
+    /// What the time of `prove` contains beside the proof; empty where it is not stated.
+    #[serde(default)]
+    pub prove: String,
+    /// What the time of `verify` contains: which checks, and what is read or started in it; empty where it is not stated.
+    #[serde(default)]
+    pub verify: String,
 }
 
 /// What must be there for a system to be tried.

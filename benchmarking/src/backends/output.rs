@@ -73,7 +73,7 @@ pub fn write_plots(comparison: &Comparison, out: &Path) -> Result<(), Comparison
                 let line = |(system, points): (&str, Vec<(f64, f64)>)| Series {
                     name: system.to_owned(),
                     points,
-                    dashed: false,
+                    ..Series::default()
                 };
                 let chart = LineChart {
                     title: what.to_owned(),

@@ -37,11 +37,11 @@ const NAME: &str = "backends";
 ///
 /// `setup`, `witness`, `prove` and `verify` are medians by the system's own clock, setup of a single one. For the built-in
 /// systems: setup is quantisation, compilation and keys, and excludes installing ezkl and making its test SRS; witness is
-/// running the model in integers, prove the first proof of the process with keys loaded, for gkr with the run that it
-/// repeats; verify starts with the proof's bytes and excludes reading gkr's key, and for ezkl includes a second check of
+/// running the model in integers, prove the first proof of the process, for gkr with keys loaded and with the run that it
+/// repeats, for ezkl with reading its keys; verify starts with the proof's bytes and excludes reading gkr's key, and for ezkl includes a second check of
 /// the proof cut short by a byte, which must fail. Starting Python counts in ezkl's witness and verify. What an adapter
 /// counts it says itself. `process` is the benchmark's own clock around the whole step: start of the process, loading keys,
-/// witness and proof.
+/// witness and proof; it contains the same for all systems.
 ///
 /// Peak memory is of a step's processes together, sampled every 10 ms, or what the step says of itself if that is more. Sizes
 /// are of files: a witness that never leaves memory has none, and an SRS is part of no key. Errors are differences of the

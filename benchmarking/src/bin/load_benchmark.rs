@@ -11,8 +11,9 @@ use shardproof_benchmarking::report;
 /// Runs per second and latency without proofs, over the number of clients.
 ///
 /// One coordinator and a worker per shard are started as processes with empty data, on this machine, and serve one number
-/// of clients after the other. Each client has a connection of its own and submits its next input once it has the answer to
-/// the last. The latency is the client's: sending the input, submitting, and waiting for the answer. The clients' own
+/// of clients after the other. Each client has a connection of its own and submits its next input, drawn from the model's
+/// samples (else from random ones), once it has the answer to the last; every answer is compared with the one that the input
+/// got before. The latency is the client's: sending the input, submitting, and waiting for the answer. The clients' own
 /// processor time is in the table, since they share the machine.
 #[derive(Parser)]
 #[command(version)]
@@ -32,6 +33,9 @@ struct Cli {
     /// Seconds before, in which they do not
     #[arg(long, value_name = "SECS", default_value_t = 3)]
     warmup: u64,
+    /// What inputs are drawn from
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
     /// Where table and plots go
     #[arg(long, value_name = "DIR", default_value = "benchmark-results/load")]
     out: PathBuf,
@@ -52,6 +56,7 @@ async fn main() -> ExitCode {
         clients: cli.clients,
         window: Duration::from_secs(cli.seconds),
         warmup: Duration::from_secs(cli.warmup),
+        seed: cli.seed,
         directory: cli.out,
         coordinator_options: cli.coordinator,
     };

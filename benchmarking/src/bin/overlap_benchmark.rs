@@ -5,10 +5,11 @@ use std::process::ExitCode;
 use clap::Parser;
 use shardproof_benchmarking::overlap::{self, OverlapOptions};
 use shardproof_benchmarking::report;
+use shardproof_benchmarking::system::ProvenBy;
 
 /// Whether proofs of different shards are made at the same time.
 ///
-/// Starts a coordinator and one worker per shard with ezkl, every prover slowed by a delay that takes no processor time, runs
+/// Starts a coordinator and one worker per shard, every prover slowed by a delay that takes no processor time, runs
 /// the model once and requests all proofs. The wall clock includes requesting, proving, sending and verifying; it excludes
 /// setup and inference. Each proof's time is its worker's own and includes the delay and the time it shares this machine's
 /// processors with the other provers.
@@ -24,6 +25,9 @@ struct Cli {
     /// What every prover waits before each proof, ms
     #[arg(long, default_value_t = 5000)]
     delay_ms: u64,
+    /// What proves all shards; ezkl is installed if it is not there
+    #[arg(long, value_enum, default_value_t = ProvenBy::Gkr)]
+    backend: ProvenBy,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -31,7 +35,7 @@ struct Cli {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let options = OverlapOptions { model: cli.model, shards: cli.shards.into(), delay_ms: cli.delay_ms };
-    report::conclude("overlap", cli.json, overlap::measure(options)).await
+    let Cli { model, shards, delay_ms, backend, json } = Cli::parse();
+    let options = OverlapOptions { model, shards: shards.into(), delay_ms, backend };
+    report::conclude("overlap", json, overlap::measure(options)).await
 }

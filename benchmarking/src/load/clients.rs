@@ -11,6 +11,12 @@ use tokio_util::sync::CancellationToken;
 use crate::client::Client;
 use crate::error::BenchError;
 
+/// An input, and the answer that the service gave when it had nothing else to do.
+pub(super) struct Asked {
+    pub(super) input: Vec<FloatTensor>,
+    pub(super) answer: Bytes,
+}
+
 /// Clients at work.
 pub(super) struct Crowd {
     tasks: JoinSet<()>,
@@ -36,20 +42,20 @@ pub(super) struct Window {
 }
 
 impl Crowd {
-    /// Connects `count` clients, which begin at once.
+    /// Connects `count` clients, which begin at once and draw what they ask from `asked`.
     pub(super) async fn gather(
         address: &str,
         count: usize,
-        input: &[FloatTensor],
-        expected: &Bytes,
+        asked: &Arc<[Asked]>,
+        seed: u64,
     ) -> Result<Self, BenchError> {
         let (stop, seen) = (CancellationToken::new(), Arc::new(Mutex::new(Seen::default())));
         let mut tasks = JoinSet::new();
-        for _ in 0..count {
+        for number in 0..count as u64 {
             let client = Client::connect_to(address).await?;
-            let (input, expected) = (input.to_vec(), expected.clone());
-            let (stop, seen) = (stop.clone(), seen.clone());
-            tasks.spawn(async move { run_until_stopped(client, &input, &expected, &stop, &seen).await });
+            let (asked, stop, seen) = (asked.clone(), stop.clone(), seen.clone());
+            let draws = draws(seed, number, asked.len());
+            tasks.spawn(async move { run_until_stopped(client, draws.map(|place| &asked[place]), &stop, &seen).await });
         }
         Ok(Self { tasks, stop, seen })
     }
@@ -71,19 +77,34 @@ impl Crowd {
     }
 }
 
+/// Places below `count`, which is not 0, drawn from `seed` for the client of this number: splitmix64 (Steele, Lea, Flood, OOPSLA
+/// 2014).
+fn draws(seed: u64, client: u64, count: usize) -> impl Iterator<Item = usize> + Send {
+    const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mixed = |state: u64| {
+        let state = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let state = (state ^ (state >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        state ^ (state >> 31)
+    };
+    let first = mixed(seed ^ mixed(client.wrapping_add(STEP)));
+    (1..).map(move |draw: u64| (mixed(first.wrapping_add(draw.wrapping_mul(STEP))) % count as u64) as usize)
+}
+
 async fn run_until_stopped(
     client: Client,
-    input: &[FloatTensor],
-    expected: &Bytes,
+    draws: impl Iterator<Item = &Asked>,
     stop: &CancellationToken,
     seen: &Mutex<Seen>,
 ) {
-    while !stop.is_cancelled() {
+    for Asked { input, answer } in draws {
+        if stop.is_cancelled() {
+            return;
+        }
         let started = Instant::now();
         let outcome = client.infer(input).await;
         let latency = started.elapsed();
         let error = match outcome {
-            Ok(run) if run.answer == *expected => None,
+            Ok(run) if run.answer == *answer => None,
             Ok(_) => Some("another answer to the same input".to_owned()),
             Err(error) => Some(error.to_string()),
         };
@@ -107,4 +128,19 @@ async fn run_until_stopped(
 
 fn lock(seen: &Mutex<Seen>) -> std::sync::MutexGuard<'_, Seen> {
     seen.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_client_draws_inputs_of_its_own() {
+        let of = |client| draws(7, client, 64).take(32).collect::<Vec<_>>();
+        assert_eq!(of(0), of(0), "drawn from the seed");
+        let all: std::collections::HashSet<Vec<usize>> = (0..1000).map(of).collect();
+        assert_eq!(all.len(), 1000, "no two clients send the same");
+        assert!((0..8).all(|place| draws(7, 3, 8).take(200).any(|drawn| drawn == place)), "every input is drawn");
+        assert_ne!(draws(8, 0, 64).take(32).collect::<Vec<_>>(), of(0), "another seed, other draws");
+    }
 }

@@ -13,7 +13,7 @@ pub fn write(rows: &[LoadRow], directory: &Path) -> Result<(), PlotError> {
     let line = |name: &str, get: fn(&LoadRow) -> f64| Series {
         name: name.to_owned(),
         points: rows.iter().map(|row| (row.clients as f64, get(row))).collect(),
-        dashed: false,
+        ..Series::default()
     };
     let chart = |title: &str, y: &str, series: Vec<Series>| LineChart {
         title: title.to_owned(),

@@ -18,16 +18,24 @@ const JOINED: [(&str, [&str; 2]); 3] = [
     ("models", ["backends.csv", "passes.csv"]),
     ("growth", ["backends.csv", "passes.csv"]),
 ];
-/// Copied as they are. The systems' conditions are the same wherever they are written.
-const COPIED: [[&str; 2]; 7] = [
+/// Copied as they are.
+const COPIED: [[&str; 2]; 6] = [
     ["compatibility/compatibility.csv", "compatibility/compatibility.csv"],
     ["compatibility/conditions.json", "compatibility/conditions.json"],
-    ["models/small/conditions.json", "models/conditions.json"],
     ["load/load.csv", "load/load.csv"],
     ["load/conditions.json", "load/conditions.json"],
     ["pipeline/pipeline.csv", "pipeline/pipeline.csv"],
     ["pipeline/conditions.json", "pipeline/conditions.json"],
 ];
+
+/// What people know of the tables beside it and no program recorded. It is of those tables alone, and goes with them.
+pub(super) const NOTES: &str = "notes.md";
+
+/// Whether a file has conditions of the tables beside it: `conditions.json`, or `conditions-PART.json` where tables were joined.
+pub(super) fn is_conditions(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    name.starts_with("conditions") && name.ends_with(".json")
+}
 
 /// On what the service was measured.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -50,6 +58,7 @@ pub fn collect(from: &Path, to: &Path) -> Result<(), BenchError> {
         for table in tables {
             join(&subfolders(&from.join(folder))?, table, &to.join(folder))?;
         }
+        keep_conditions(&subfolders(&from.join(folder))?, &to.join(folder))?;
     }
     for folder in ["compatibility", "load", "pipeline"] {
         make(&to.join(folder))?;
@@ -138,6 +147,25 @@ fn join(folders: &[PathBuf], name: &str, to: &Path) -> Result<(), BenchError> {
     files::write_whole(&path, &bytes).map_err(BenchError::io(path.display().to_string()))
 }
 
+/// Puts the conditions of all `parts` beside the joined tables, in place of those of earlier ones.
+fn keep_conditions(parts: &[PathBuf], to: &Path) -> Result<(), BenchError> {
+    let wrong = |path: &Path| BenchError::io(path.display().to_string());
+    for entry in fs::read_dir(to).map_err(wrong(to))? {
+        let path = entry.map_err(wrong(to))?.path();
+        if is_conditions(&path) || path.ends_with(NOTES) {
+            fs::remove_file(&path).map_err(wrong(&path))?;
+        }
+    }
+    for part in parts {
+        let source = part.join("conditions.json");
+        let name = part.file_name().unwrap_or_default().display();
+        let target = to.join(format!("conditions-{name}.json"));
+        let bytes = fs::read(&source).map_err(wrong(&source))?;
+        files::write_whole(&target, &bytes).map_err(wrong(&target))?;
+    }
+    Ok(())
+}
+
 fn make(directory: &Path) -> Result<(), BenchError> {
     fs::create_dir_all(directory).map_err(BenchError::io(directory.display().to_string()))
 }
@@ -173,6 +201,29 @@ mod tests {
         fs::write(folders[1].join("t.csv"), "x,z\n3,4\n").unwrap();
         let error = join(&folders, "t.csv", &directory.path().join("all")).unwrap_err().to_string();
         assert!(error.contains("b/t.csv") && error.contains("x,z"), "{error}");
+    }
+
+    #[test]
+    fn conditions_of_every_part_are_kept_and_those_of_earlier_tables_are_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let parts = ["small", "large"].map(|name| directory.path().join(name));
+        for part in &parts {
+            fs::create_dir(part).unwrap();
+            fs::write(part.join("conditions.json"), part.display().to_string()).unwrap();
+        }
+        let to = directory.path().join("all");
+        fs::create_dir(&to).unwrap();
+        for stale in ["conditions-older.json", NOTES, "backends.csv"] {
+            fs::write(to.join(stale), "").unwrap();
+        }
+        keep_conditions(&parts, &to).unwrap();
+        let mut left: Vec<_> = fs::read_dir(&to).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["backends.csv", "conditions-large.json", "conditions-small.json"]);
+        assert!(fs::read_to_string(to.join("conditions-small.json")).unwrap().ends_with("small"));
+        fs::remove_file(parts[0].join("conditions.json")).unwrap();
+        let error = keep_conditions(&parts, &to).unwrap_err().to_string();
+        assert!(error.contains("small/conditions.json"), "{error}");
     }
 
     #[test]

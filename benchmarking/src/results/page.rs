@@ -1,16 +1,13 @@
 //! The page that explains the published results. All of it but these sentences comes from the tables.
 
-use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
-use serde::Deserialize;
 use shardproof_common::files;
 
-use super::collect::Machine;
-use super::markdown::{count, ms, percent, scientific, size, table, text_table, time};
-use super::rows::{Compared, Published, Tables};
-use super::{draw, throughput, verdicts};
+use super::markdown::{count, percent, scientific, size, table, text_table, time};
+use super::rows::{Compared, Tables};
+use super::{compared, draw, recorded, throughput, verdicts};
 use crate::error::BenchError;
 use crate::system::SummaryRow;
 
@@ -29,29 +26,22 @@ pub fn write(directory: &Path) -> Result<(), BenchError> {
 }
 
 fn render(tables: &Tables, directory: &Path) -> Result<String, BenchError> {
-    let [machines, systems, load, pipeline] =
-        ["system", "models", "load", "pipeline"].map(|folder| directory.join(folder).join("conditions.json"));
+    let [load, pipeline] = ["load", "pipeline"].map(|folder| directory.join(folder).join("conditions.json"));
     let sections = [
         INTRODUCTION.to_owned(),
-        conditions(&read_json::<Vec<Machine>>(&machines)?),
-        compared_systems(&read_json::<Setting>(&systems)?),
-        models(tables),
-        growth(tables),
+        recorded::section(tables, directory)?,
+        compared::systems(&directory.join("models"))?,
+        compared::models(tables, directory)?,
+        compared::growth(tables, directory)?,
         shards(tables),
-        throughput::section(tables, &read_json(&load)?, &read_json(&pipeline)?),
-        accuracy(tables),
+        throughput::section(tables, &recorded::read_json(&load)?, &recorded::read_json(&pipeline)?),
+        accuracy(tables, &recorded::note(&directory.join("accuracy"))?),
         compatibility(tables),
         pros_and_cons(tables),
         not_measured(tables),
         FILES.to_owned(),
     ];
     Ok(sections.join("\n"))
-}
-
-fn read_json<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T, BenchError> {
-    let bytes = fs::read(path).map_err(BenchError::io(path.display().to_string()))?;
-    serde_json::from_slice(&bytes)
-        .map_err(|error| BenchError::Io { what: path.display().to_string(), source: error.into() })
 }
 
 const INTRODUCTION: &str = "# Results
@@ -61,7 +51,10 @@ This page and its plots are made from the tables beside it by
     cargo run --release -p shardproof-benchmarking --bin benchmark_results
 
 and the tables by the same command with `--measure full` (hours; it goes on where it was interrupted), or `--measure quick` (a
-minute or two, small models). What each figure includes is said by `--help` of the benchmark that measures it.
+minute or two, small models). These tables do not come from one such measurement: machines, dates and numbers of passes differ, as
+is said below. What each figure includes is said by `--help` of the benchmark that measures it.
+
+`-` is what was not measured. Sizes are decimal (1 MB = 1,000,000 B), memory of machines is binary (GiB).
 ";
 
 const FILES: &str = "## The tables
@@ -80,183 +73,6 @@ const FILES: &str = "## The tables
 | [published.csv](published.csv) | others | figures that others published, or that were measured with their programs |
 ";
 
-fn conditions(machines: &[Machine]) -> String {
-    let mut text = "## Conditions\n\n".to_owned();
-    for Machine { conditions, configurations, load } in machines {
-        let days = conditions.unix_seconds / 86_400;
-        let (year, month, day) = date(days);
-        let line = conditions.line();
-        let line = line.split(", load").next().unwrap_or(&line);
-        let (low, high) = load;
-        writeln!(
-            text,
-            "- {line}. {configurations} configurations, from {year}-{month:02}-{day:02} on; before each, between {low:.1} and \
-             {high:.1} processes wanted to run, the last of the benchmark's own among them."
-        )
-        .expect("a string takes all text");
-    }
-    text + "\nOne machine plays all parts: coordinator, workers, client. Comparisons are made within one run, alternating.\n"
-}
-
-/// Year, month and day of a number of days since 1970-01-01 in the Gregorian calendar (H. Hinnant, chrono-compatible
-/// low-level date algorithms).
-fn date(days: u64) -> (u64, u64, u64) {
-    let shifted = days + 719_468;
-    let (era, of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    (era * 400 + year_of_era + u64::from(month <= 2), month, day)
-}
-
-/// What `backend_benchmark` says of the systems.
-#[derive(Deserialize)]
-struct Setting {
-    systems: Vec<NamedSystem>,
-}
-
-#[derive(Deserialize)]
-struct NamedSystem {
-    name: String,
-    about: String,
-    #[serde(flatten)]
-    conditions: SystemConditions,
-}
-
-#[derive(Deserialize)]
-struct SystemConditions {
-    field: String,
-    commitment: String,
-    security: String,
-    setup: String,
-    zero_knowledge: bool,
-    weights: String,
-}
-
-fn compared_systems(setting: &Setting) -> String {
-    let row = |system: &NamedSystem| {
-        let NamedSystem { name, about, conditions } = system;
-        let SystemConditions { field, commitment, security, setup, zero_knowledge, weights } = conditions;
-        let hides = if *zero_knowledge { "yes" } else { "no" };
-        [name, about, field, commitment, security, setup, hides, weights].map(|cell| cell.to_string()).to_vec()
-    };
-    let rows: Vec<Vec<String>> = setting.systems.iter().map(row).collect();
-    let heading = ["system", "what", "field", "commitment", "security", "setup", "zero-knowledge", "weights"];
-    format!("## The systems\n\n{}", text_table(&heading, &rows))
-}
-
-/// Small models first; systems in the order in which they were given.
-fn by_size(rows: &[Compared]) -> Vec<&Compared> {
-    let mut rows: Vec<&Compared> = rows.iter().collect();
-    rows.sort_by_key(|row| row.parameters);
-    rows
-}
-
-fn compared_table(rows: &[&Compared]) -> String {
-    let row = |row: &&Compared| {
-        let first = vec![row.model.clone(), count(row.parameters), row.system.clone()];
-        let figures = if row.is_ok() {
-            vec![
-                ms(row.setup_ms),
-                ms(row.witness_ms_median),
-                ms(row.prove_ms_median),
-                ms(row.prove_wall_ms_median),
-                ms(row.verify_ms_median),
-                size(row.proof_bytes),
-                size(row.proving_key_bytes),
-                size(row.verifying_key_bytes),
-                size(row.setup_peak_bytes),
-                size(row.prove_peak_bytes),
-                scientific(row.relative_rmse),
-                row.control.clone().unwrap_or_default(),
-            ]
-        } else {
-            let mut cells = vec![String::from("-"); 11];
-            cells.push(row.status.split(':').next().unwrap_or_default().to_owned());
-            cells
-        };
-        [first, figures].concat()
-    };
-    let rows: Vec<Vec<String>> = rows.iter().map(row).collect();
-    let heading = [
-        "model",
-        "parameters",
-        "system",
-        "setup",
-        "witness",
-        "prove",
-        "whole process",
-        "verify",
-        "proof",
-        "proving key",
-        "verifying key",
-        "memory: setup",
-        "prove",
-        "error",
-        "changed input",
-    ];
-    table(&heading, &rows)
-}
-
-fn models(tables: &Tables) -> String {
-    let rows = by_size(&tables.models);
-    let published: Vec<Vec<String>> = tables
-        .published
-        .iter()
-        .filter(|row| row.num_shards == 1)
-        .map(|row: &Published| {
-            vec![
-                row.model_id.clone(),
-                count(row.parameters),
-                row.system.clone(),
-                time(row.total_setup_time),
-                time(row.total_proof_generation_time),
-                time(row.total_verification_time),
-                size(row.total_proof_size),
-                size(row.total_pk_size),
-                size(row.peak_bytes),
-                row.conditions.clone(),
-                row.source.clone(),
-            ]
-        })
-        .collect();
-    let heading = [
-        "model",
-        "parameters",
-        "system",
-        "setup",
-        "prove",
-        "verify",
-        "proof",
-        "proving key",
-        "memory",
-        "conditions",
-        "source",
-    ];
-    format!(
-        "## Proof systems on whole models\n\nOne shard, boundaries public. Medians of passes in which every system proves once, \
-         in turn. `prove` is the system's own call; `whole process` contains witness, start and reading keys. `error` is the \
-         root mean square error over the range of the answers. `changed input`: what became of a claim with one input value \
-         changed by one.\n\n{}\nWhat others published, or their programs gave:\n\n{}",
-        compared_table(&rows),
-        table(&heading, &published)
-    )
-}
-
-fn growth(tables: &Tables) -> String {
-    let rows = by_size(&tables.growth);
-    format!(
-        "## Growth with the model\n\nDense networks with ReLU (`mlp:DEPTH,WIDTH`), from 2^12 to 2^24 parameters.\n\n\
-         ![proving time over parameters](plots/growth-proving.svg)\n\
-         ![verifying time over parameters](plots/growth-verifying.svg)\n\
-         ![proof size over parameters](plots/growth-proof.svg)\n\
-         ![peak memory over parameters](plots/growth-memory.svg)\n\n{}",
-        compared_table(&rows)
-    )
-}
-
 fn shards(tables: &Tables) -> String {
     let row = |row: &SummaryRow| {
         let mut cells = vec![
@@ -265,6 +81,7 @@ fn shards(tables: &Tables) -> String {
             row.backend.clone(),
             row.weights.clone(),
             row.status.clone(),
+            row.repetitions.map_or_else(|| "-".to_owned(), |passes| passes.to_string()),
         ];
         cells.extend([
             time(row.total_setup_time),
@@ -290,6 +107,7 @@ fn shards(tables: &Tables) -> String {
         "backend",
         "weights",
         "",
+        "passes",
         "setup",
         "witness",
         "prove, sum",
@@ -300,28 +118,37 @@ fn shards(tables: &Tables) -> String {
         "proofs",
         "proving keys",
         "verifying keys",
-        "coordinator",
-        "worker",
+        "memory: coordinator",
+        "memory: largest worker",
         "on the wire",
     ];
     format!(
         "## The service over numbers of shards\n\nBoundaries between shards are committed (ezkl: hashed), target `resources`. \
-         `prove, sum` adds up proofs that each had this machine to themselves; `on the clock` is from the request for all at \
-         once to the last verdict, all workers on this machine. `longest` is the longest of the former, and so a **projection** \
-         of proving with one such machine for each shard: sending and verifying are not in it. `offline` is \
-         `shardproof verify`, from its start to its end.\n\n\
+         Medians of `passes`; setup and `offline` are measured once. `prove, sum` adds up proofs that each had this machine to \
+         themselves, keys loaded by the worker before (ezkl reads its own in each call); `on the clock` is from the request for all \
+         at once to the last verdict, all workers on this machine. `longest` is the longest of the former, and so a **projection** of \
+         proving with one such machine for each shard: sending and verifying are not in it. `verify, sum` is the coordinator's own \
+         time for reading proofs and keys and for checking receipts, statements and proofs; gkr has the keys of the last four shards \
+         parsed, ezkl starts Python and checks each proof twice, once cut short by a byte. `offline` is `shardproof verify`, from its start to its end, with reading card, bundle and \
+         keys, and all checks of the chain. `on the wire` is what all servers received and sent, handing out keys and all passes \
+         included, so it compares only where `passes` are the same.\n\n\
          ![longest proof over shards](plots/projection.svg)\n\
          ![all proofs on one machine over shards](plots/shards-wall.svg)\n\
          ![largest worker over shards](plots/shards-memory.svg)\n\
          ![size of all proofs over shards](plots/shards-proofs.svg)\n\n\
-         Beside the prototype from which this project started, as it published its figures (ezkl 12; machine not stated):\n\n\
+         attention has a plot of its own, because it is slower by orders of magnitude and was measured on another machine \
+         (Conditions). Hollow marks are single passes.\n\n\
+         ![proving attention over shards](plots/shards-attention.svg)\n\n\
+         Beside the prototype from which this project started, as it published its figures. These are not equal conditions: its \
+         machine is not stated, its version of ezkl is another, and its weights are hashed in the circuit, which costs more than fixing \
+         them in the verifying key, as ezkl does here:\n\n\
          ![proving cnn over shards](plots/shards-cnn.svg)\n\
          ![proving mlp over shards](plots/shards-mlp.svg)\n\n{}",
         table(&heading, &rows)
     )
 }
 
-fn accuracy(tables: &Tables) -> String {
+fn accuracy(tables: &Tables, note: &str) -> String {
     let rows: Vec<Vec<String>> = tables
         .accuracy
         .iter()
@@ -357,8 +184,10 @@ fn accuracy(tables: &Tables) -> String {
         "right: integers",
     ];
     format!(
-        "## Accuracy\n\nThe native prover's integers against the float model.\n\n\
+        "## Accuracy\n\nThe native prover's integers against the float model. These figures do not depend on the \
+         machine's speed.\n\n{}\
          ![error over shards](plots/accuracy.svg)\n\n{}",
+        note,
         table(&heading, &rows)
     )
 }
@@ -396,7 +225,11 @@ fn compatibility(tables: &Tables) -> String {
 }
 
 fn pros_and_cons(tables: &Tables) -> String {
-    let mut text = "## For and against, as measured\n\n".to_owned();
+    let mut text = "## For and against, as measured\n\nTimes are of whole processes. Only models count that two systems at least have \
+                    figures of. gkr-public, whose verifier gets the weights, is compared with gkr-committed alone, and the others not \
+                    with it. ezkl and Groth16 hide inputs and weights that are not public (zero-knowledge), which gkr does not; that is \
+                    part of what their figures pay for.\n\n"
+        .to_owned();
     let list = |lines: &[String]| if lines.is_empty() { "-".to_owned() } else { lines.join("; ") };
     let verdicts = verdicts::verdicts(tables);
     let rows: Vec<Vec<String>> =
@@ -415,7 +248,29 @@ fn not_measured(tables: &Tables) -> String {
     for row in tables.models.iter().chain(&tables.growth).filter(|row| !row.is_ok()) {
         rows.push(vec![format!("{} with {}", row.model, row.system), first_line(&row.status)]);
     }
+    for table in [&tables.models, &tables.growth] {
+        for (system, models) in not_given(table) {
+            rows.push(vec![format!("{} with {system}", models.join(", ")), "not measured".to_owned()]);
+        }
+    }
     format!("## What failed or was not tried\n\n{}", text_table(&["what", "why"], &rows))
+}
+
+/// The systems of a table that have no row for some of its models, and those models.
+fn not_given(rows: &[Compared]) -> Vec<(&str, Vec<&str>)> {
+    let distinct = |get: fn(&Compared) -> &str| {
+        let mut all: Vec<&str> = Vec::new();
+        for name in rows.iter().map(get) {
+            if !all.contains(&name) {
+                all.push(name);
+            }
+        }
+        all
+    };
+    let models = distinct(|row| &row.model);
+    let lacks = |system: &str, model: &&str| !rows.iter().any(|row| row.system == system && row.model == *model);
+    let of = |system| (system, models.iter().copied().filter(|model| lacks(system, model)).collect::<Vec<_>>());
+    distinct(|row| &row.system).into_iter().map(of).filter(|(_, models)| !models.is_empty()).collect()
 }
 
 fn first_line(text: &str) -> String {
@@ -428,12 +283,22 @@ fn first_line(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::results::rows::compared;
 
     #[test]
-    fn days_become_dates() {
-        assert_eq!(date(0), (1970, 1, 1));
-        assert_eq!(date(19_782), (2024, 2, 29));
-        assert_eq!(date(20_453), (2025, 12, 31));
+    fn what_a_system_was_not_given_is_named() {
+        let rows =
+            [("a", "gkr-public"), ("a", "ezkl"), ("b", "gkr-public")].map(|(model, system)| compared(model, system, 1));
+        assert_eq!(not_given(&rows), [("ezkl", vec!["b"])]);
+        assert!(not_given(&rows[..2]).is_empty());
+    }
+
+    #[test]
+    fn the_published_page_is_that_of_the_published_tables() {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("results");
+        let page = fs::read_to_string(directory.join("README.md")).unwrap();
+        let made = render(&Tables::read(&directory).unwrap(), &directory).unwrap();
+        assert!(page == made, "make the page again: cargo run -p shardproof-benchmarking --bin benchmark_results");
     }
 
     #[test]

@@ -18,11 +18,16 @@ pub(super) struct Compared {
     pub(super) system: String,
     /// `ok`, or why there are no figures.
     pub(super) status: String,
+    /// Threads that every step might use.
+    pub(super) threads: usize,
+    /// Proofs that the medians are of.
+    pub(super) passes: usize,
     pub(super) setup_ms: Option<f64>,
     pub(super) witness_ms_median: Option<f64>,
     pub(super) prove_ms_median: Option<f64>,
     pub(super) prove_wall_ms_median: Option<f64>,
     pub(super) verify_ms_median: Option<f64>,
+    pub(super) verify_wall_ms_median: Option<f64>,
     pub(super) proof_bytes: Option<u64>,
     pub(super) proving_key_bytes: Option<u64>,
     pub(super) verifying_key_bytes: Option<u64>,
@@ -110,5 +115,31 @@ impl Tables {
             load: table::read(&directory.join("load/load.csv"))?,
             pipeline: table::read(&directory.join("pipeline/pipeline.csv"))?,
         })
+    }
+}
+
+/// A row for tests.
+#[cfg(test)]
+pub(super) fn compared(model: &str, system: &str, passes: usize) -> Compared {
+    Compared {
+        model: model.to_owned(),
+        parameters: 100,
+        system: system.to_owned(),
+        status: "ok".to_owned(),
+        threads: 2,
+        passes,
+        setup_ms: Some(1.0),
+        witness_ms_median: Some(2.0),
+        prove_ms_median: Some(3.0),
+        prove_wall_ms_median: Some(4.0),
+        verify_ms_median: Some(5.0),
+        verify_wall_ms_median: Some(6.0),
+        proof_bytes: Some(7),
+        proving_key_bytes: Some(8),
+        verifying_key_bytes: Some(9),
+        setup_peak_bytes: Some(10),
+        prove_peak_bytes: Some(11),
+        relative_rmse: None,
+        control: Some("rejected".to_owned()),
     }
 }

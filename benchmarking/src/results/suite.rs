@@ -57,6 +57,7 @@ const FULL: &[&str] = &[
     "accuracy_benchmark testing {out}/accuracy/testing",
     "accuracy_benchmark cnn {out}/accuracy/cnn",
     "accuracy_benchmark mlp2 {out}/accuracy/mlp2",
+    "accuracy_benchmark attention {out}/accuracy/attention",
     "backend_benchmark --compatibility --adapter {adapters}/groth16 --out {out}/compatibility",
     "backend_benchmark mlp testing --adapter {adapters}/groth16 --out {out}/models/small",
     "backend_benchmark --configs 3,51:3,85:3,120:3,170 --adapter {adapters}/groth16 --out {out}/growth/small",

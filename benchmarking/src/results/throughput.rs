@@ -8,16 +8,28 @@ use crate::conditions::Conditions;
 pub(super) fn section(tables: &Tables, load: &Conditions, pipeline: &Conditions) -> String {
     format!(
         "## Load and throughput without proofs\n\nClients that each submit, wait for the answer and submit again, on the same \
-         machine as the service and with a part of its cores. {}.\n\n\
+         machine as the service and with a part of its cores. {} {}.\n\n\
          ![runs per second over clients](plots/load-throughput.svg)\n\
          ![latency over clients](plots/load-latency.svg)\n\n{}\n\
          A steady stream of runs, against what no service can beat on one machine: its slowest shard, and all that there is to \
          compute on all cores. {}.\n\n{}",
+        same_or_drawn(tables),
         load.line(),
         clients(tables),
         pipeline.line(),
         streams(tables)
     )
+}
+
+/// What the clients send.
+fn same_or_drawn(tables: &Tables) -> String {
+    match tables.load.iter().map(|row| row.inputs).max() {
+        None => String::new(),
+        Some(1) => "All clients sent the same input, so that what is stored by digest was stored once. The benchmark has since come \
+                    to draw every client's inputs from the model's samples; these figures are from before."
+            .to_owned(),
+        Some(inputs) => format!("Each client draws what it sends from {inputs} inputs."),
+    }
 }
 
 /// One row for each number of clients.

@@ -1,4 +1,8 @@
 //! What speaks for and against each proof system, as measured.
+//!
+//! Only equals are compared. Times of proving and verifying are those of whole processes, because the systems' own calls do not
+//! contain the same. A verifier that gets the weights can be spared most of the proof, so `gkr-public`, where it does, has only
+//! its sibling `gkr-committed` beside it, and the others are not measured against it.
 
 use std::collections::BTreeMap;
 
@@ -19,14 +23,23 @@ pub(super) struct Verdict {
 type Figure = (&'static str, &'static str, fn(&Compared) -> Option<f64>);
 
 const FIGURES: [Figure; 5] = [
-    ("proves fastest", "proving", |row| row.prove_ms_median),
-    ("verifies fastest", "verifying", |row| row.verify_ms_median),
+    ("proves fastest", "proving", |row| row.prove_wall_ms_median),
+    ("verifies fastest", "verifying", |row| row.verify_wall_ms_median),
     ("has the smallest proof", "proof size", |row| row.proof_bytes.map(|bytes| bytes as f64)),
     ("is set up fastest", "setup", |row| row.setup_ms),
     ("needs the least memory to prove", "memory", |row| row.prove_peak_bytes.map(|bytes| bytes as f64)),
 ];
 
-/// Compares all systems that have figures, on the models that at least two of them have figures of.
+/// The system whose verifier gets the weights, and what it is compared with.
+const OPEN: (&str, &str) = ("gkr-public", "gkr-committed");
+
+/// Whether figures of `system` may stand beside those of `other`.
+fn is_rival(system: &str, other: &str) -> bool {
+    let (open, sibling) = OPEN;
+    system == other || if system == open { other == sibling } else { other != open }
+}
+
+/// Compares each system with its rivals, on the models that at least two of them have figures of.
 pub(super) fn verdicts(tables: &Tables) -> Vec<Verdict> {
     let rows: Vec<&Compared> = tables.models.iter().chain(&tables.growth).collect();
     let mut systems: Vec<&str> = Vec::new();
@@ -41,17 +54,17 @@ pub(super) fn verdicts(tables: &Tables) -> Vec<Verdict> {
 fn verdict(system: &str, rows: &[&Compared], probes: &[Taken]) -> Verdict {
     let mut verdict = Verdict { system: system.to_owned(), ..Verdict::default() };
     for (best, called, get) in FIGURES {
-        compare(&mut verdict, best, called, &contests(rows, get));
+        compare(&mut verdict, best, called, &contests(system, rows, get));
     }
     sizes(&mut verdict, rows);
     operators(&mut verdict, probes);
     verdict
 }
 
-/// A figure of every system that has one, for each model with two of them at least.
-fn contests<'a>(rows: &[&'a Compared], get: fn(&Compared) -> Option<f64>) -> Vec<Vec<(&'a str, f64)>> {
+/// A figure of the system and of every rival that has one, for each model with two of them at least.
+fn contests<'a>(system: &str, rows: &[&'a Compared], get: fn(&Compared) -> Option<f64>) -> Vec<Vec<(&'a str, f64)>> {
     let mut models: BTreeMap<&str, Vec<(&str, f64)>> = BTreeMap::new();
-    for row in rows.iter().filter(|row| row.is_ok()) {
+    for row in rows.iter().filter(|row| row.is_ok() && is_rival(system, &row.system)) {
         if let Some(value) = get(row) {
             models.entry(&row.model).or_default().push((&row.system, value));
         }
@@ -83,15 +96,11 @@ fn compare(verdict: &mut Verdict, best: &str, called: &str, contests: &[Vec<(&st
 fn sizes(verdict: &mut Verdict, rows: &[&Compared]) {
     let own = || rows.iter().filter(|row| row.system == verdict.system);
     let (done, tried) = (own().filter(|row| row.is_ok()).count(), own().count());
-    let rejected = own().filter(|row| row.is_ok() && row.control.as_deref() == Some("rejected")).count();
     if let Some(largest) = own().filter(|row| row.is_ok()).map(|row| row.parameters).max() {
         verdict.pros.push(format!("{done} models of up to {} parameters", count(largest)));
     }
     if done < tried {
         verdict.cons.push(format!("no figures of {} of {tried} models that it was given", tried - done));
-    }
-    if done > 0 && rejected == done {
-        verdict.pros.push(format!("a changed input was rejected on all {done} models"));
     }
     let setup = own().filter(|row| row.is_ok()).filter_map(|row| row.setup_ms).fold(0.0, f64::max);
     if setup > 60_000.0 {
@@ -113,25 +122,17 @@ fn operators(verdict: &mut Verdict, probes: &[Taken]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::results::rows::compared;
 
+    /// A row with no other figure than the time of proving.
     fn row(model: &str, system: &str, prove_ms: f64) -> Compared {
         Compared {
-            model: model.to_owned(),
-            parameters: 100,
-            system: system.to_owned(),
-            status: "ok".to_owned(),
+            prove_wall_ms_median: Some(prove_ms),
+            verify_wall_ms_median: None,
             setup_ms: None,
-            witness_ms_median: None,
-            prove_ms_median: Some(prove_ms),
-            prove_wall_ms_median: None,
-            verify_ms_median: None,
             proof_bytes: None,
-            proving_key_bytes: None,
-            verifying_key_bytes: None,
-            setup_peak_bytes: None,
             prove_peak_bytes: None,
-            relative_rmse: None,
-            control: Some("rejected".to_owned()),
+            ..compared(model, system, 3)
         }
     }
 
@@ -145,6 +146,16 @@ mod tests {
         let slow = verdict("slow", &rows, &[]);
         assert_eq!(slow.cons[0], "proving: 20 times the best (median of 2), 30 at most");
         assert!(slow.pros.iter().all(|pro| !pro.contains("fastest")));
+    }
+
+    #[test]
+    fn a_verifier_that_gets_the_weights_is_not_compared_with_one_that_does_not() {
+        let rows = [row("a", "gkr-committed", 3.0), row("a", "gkr-public", 1.0), row("a", "ezkl", 30.0)];
+        let rows: Vec<&Compared> = rows.iter().collect();
+        let of = |system| verdict(system, &rows, &[]);
+        assert_eq!(of("gkr-committed").pros[0], "proves fastest on 1 of 1 models");
+        assert_eq!(of("gkr-public").pros[0], "proves fastest on 1 of 1 models");
+        assert_eq!(of("ezkl").cons[0], "proving: 10 times the best (median of 1), 10 at most");
     }
 
     #[test]

@@ -18,7 +18,7 @@ fn series(
         let point = (row.num_shards as f64, value);
         match all.iter_mut().find(|series| series.name == name) {
             Some(series) => series.points.push(point),
-            None => all.push(Series { name, points: vec![point], dashed: false }),
+            None => all.push(Series { name, points: vec![point], ..Series::default() }),
         }
     }
     for series in &mut all {

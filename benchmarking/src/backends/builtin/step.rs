@@ -1,9 +1,10 @@
 //! One step of a built-in system, in a process of its own: what worker and coordinator do with a plan of one shard whose
 //! boundaries are public.
 //!
-//! `prove_ms` and `verify_ms` are of the first proof of a process whose keys are loaded. The native prover runs the model
-//! again when it proves, which counts. ezkl's verifier checks a proof twice, the second time cut short by a byte, which must
-//! fail; both count. Making ezkl's test SRS, where it is missing, is no part of `setup_ms`.
+//! `prove_ms` and `verify_ms` are of the first proof of a process. The native prover's keys are loaded before, and it runs the
+//! model again when it proves, which counts; ezkl reads its keys in each call. ezkl's verifier starts Python and checks a proof
+//! twice, the second time cut short by a byte, which must fail; all that counts. Making ezkl's test SRS, where it is missing, is
+//! no part of `setup_ms`.
 
 use std::fs;
 use std::io::Write;
