@@ -54,7 +54,7 @@ impl Table {
             fill(0, &mut a, &mut b);
             return [a, b].map(Self::Scalar);
         }
-        let [mut a, mut b] = [(); 2].map(|()| vec![PackedExt::ZERO; length / WIDTH]);
+        let [mut a, mut b] = [(); 2].map(|()| zeros(PackedExt::ZERO, length / WIDTH));
         let tasks = a.par_chunks_mut(TASK).zip(b.par_chunks_mut(TASK)).enumerate();
         tasks.for_each(|(task, targets)| {
             let [mut a, mut b] = [[Ext::ZERO; TASK * WIDTH]; 2];
@@ -176,6 +176,11 @@ impl Table {
             }
         }
     }
+}
+
+/// `length` zeros, written by all cores: the first write to a page is the dearest.
+pub(crate) fn zeros<T: Copy + Send + Sync>(zero: T, length: usize) -> Vec<T> {
+    rayon::iter::repeat_n(zero, length).with_min_len(TASK).collect()
 }
 
 /// Writes `values` into blocks, as many as there are.

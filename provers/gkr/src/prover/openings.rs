@@ -15,6 +15,7 @@ use crate::lookup::LookupClaims;
 use crate::mle::{eq_index, eq_range, eq_table};
 use crate::pcs::{self, Opening, PcsError};
 use crate::sumcheck::prove_product_of_base;
+use crate::table::zeros;
 use crate::timings::Timings;
 use crate::weights::WeightLayout;
 
@@ -88,7 +89,7 @@ impl Prover<'_> {
     /// point.
     fn batch(&mut self, committed: &pcs::Committed, claims: usize, add: impl FnOnce(Vec<Ext>, &mut [Ext])) -> Vec<Ext> {
         let powers: Vec<Ext> = self.sender.challenge().powers().take(claims).collect();
-        let mut coefficients = vec![Ext::ZERO; committed.values().len()];
+        let mut coefficients = zeros(Ext::ZERO, committed.values().len());
         add(powers, &mut coefficients);
         let (point, [value, _]) = prove_product_of_base(&mut self.sender, committed.values(), coefficients);
         self.sender.send(&[value]);

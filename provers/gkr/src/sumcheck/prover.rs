@@ -57,7 +57,8 @@ pub(crate) fn prove<const N: usize, const K: usize>(
     (point, tables.map(|table| table.constant()))
 }
 
-/// [`prove`] for [`Product`] where one factor is of the base field.
+/// [`prove`] for [`Product`] where one factor is of the base field. Blocks are made where they are read: a table as long as the
+/// factors would be one more.
 ///
 /// # Panics
 /// When the factors differ in length.
@@ -66,18 +67,19 @@ pub(crate) fn prove_product_of_base(sender: &mut Sender<'_>, f: &[Base], g: Vec<
     if f.len() == 1 {
         return (Vec::new(), [f[0].into(), g[0]]);
     }
-    let mut g = Table::new(g);
-    let message = match &g {
-        Table::Packed(g) => base_message(PackedBase::pack_slice(f), g).map(lanes_sum),
-        Table::Scalar(g) => base_message(f, g),
+    let packed = f.len() > WIDTH;
+    let block = |i: usize| PackedExt::from_ext_slice(&g[i * WIDTH..][..WIDTH]);
+    let message = match packed {
+        true => base_message(PackedBase::pack_slice(f), block).map(lanes_sum),
+        false => base_message(f, |i| g[i]),
     };
     let x = send(sender, message);
-    let f = match &g {
-        Table::Packed(_) => Table::of_blocks(bind_base(PackedBase::pack_slice(f), x)),
-        Table::Scalar(_) => Table::Scalar(bind_base(f, x)),
+    let tables = match packed {
+        true => bind_with_base(PackedBase::pack_slice(f), block, x).map(Table::of_blocks),
+        false => bind_with_base(f, |i| g[i], x).map(Table::Scalar),
     };
-    g.bind(x);
-    let (mut point, ends) = prove(sender, &Product, [f, g]);
+    drop(g);
+    let (mut point, ends) = prove(sender, &Product, tables);
     point.insert(0, x);
     (point, ends)
 }
@@ -149,20 +151,36 @@ fn add<T: Lanes, const K: usize>(mut a: [T; K], b: [T; K]) -> [T; K] {
 }
 
 /// [`Product`]'s numbers for a factor of the base field.
-fn base_message<B: PrimeCharacteristicRing + Copy + Sync, T: Algebra<B> + Lanes>(f: &[B], g: &[T]) -> [T; 2] {
+fn base_message<B: PrimeCharacteristicRing + Copy + Sync, T: Algebra<B> + Lanes>(
+    f: &[B],
+    g: impl Fn(usize) -> T + Sync,
+) -> [T; 2] {
     let half = f.len() / 2;
-    let ((f0, f1), (g0, g1)) = (f.split_at(half), g.split_at(half));
+    let (f0, f1) = f.split_at(half);
     sum(half.div_ceil(TASK), TASK, |task| {
         let indices = task * TASK..((task + 1) * TASK).min(half);
-        indices.map(|i| [g0[i] * f0[i], (g1[i] - g0[i]) * (f1[i] - f0[i])]).fold([T::ZERO; 2], add)
+        let terms = indices.map(|i| {
+            let (g0, g1) = (g(i), g(i + half));
+            [g0 * f0[i], (g1 - g0) * (f1[i] - f0[i])]
+        });
+        terms.fold([T::ZERO; 2], add)
     })
 }
 
-/// A table of the base field with its first variable bound to `x`.
-fn bind_base<B: PrimeCharacteristicRing + Copy + Sync, T: Algebra<B> + Lanes>(f: &[B], x: Ext) -> Vec<T> {
-    let (f0, f1) = f.split_at(f.len() / 2);
+/// Both factors with their first variable bound to `x`.
+fn bind_with_base<B: PrimeCharacteristicRing + Copy + Sync, T: Algebra<B> + Lanes>(
+    f: &[B],
+    g: impl Fn(usize) -> T + Sync,
+    x: Ext,
+) -> [Vec<T>; 2] {
+    let half = f.len() / 2;
     let x = T::from(x);
-    f0.par_iter().zip(f1).with_min_len(TASK).map(|(&zero, &one)| x * (one - zero) + zero).collect()
+    let bound = (0..half).into_par_iter().with_min_len(TASK).map(|i| {
+        let (f0, g0) = (f[i], g(i));
+        (x * (f[i + half] - f0) + f0, g0 + (g(i + half) - g0) * x)
+    });
+    let (f, g) = bound.unzip();
+    [f, g]
 }
 
 /// The values `eq(point, i)`, each the product of one of `rows` and one of `row`: for the price of a product for each row
