@@ -223,3 +223,26 @@ fn a_maximum_is_of_the_same_values_throughout() {
         assert!(matches!(verdict, Err(VerifyError::InputValue { tensor: 0 })), "{entered:?}: {verdict:?}");
     }
 }
+
+/// Two claims on a product come together before it is reduced; what they become must be what both say.
+#[test]
+fn claims_on_one_product_become_one_that_they_follow_from() {
+    let node = |name: &str, op: Op| Node { name: name.to_owned(), op, scale: 0 };
+    let graph = Graph {
+        inputs: vec![Input { name: "x".to_owned(), shape: vec![1, 2], scale: 0 }],
+        weights: vec![Weight { name: "w".to_owned(), shape: vec![2, 2], bits: 4 }],
+        tables: vec![],
+        nodes: vec![
+            node("narrow", Op::Requant { input: TensorId(0), shift: 0, bits: NARROW, relu: false }),
+            node("product", Op::MatMul { input: TensorId(1), weight: WeightId(0) }),
+            node("double", Op::Combine { terms: vec![(TensorId(2), 2)], constant: 0 }),
+        ],
+        outputs: vec![TensorId(2), TensorId(3)],
+    };
+    let scene = Scene::new(graph, Weights(vec![vec![1, -2, 3, 4]]), &[vec![5, 7]]);
+    let stack = scene.stack(&scene.trace);
+    scene.verdict_of(&Told::new(&scene.trace, &stack)).unwrap();
+    let left = scene.lie(TensorId(2), |values| values[1] += 1).unwrap();
+    let verdict = scene.verdict_of(&Told { left: &left, ..Told::new(&scene.trace, &stack) });
+    assert!(matches!(&verdict, Err(VerifyError::Reduction { node, .. }) if node == "product"), "{verdict:?}");
+}

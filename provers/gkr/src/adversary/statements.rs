@@ -231,3 +231,12 @@ fn too_many_openings_in_one_proof_are_refused_by_both_sides() {
     let verdict = verify(scene.key.verifying(), None, &statement, &proof);
     assert!(matches!(verdict, Err(VerifyError::Soundness { .. })), "{verdict:?}");
 }
+
+#[test]
+fn proofs_of_another_version_are_not_decoded() {
+    let (_, _, proof) = honest(&Scene::network());
+    for version in [crate::VERSION - 1, crate::VERSION + 1] {
+        let error = Proof::from_bytes(&Proof { version, ..proof.clone() }.to_bytes()).unwrap_err();
+        assert!(error.to_string().contains("version"), "{error}");
+    }
+}
