@@ -131,6 +131,7 @@ pub(crate) mod lies {
     pub(crate) enum Change {
         Add(Ext),
         Times(Ext),
+        Be(Ext),
     }
 
     thread_local! {
@@ -154,6 +155,7 @@ pub(crate) mod lies {
                 match change {
                     Change::Add(difference) => *value += difference,
                     Change::Times(factor) => *value *= factor,
+                    Change::Be(other) => *value = other,
                 }
             }
         });

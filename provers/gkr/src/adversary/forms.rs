@@ -54,11 +54,11 @@ fn every_run_has_a_commitment_to_each_tensor() {
 }
 
 #[test]
-fn runs_whose_elements_overflow_are_refused() {
+fn no_runs_and_runs_whose_elements_overflow_are_refused() {
     let scene = Scene::network();
     let (_, _, proof) = honest(&scene);
     // Of 2^63 runs the six elements of the input and the five of the output make none, or 2^63, modulo 2^64.
-    for runs in [1 << 63, usize::MAX] {
+    for runs in [0, 1 << 63, usize::MAX] {
         let statement =
             Statement { context: b"a", runs, input: Boundary::Public(&[vec![]]), output: Boundary::Public(&[vec![]]) };
         let verdict = verify(scene.key.verifying(), None, &statement, &proof);

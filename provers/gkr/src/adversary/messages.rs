@@ -7,8 +7,6 @@ use p3_field::Field;
 use shardproof_integer::testing::random_batch;
 
 use super::*;
-use crate::channel::lies::{Change, tell};
-use crate::pcs;
 
 /// Everything that it takes to prove a statement again and again.
 struct Stage {

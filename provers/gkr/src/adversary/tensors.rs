@@ -5,8 +5,16 @@ use p3_field::{PrimeCharacteristicRing, PrimeField64};
 use super::*;
 use crate::layout::{Digit, TableKind};
 
+/// The scale of what an operator makes of tensors of scale zero.
+pub(super) fn scale_of(op: &Op) -> i32 {
+    match *op {
+        Op::Requant { shift, .. } => -(shift as i32),
+        _ => 0,
+    }
+}
+
 /// One node over inputs of these shapes and values, whose result is what leaves.
-fn one(op: Op, inputs: &[(&[usize], &[i64])]) -> Scene {
+pub(super) fn one(op: Op, inputs: &[(&[usize], &[i64])]) -> Scene {
     let input = |(index, (shape, _)): (usize, &(&[usize], &[i64]))| Input {
         name: format!("input {index}"),
         shape: shape.to_vec(),
@@ -16,7 +24,7 @@ fn one(op: Op, inputs: &[(&[usize], &[i64])]) -> Scene {
         inputs: inputs.iter().enumerate().map(input).collect(),
         weights: vec![],
         tables: vec![],
-        nodes: vec![Node { name: "node".to_owned(), op, scale: 0 }],
+        nodes: vec![Node { name: "node".to_owned(), scale: scale_of(&op), op }],
         outputs: vec![TensorId(inputs.len() as u32)],
     };
     let values: Vec<Vec<i64>> = inputs.iter().map(|(_, values)| values.to_vec()).collect();
@@ -25,7 +33,7 @@ fn one(op: Op, inputs: &[(&[usize], &[i64])]) -> Scene {
 
 /// One node over inputs that are brought to 9 bits first, so that whatever it makes may leave. It reads tensors `inputs.len()`
 /// and following.
-fn one_of_few_bits(op: Op, inputs: &[(&[usize], &[i64])]) -> Scene {
+pub(super) fn one_of_few_bits(op: Op, inputs: &[(&[usize], &[i64])]) -> Scene {
     let input = |&(shape, _): &(&[usize], &[i64])| Input { name: "input".to_owned(), shape: shape.to_vec(), scale: 0 };
     let narrow = |input: u32| Op::Requant { input: TensorId(input), shift: 0, bits: 8, relu: false };
     let ops = (0..inputs.len() as u32).map(|input| ("narrow", narrow(input))).chain([("node", op)]);
@@ -44,28 +52,30 @@ impl Scene {
     /// The verdict where the node's results are `results`, and `change` is made to the witness of the honest ones; the
     /// multiplicities are those of the changed witness.
     fn verdict_on(&self, results: &[i64], change: impl FnOnce(&mut [Base])) -> Result<(), VerifyError> {
-        let mut trace = self.trace.clone();
-        *trace.tensors.last_mut().unwrap() = results.to_vec();
+        let trace = self.leaving(results);
         let mut stack = self.stack(&self.trace);
         change(&mut stack);
         self.recount(&mut stack);
         self.verdict(&trace, stack)
     }
 
-    fn results(&self) -> Vec<i64> {
+    pub(super) fn results(&self) -> Vec<i64> {
         self.trace.tensors.last().unwrap().clone()
     }
 
     /// Counts the rows of all tables that cells are looked up in; cells that are in no row have none to be counted for.
-    fn recount(&self, stack: &mut [Base]) {
+    pub(super) fn recount(&self, stack: &mut [Base]) {
         for table in &self.layout.tables {
             stack[table.cells.clone()].fill(Base::ZERO);
         }
         for lookup in &self.layout.lookups {
             let table = &self.layout.tables[lookup.table];
-            assert!(matches!(table.kind, TableKind::Range { .. }), "these scenes have no function tables");
+            let lowest = match table.kind {
+                TableKind::Range { .. } => Base::ZERO,
+                TableKind::Function(_) => -Base::from_usize(table.cells.len() / 2),
+            };
             for cell in lookup.cells.clone() {
-                let row = stack[cell].as_canonical_u64();
+                let row = (stack[cell] - lowest).as_canonical_u64();
                 if row < table.cells.len() as u64 {
                     stack[table.cells.start + row as usize] += Base::ONE;
                 }
@@ -75,7 +85,7 @@ impl Scene {
 }
 
 /// Writes element `i` of a group of digits; what is below zero or too large for them goes to the topmost.
-fn write(stack: &mut [Base], digits: &[Digit], i: usize, number: i64) {
+pub(super) fn write(stack: &mut [Base], digits: &[Digit], i: usize, number: i64) {
     for digit in digits {
         let above = number >> digit.position;
         let top = digit.position == digits.last().unwrap().position;
@@ -84,20 +94,20 @@ fn write(stack: &mut [Base], digits: &[Digit], i: usize, number: i64) {
     }
 }
 
-fn is_unbalanced(verdict: &Result<(), VerifyError>) -> bool {
+pub(super) fn is_unbalanced(verdict: &Result<(), VerifyError>) -> bool {
     matches!(verdict, Err(VerifyError::Lookup(LookupError::Unbalanced)))
 }
 
-fn is_reduction(verdict: &Result<(), VerifyError>) -> bool {
+pub(super) fn is_reduction(verdict: &Result<(), VerifyError>) -> bool {
     matches!(verdict, Err(VerifyError::Reduction { node, .. }) if node == "node")
 }
 
-fn is_witness(verdict: &Result<(), VerifyError>) -> bool {
+pub(super) fn is_witness(verdict: &Result<(), VerifyError>) -> bool {
     matches!(verdict, Err(VerifyError::Batch(Committed::Witness)))
 }
 
 /// Rows `[3, 9, 5]` and `[-4, -7, -2]`.
-fn maxima() -> (Scene, Vec<Digit>, usize) {
+pub(super) fn maxima() -> (Scene, Vec<Digit>, usize) {
     let scene = one(Op::Max { input: TensorId(0) }, &[(&[2, 3], &[3, 9, 5, -4, -7, -2])]);
     assert_eq!(scene.results(), [9, -2]);
     let Columns::Max { difference, chosen } = scene.columns("node") else { panic!("a maximum") };
@@ -157,7 +167,7 @@ fn differences_are_those_of_the_values() {
 }
 
 /// 100 / 7 and -50 / 8.
-fn quotients() -> (Scene, [Vec<Digit>; 3]) {
+pub(super) fn quotients() -> (Scene, [Vec<Digit>; 3]) {
     let op = Op::Divide { numerator: TensorId(0), denominator: TensorId(1), bits: 6 };
     let scene = one(op, &[(&[2], &[100, -50]), (&[2], &[7, 8])]);
     assert_eq!(scene.results(), [14, -6]);
@@ -240,7 +250,7 @@ fn denominators_that_are_not_positive_have_no_quotient() {
 }
 
 /// Roots of 40 and 49.
-fn roots() -> (Scene, [Vec<Digit>; 3]) {
+pub(super) fn roots() -> (Scene, [Vec<Digit>; 3]) {
     let scene = one(Op::Sqrt { input: TensorId(0), bits: 5 }, &[(&[2], &[40, 49])]);
     assert_eq!(scene.results(), [6, 7]);
     let Columns::Sqrt { root, remainder, rest } = scene.columns("node") else { panic!("a root") };

@@ -98,6 +98,22 @@ pub enum ProveError {
     Commitment(#[from] PcsError),
 }
 
+/// The committed witness and what the prover says of it: the same, unless a test lies.
+#[derive(Clone, Copy)]
+pub(crate) struct Witness<'a> {
+    pub(crate) committed: &'a pcs::Committed,
+    /// Cells, results and multiplicities of the lookup argument.
+    pub(crate) looked_up: &'a [Base],
+    /// What nodes take their columns from.
+    pub(crate) columns: &'a [Base],
+}
+
+impl<'a> Witness<'a> {
+    fn of(committed: &'a pcs::Committed) -> Self {
+        Self { committed, looked_up: committed.values(), columns: committed.values() }
+    }
+}
+
 /// Where a proof stands.
 struct Prover<'a> {
     graph: &'a CheckedGraph,
@@ -188,16 +204,29 @@ impl ProvingKey {
         committed: CommittedBoundaries<'_>,
         timings: &mut Timings,
     ) -> Result<Proof, ProveError> {
-        let graph = self.verifying.graph();
         let witness = timings.time("commit", "witness", || pcs::commit(stack))?;
+        self.prove_committed(statement, layout, trace, Witness::of(&witness), committed, timings)
+    }
+
+    /// Proves whatever is said of `witness` and of the runs of `trace`.
+    pub(crate) fn prove_committed(
+        &self,
+        statement: &Statement<'_>,
+        layout: &Layout,
+        trace: &Trace,
+        witness: Witness<'_>,
+        committed: CommittedBoundaries<'_>,
+        timings: &mut Timings,
+    ) -> Result<Proof, ProveError> {
+        let graph = self.verifying.graph();
         let mut transcript = begin(self.verifying.digest(), statement, layout);
-        let commitment = (layout.leaves() > 0).then(|| witness.commitment().clone());
+        let commitment = (layout.leaves() > 0).then(|| witness.committed.commitment().clone());
         commitment.iter().for_each(|commitment| commitment.absorb(&mut transcript));
         let mut prover = Prover {
             graph,
             layout,
             trace,
-            witness: witness.values(),
+            witness: witness.columns,
             weights: &self.weights,
             sender: Sender::new(&mut transcript),
             claims: Claims::none(graph),
@@ -205,14 +234,14 @@ impl ProvingKey {
             weight_claims: Vec::new(),
             boundary: Vec::new(),
         };
-        let lookups = timings.time("lookups", "", || prover.lookups());
+        let lookups = timings.time("lookups", "", || prover.lookups(witness.looked_up));
         prover.outputs(&statement.output, committed.output);
         for node in (0..graph.graph().nodes.len()).rev() {
             timings.time("reduce", &graph.graph().nodes[node].name, || prover.node(node));
             prover.claims.check()?;
         }
         prover.inputs(committed.input);
-        let (values, openings) = prover.finish(self.committed.as_ref(), lookups, &witness, timings)?;
+        let (values, openings) = prover.finish(self.committed.as_ref(), lookups, witness.committed, timings)?;
         Ok(Proof { version: VERSION, witness: commitment, values, openings, seal: transcript.seal() })
     }
 }
@@ -235,12 +264,12 @@ impl<'a> Prover<'a> {
         self.claims.add(tensor, functional, value);
     }
 
-    fn lookups(&mut self) -> Option<LookupClaims> {
+    fn lookups(&mut self, looked_up: &[Base]) -> Option<LookupClaims> {
         if self.layout.leaves() == 0 {
             return None;
         }
         let compression = Compression { at: self.sender.challenge(), base: self.sender.challenge() };
-        Some(lookup::prove(&mut self.sender, self.graph, self.layout, self.witness, compression))
+        Some(lookup::prove(&mut self.sender, self.graph, self.layout, looked_up, compression))
     }
 
     fn outputs(&mut self, boundary: &Boundary<'_>, committed: &'a [Vec<pcs::Committed>]) {

@@ -128,6 +128,10 @@ fn other_values_with_the_same_out_of_domain_value_are_refused() {
             1 => assert!(matches!(error, PcsError::FinalPolynomial { .. }), "{error}"),
             _ => assert_eq!(error, PcsError::Claim),
         }
+        // All is consistent with these values but the root.
+        committed.oracle = commit(committed.values.clone()).unwrap().oracle;
+        let opening = Prover::new(&committed, &point, None, &mut transcript()).run();
+        assert_eq!(verdict(&committed, &point, value, &opening), Err(PcsError::Rows { phase: 0 }));
     }
 }
 
@@ -189,4 +193,142 @@ fn a_root_is_of_one_size() {
     let opening = open(&committed, &point[1..], &mut transcript()).unwrap();
     let value = committed.evaluate(&point[1..]).unwrap();
     assert!(verify(&larger, &point, value, &opening, &mut transcript()).is_err());
+}
+
+/// What a prover says that is not so, or keeps from the transcript, in one phase of an opening.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Lie {
+    /// Another polynomial behind the next oracle, of which the sum that is left says the same.
+    Folded,
+    /// Another root than that of the next oracle.
+    Root,
+    /// Another out-of-domain value of the next oracle.
+    OutOfDomain,
+    /// A nonce that shows no work.
+    Nonce,
+    /// Another round's polynomial in the next phase's sumcheck.
+    Round,
+    /// Another last polynomial, of which the sum that is left says the same.
+    Last,
+    /// The next root is not absorbed.
+    SilentRoot,
+    /// The out-of-domain value is not absorbed.
+    SilentValue,
+    /// The last polynomial is not absorbed.
+    SilentLast,
+}
+
+impl Prover<'_> {
+    /// Changes the polynomial so that what the claims weigh it with gives the same sum.
+    fn change_unweighed(&mut self) {
+        let (mut values, weights) = (self.f.to_vec(), self.w.to_vec());
+        values[1] += weights[0];
+        values[0] -= weights[1];
+        self.f = Table::new(values);
+    }
+
+    /// [`Self::answer`] behind a nonce that shows no work.
+    fn answer_idly(&mut self, phase: usize, sent: Option<&Oracle>) -> Vec<usize> {
+        let (parameters, log_rows) =
+            (self.committed.parameters.phases[phase], self.committed.parameters.log_rows(phase));
+        let idle = |&nonce: &Base| !self.transcript.clone().check_nonce(parameters.grinding, nonce);
+        let nonce = (0..).map(Base::from_u64).find(idle).unwrap();
+        assert!(!self.transcript.check_nonce(parameters.grinding, nonce));
+        write_base(&mut self.bytes, nonce);
+        let rows = draw_rows(parameters.queries, log_rows, self.transcript);
+        sent.unwrap_or(&self.committed.oracle).write_rows(&rows, &mut self.bytes);
+        rows
+    }
+}
+
+/// An opening that is honest but for one lie, told in phase `at`.
+fn open_lying(committed: &Committed, point: &[Ext], (at, lie): (usize, Lie)) -> Opening {
+    let mut transcript = transcript();
+    let mut prover = Prover::new(committed, point, None, &mut transcript);
+    let parameters = &committed.parameters;
+    let last = parameters.phases.len() - 1;
+    let mut sent: Option<Oracle> = None;
+    for (phase, next) in (0..).zip(&parameters.phases[1..]) {
+        let told = |told| phase == at && lie == told;
+        if told(Lie::Folded) {
+            prover.change_unweighed();
+        }
+        let oracle = Oracle::new(message_of(&prover.f, next.fold, next.log_inv_rate), DEGREE << next.fold);
+        let mut root = oracle.tree.root();
+        root[7] ^= u8::from(told(Lie::Root));
+        prover.bytes.extend_from_slice(&root);
+        if !told(Lie::SilentRoot) {
+            prover.transcript.absorb_bytes(&root);
+        }
+        let ood_point = prover.transcript.challenges(parameters.vars(phase + 1));
+        let mut ood = prover.f.evaluate(&ood_point);
+        if told(Lie::OutOfDomain) {
+            ood += Ext::ONE;
+        }
+        write_ext(&mut prover.bytes, ood);
+        if !told(Lie::SilentValue) {
+            prover.transcript.absorb_ext(&[ood]);
+        }
+        let rows = if told(Lie::Nonce) {
+            prover.answer_idly(phase, sent.as_ref())
+        } else {
+            prover.answer(phase, sent.as_ref())
+        };
+        prover.claim(ood_point, &rows, parameters.log_rows(phase));
+        if told(Lie::Round) {
+            let mut round = message([&prover.f, &prover.w], &Product);
+            round[0] += Ext::ONE;
+            let challenge = send_message(round, &mut prover.bytes, prover.transcript);
+            prover.f.bind(challenge);
+            prover.w.bind(challenge);
+            prover.sumcheck(next.fold - 1);
+        } else {
+            prover.sumcheck(next.fold);
+        }
+        sent = Some(oracle);
+    }
+    if lie == Lie::Last {
+        prover.change_unweighed();
+    }
+    let polynomial = prover.f.to_vec();
+    polynomial.iter().for_each(|&value| write_ext(&mut prover.bytes, value));
+    if lie != Lie::SilentLast {
+        prover.transcript.absorb_ext(&polynomial);
+    }
+    if (at, lie) == (last, Lie::Nonce) {
+        prover.answer_idly(last, sent.as_ref());
+    } else {
+        prover.answer(last, sent.as_ref());
+    }
+    Opening { bytes: prover.bytes }
+}
+
+#[test]
+fn a_lie_in_any_phase_is_refused() {
+    for num_vars in SIZES {
+        let committed = commit(values(num_vars)).unwrap();
+        let point = point(num_vars);
+        let value = committed.evaluate(&point).unwrap();
+        let verdict = |at, lie| verdict(&committed, &point, value, &open_lying(&committed, &point, (at, lie)));
+        let last = committed.parameters.phases.len() - 1;
+        for phase in 0..last {
+            for lie in [Lie::Folded, Lie::OutOfDomain, Lie::Round] {
+                assert_eq!(verdict(phase, lie), Err(PcsError::Claim), "2^{num_vars}, {phase}, {lie:?}");
+            }
+            assert_eq!(verdict(phase, Lie::Root), Err(PcsError::Rows { phase: phase + 1 }), "2^{num_vars}");
+            for lie in [Lie::SilentRoot, Lie::SilentValue] {
+                // All challenges behind are others, the first of them the one that the nonce is for.
+                let verdict = verdict(phase, lie);
+                assert!(verdict.is_err(), "2^{num_vars}, {phase}, {lie:?}");
+            }
+        }
+        for phase in 0..=last {
+            let bits = committed.parameters.phases[phase].grinding;
+            assert_eq!(verdict(phase, Lie::Nonce), Err(PcsError::Nonce { phase, bits }), "2^{num_vars}");
+        }
+        let error = verdict(last, Lie::Last).unwrap_err();
+        assert!(matches!(error, PcsError::FinalPolynomial { .. }), "2^{num_vars}: {error}");
+        let error = verdict(last, Lie::SilentLast).unwrap_err();
+        assert!(matches!(error, PcsError::Nonce { .. } | PcsError::Rows { .. }), "2^{num_vars}: {error}");
+    }
 }
