@@ -126,12 +126,10 @@ impl Table {
     /// Binds the first variable at `challenge`.
     pub(crate) fn bind(&mut self, challenge: Ext) {
         match self {
-            Self::Packed(blocks) => {
-                bind(blocks, challenge);
-                self.unpack_last_block();
-            }
+            Self::Packed(blocks) => bind(blocks, challenge),
             Self::Scalar(values) => bind(values, challenge),
         }
+        self.halve();
     }
 
     /// Adds `scale` times the values of `other`.
@@ -143,6 +141,25 @@ impl Table {
             (Self::Packed(values), Self::Packed(other)) => add_scaled(values, other, scale),
             (Self::Scalar(values), Self::Scalar(other)) => add_scaled(values, other, scale),
             _ => panic!("tables of two lengths"),
+        }
+    }
+
+    /// The blocks in four parts of one length, by the first two variables, where there are so many.
+    pub(crate) fn quarters(&mut self) -> Option<[&mut [PackedExt]; 4]> {
+        let Self::Packed(blocks) = self else { return None };
+        let quarter = blocks.len() / 4;
+        let mut parts = blocks.chunks_exact_mut(quarter.max(1));
+        (quarter > 0).then(|| std::array::from_fn(|_| parts.next().expect("four quarters are a whole")))
+    }
+
+    /// What is left once the first variable is bound: the first half.
+    pub(crate) fn halve(&mut self) {
+        match self {
+            Self::Packed(blocks) => {
+                blocks.truncate(blocks.len() / 2);
+                self.unpack_last_block();
+            }
+            Self::Scalar(values) => values.truncate(values.len() / 2),
         }
     }
 
@@ -189,7 +206,8 @@ fn pack(values: &[Ext], blocks: &mut [PackedExt]) {
     blocks.iter_mut().zip(values).for_each(|(block, values)| *block = PackedExt::from_ext_slice(values));
 }
 
-fn bind<T: Lanes>(values: &mut Vec<T>, challenge: Ext) {
+/// Writes what the first variable's binding leaves into the first half.
+fn bind<T: Lanes>(values: &mut [T], challenge: Ext) {
     let half = values.len() / 2;
     let (low, high) = values.split_at_mut(half);
     let challenge = T::from(challenge);
@@ -201,7 +219,6 @@ fn bind<T: Lanes>(values: &mut Vec<T>, challenge: Ext) {
     } else {
         low.par_chunks_mut(TASK).zip(high.par_chunks(TASK)).for_each(bind);
     }
-    values.truncate(half);
 }
 
 fn add_scaled<T: Lanes>(values: &mut [T], other: &[T], scale: Ext) {

@@ -96,13 +96,19 @@ pub(crate) fn prove_eq<const N: usize, const K: usize>(
 ) -> (Vec<Ext>, [Ext; N]) {
     assert_eq!(tables[0].len(), 1 << at.len(), "tables over the cube of {} variables", at.len());
     let mut point = Vec::with_capacity(at.len());
+    let Some((_, others)) = at.split_first() else { return (point, tables.map(|table| table.constant())) };
     // The table of `eq` leaves the variable of the current round out.
-    let mut eq = Eq::new(at.get(1..).unwrap_or_default());
-    for _ in at {
-        let x = send(sender, eq.message(tables.each_ref(), summand));
-        tables.iter_mut().for_each(|table| table.bind(x));
-        eq.sum_out();
+    let mut eq = Eq::new(others);
+    let mut message = eq.message(tables.each_ref(), summand);
+    for left in (0..at.len()).rev() {
+        let x = send(sender, message);
         point.push(x);
+        if left > 0 {
+            eq.sum_out();
+            message = eq.bind(&mut tables, x, summand);
+        } else {
+            tables.iter_mut().for_each(|table| table.bind(x));
+        }
     }
     (point, tables.map(|table| table.constant()))
 }
@@ -183,6 +189,29 @@ fn bind_with_base<B: PrimeCharacteristicRing + Copy + Sync, T: Algebra<B> + Lane
     [f, g]
 }
 
+/// A part of a table's quarters: those of the lower half, which are written, and those of the upper one.
+type Quarters<'a> = ((&'a mut [PackedExt], &'a mut [PackedExt]), (&'a [PackedExt], &'a [PackedExt]));
+
+/// Binds a variable of parts of tables to `x` and sums the terms of the next one up, weighted with `row`.
+fn bind_row<const N: usize, const K: usize>(
+    parts: &mut [Quarters<'_>; N],
+    row: &[PackedExt],
+    x: PackedExt,
+    summand: &impl Summand<N, K>,
+) -> [PackedExt; K] {
+    let mut sums = [PackedExt::ZERO; K];
+    for (i, &weight) in row.iter().enumerate() {
+        let bound = parts.each_mut().map(|((zero, one), (zero_high, one_high))| {
+            zero[i] += (zero_high[i] - zero[i]) * x;
+            one[i] += (one_high[i] - one[i]) * x;
+            (zero[i], one[i])
+        });
+        let terms = summand.terms(bound.map(|(zero, _)| zero), bound.map(|(_, one)| one));
+        sums = add(sums, terms.map(|term| term * weight));
+    }
+    sums
+}
+
 /// The values `eq(point, i)`, each the product of one of `rows` and one of `row`: for the price of a product for each row
 /// there is no table as long as those that are summed up.
 struct Eq {
@@ -199,12 +228,46 @@ impl Eq {
     /// A round's numbers, each index weighted.
     fn message<const N: usize, const K: usize>(&self, tables: [&Table; N], summand: &impl Summand<N, K>) -> [Ext; K] {
         match Table::values(tables) {
-            Values::Packed(tables) => {
-                let row: Vec<_> = self.row.chunks_exact(WIDTH).map(PackedExt::from_ext_slice).collect();
-                self.sum_rows(&row, tables, summand).map(lanes_sum)
-            }
+            Values::Packed(tables) => self.sum_rows(&self.row_of_blocks(), tables, summand).map(lanes_sum),
             Values::Scalar(tables) => self.sum_rows(&self.row, tables, summand),
         }
+    }
+
+    /// Binds the tables' first variable to `x` and gives the next round's numbers: in one pass over the tables where they are
+    /// long, because memory is what such passes wait for.
+    fn bind<const N: usize, const K: usize>(
+        &self,
+        tables: &mut [Table; N],
+        x: Ext,
+        summand: &impl Summand<N, K>,
+    ) -> [Ext; K] {
+        let row = self.row_of_blocks();
+        let mut parts = tables.iter_mut().map_while(Table::quarters);
+        let mut quarters = Vec::with_capacity(N);
+        quarters.extend(parts.by_ref());
+        let Ok(quarters) = <[_; N]>::try_from(quarters) else {
+            tables.iter_mut().for_each(|table| table.bind(x));
+            return self.message(tables.each_ref(), summand);
+        };
+        let mut chunks = quarters.map(|[zero, one, zero_high, one_high]| {
+            let low = zero.chunks_mut(row.len()).zip(one.chunks_mut(row.len()));
+            low.zip(zero_high.chunks(row.len()).zip(one_high.chunks(row.len())))
+        });
+        let tasks = self
+            .rows
+            .iter()
+            .map(|&weight| (weight, chunks.each_mut().map(|chunks| chunks.next().expect("tables of one length"))));
+        let tasks: Vec<_> = tasks.collect();
+        let x = PackedExt::from(x);
+        let part = |(weight, mut parts): (Ext, [_; N])| bind_row(&mut parts, &row, x, summand).map(|sum| sum * weight);
+        let sums = tasks.into_par_iter().with_min_len(TASK.div_ceil(row.len())).map(part);
+        let sum = sums.reduce(|| [PackedExt::ZERO; K], add);
+        tables.iter_mut().for_each(Table::halve);
+        sum.map(lanes_sum)
+    }
+
+    fn row_of_blocks(&self) -> Vec<PackedExt> {
+        self.row.chunks_exact(WIDTH).map(PackedExt::from_ext_slice).collect()
     }
 
     fn sum_rows<T: Lanes, const N: usize, const K: usize>(
