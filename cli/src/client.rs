@@ -1,6 +1,6 @@
 //! The coordinator as a client sees it. Every failure says what to do about it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -25,15 +25,33 @@ use tonic::{Code, Status, Streaming};
 /// How often a coordinator that is not there yet is tried again.
 const RETRY: Duration = Duration::from_millis(300);
 
+/// The coordinator that is meant where none is named.
+const DEFAULT_COORDINATOR: &str = "localhost:8000";
+
 /// Which coordinator a command talks to.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct CoordinatorAddress {
     /// Where the coordinator listens.
-    #[arg(long, value_name = "HOST:PORT", env = "SHARDPROOF_COORDINATOR", default_value = "localhost:8000")]
+    #[arg(long, value_name = "HOST:PORT", env = "SHARDPROOF_COORDINATOR", default_value = DEFAULT_COORDINATOR)]
     #[arg(value_parser = address::parse)]
     pub(crate) coordinator: String,
     #[command(flatten)]
     pub(crate) connect: ConnectArgs,
+}
+
+impl CoordinatorAddress {
+    /// The option of these that the command line gives. What the environment says for every command counts as not given.
+    pub(crate) fn given(&self) -> Option<&'static str> {
+        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let usual = variable("SHARDPROOF_COORDINATOR").unwrap_or_else(|| DEFAULT_COORDINATOR.to_owned());
+        let usual_tls = variable("SHARDPROOF_TLS").map(PathBuf::from);
+        let given = [
+            ("--coordinator", self.coordinator != usual),
+            ("--tls", self.connect.tls != usual_tls),
+            ("--token-file", self.connect.token_file.is_some()),
+        ];
+        given.into_iter().find_map(|(option, is_given)| is_given.then_some(option))
+    }
 }
 
 /// A connection to a coordinator.

@@ -12,6 +12,7 @@ use shardproof_coordinator::{Removed, Retention};
 use shardproof_proto::v1::CollectRequest;
 use shardproof_worker::Cleared;
 
+use crate::cli::Usage;
 use crate::client::{Client, CoordinatorAddress};
 use crate::output::{Outcome, Output};
 
@@ -27,11 +28,12 @@ pub(crate) struct GcArgs {
     /// Work in the data directory of a coordinator or worker that is not running, instead of asking one that is.
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// Remove runs that were submitted longer ago, in d, h, m or s [default: what the coordinator keeps; offline, none].
+    /// Remove runs that were submitted longer ago, in d, h, m or s; of a coordinator only [default: what the coordinator keeps;
+    /// offline, none].
     #[arg(long, value_name = "DURATION", value_parser = clock::parse_duration)]
     keep_runs: Option<Duration>,
-    /// Remove artifacts that nothing refers to, and transfers that broke off, that are older [default: what the coordinator keeps;
-    /// offline, 24h].
+    /// Remove artifacts that nothing refers to, and transfers that broke off, that are older; of a coordinator only [default: what
+    /// the coordinator keeps; offline, 24h].
     #[arg(long, value_name = "DURATION", value_parser = clock::parse_duration)]
     keep_artifacts: Option<Duration>,
     #[command(flatten)]
@@ -56,6 +58,9 @@ struct Collected {
 /// # Errors
 /// When there is no such coordinator or directory, it is in use, or its storage fails.
 pub(crate) async fn run(args: GcArgs, output: Output) -> Result<Outcome> {
+    if let Some(ignored) = args.ignored() {
+        return Err(Usage(ignored).into());
+    }
     let collected = match &args.data_dir {
         Some(directory) if directory.join("spool").is_dir() => {
             let spool = Some(shardproof_worker::collect_offline(directory, args.dry_run)?);
@@ -88,6 +93,22 @@ pub(crate) async fn run(args: GcArgs, output: Output) -> Result<Outcome> {
     };
     output.data(&collected, describe)?;
     Ok(Outcome::Success)
+}
+
+impl GcArgs {
+    /// The option that would change nothing where the command works, and why.
+    fn ignored(&self) -> Option<String> {
+        let directory = self.data_dir.as_ref()?;
+        if let Some(option) = self.coordinator.given() {
+            return Some(format!("{option}: with --data-dir no coordinator is asked; give one of the two"));
+        }
+        let kept = [("--keep-runs", self.keep_runs), ("--keep-artifacts", self.keep_artifacts)];
+        let (option, _) = kept.into_iter().find(|(_, given)| given.is_some() && directory.join("spool").is_dir())?;
+        let directory = directory.display();
+        Some(format!(
+            "{option}: {directory} is a worker's, which keeps what its receipts promise; leave the option out"
+        ))
+    }
 }
 
 fn describe(collected: &Collected) -> String {

@@ -90,7 +90,8 @@ pub(crate) struct RunsArgs {
 struct Inferred {
     #[serde(flatten)]
     run: RunView,
-    backend: &'static str,
+    /// One for each shard, with commas, where they differ.
+    backend: String,
     proven: bool,
     /// What is wrong with the coordinator's draw.
     wrong_draw: Option<String>,
@@ -130,21 +131,21 @@ pub(crate) async fn infer(args: InferArgs, output: Output) -> Result<Outcome> {
         output.say(&format!("error: the coordinator's draw is not the right one: {reason}"));
         outcome = Outcome::Rejected;
     }
-    let backend = card.body.plan.shards[0].backend.kind();
-    let inferred = Inferred { proven: view.state == "verified", run: view, backend: backend.as_str(), wrong_draw };
-    output.data(&inferred, |inferred| render_inferred(inferred, backend))?;
+    let backend = card.body.plan.backends();
+    let inferred = Inferred { proven: view.state == "verified", run: view, backend, wrong_draw };
+    output.data(&inferred, render_inferred)?;
     Ok(outcome)
 }
 
-fn render_inferred(inferred: &Inferred, backend: BackendKind) -> String {
-    let note = match (inferred.run.state, backend) {
-        ("answered", BackendKind::Float) => "\nThe answer is unproven: float mode proves nothing.\n".to_owned(),
-        ("answered", BackendKind::Ezkl | BackendKind::Gkr) => {
+fn render_inferred(inferred: &Inferred) -> String {
+    let note = match (inferred.run.state, inferred.backend == BackendKind::Float.as_str()) {
+        ("answered", true) => "\nThe answer is unproven: float mode proves nothing.\n".to_owned(),
+        ("answered", false) => {
             format!("\nThe answer is not proven yet. Prove it with: shardproof prove {}\n", inferred.run.run)
         }
         _ => String::new(),
     };
-    inferred.run.render() + &note
+    format!("backend {}\n{}{note}", inferred.backend, inferred.run.render())
 }
 
 /// Waits through the coordinator's setup and until every shard has a worker.

@@ -1,5 +1,7 @@
 //! `shardproof status`: the model that a coordinator serves, its shards and their workers.
 
+use std::collections::HashMap;
+
 use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
@@ -8,6 +10,7 @@ use shardproof_proto::v1::StatusResponse;
 use crate::client::{Client, CoordinatorAddress};
 use crate::output::{Outcome, Output};
 use crate::table::{self, Table};
+use crate::workers;
 
 /// Shows the coordinator's model, shards and workers.
 #[derive(Debug, Args)]
@@ -39,6 +42,8 @@ struct ShardView {
     setup_peak_rss_bytes: u64,
     worker: Option<String>,
     ready: bool,
+    /// `vacant`, or how its worker stands.
+    state: &'static str,
 }
 
 #[derive(Debug, Serialize)]
@@ -48,6 +53,8 @@ struct WorkerView {
     address: String,
     shard: Option<u32>,
     ready: bool,
+    /// As `shardproof workers` says it.
+    state: &'static str,
     connected_ms: u64,
     /// Why it cannot take its shard.
     trouble: Option<String>,
@@ -63,8 +70,15 @@ pub(crate) async fn status(args: StatusArgs, output: Output) -> Result<Outcome> 
 
 impl StatusView {
     fn of(status: StatusResponse) -> Self {
+        let state_of: HashMap<String, &'static str> =
+            status.workers.iter().map(|worker| (worker.key.clone(), workers::state(worker))).collect();
         let shard = |shard: shardproof_proto::v1::ShardStatus| ShardView {
             shard: shard.shard,
+            state: match (shard.worker.is_empty(), shard.ready) {
+                (true, _) => "vacant",
+                (false, true) => "ready",
+                (false, false) => state_of.get(&shard.worker).copied().unwrap_or("loading"),
+            },
             role: shard.role,
             parameters: shard.parameters,
             setup_ms: table::ms(shard.setup_us),
@@ -76,6 +90,7 @@ impl StatusView {
             ready: shard.ready,
         };
         let worker = |worker: shardproof_proto::v1::WorkerStatus| WorkerView {
+            state: workers::state(&worker),
             key: worker.key,
             role: worker.role,
             address: worker.address,
@@ -120,11 +135,6 @@ impl StatusView {
         ]);
         for shard in &self.shards {
             let worker = shard.worker.as_deref().unwrap_or("-").chars().take(8).collect();
-            let state = match (&shard.worker, shard.ready) {
-                (None, _) => "vacant",
-                (Some(_), false) => "loading",
-                (Some(_), true) => "ready",
-            };
             let cached = if shard.setup_cached { " (cached)" } else { "" };
             table.row([
                 shard.shard.to_string(),
@@ -134,7 +144,7 @@ impl StatusView {
                 table::bytes(shard.proving_key_bytes),
                 table::bytes(shard.verifying_key_bytes),
                 worker,
-                state.to_owned(),
+                shard.state.to_owned(),
             ]);
         }
         table
@@ -151,7 +161,7 @@ impl StatusView {
                 worker.role.clone(),
                 worker.address.clone(),
                 worker.shard.map_or_else(|| "-".to_owned(), |shard| shard.to_string()),
-                worker.state().to_owned(),
+                worker.state.to_owned(),
                 table::duration(worker.connected_ms as f64),
             ]);
         }
@@ -169,17 +179,6 @@ impl StatusView {
         let role = vacant.map_or("SOLO", |shard| shard.role.as_str());
         let tls = if coordinator.connect.tls.is_some() { " --tls DIR" } else { "" };
         format!("shardproof worker localhost {own} {host} {port} {role}{tls}")
-    }
-}
-
-impl WorkerView {
-    fn state(&self) -> &'static str {
-        match (&self.trouble, self.shard, self.ready) {
-            (_, Some(_), true) => "ready",
-            (Some(_), _, _) => "failing",
-            (None, None, _) => "spare",
-            (None, Some(_), false) => "loading",
-        }
     }
 }
 
@@ -203,14 +202,29 @@ mod tests {
             ready,
             ..ShardStatus::default()
         };
+        let failing = WorkerStatus {
+            key: "ffffffffff".to_owned(),
+            shard: Some(3),
+            trouble: "disk full".to_owned(),
+            ..WorkerStatus::default()
+        };
         let status = StatusResponse {
             model: "mlp".to_owned(),
-            shards: vec![shard(0, "", false), shard(1, "abcdefghij", false), shard(2, "abcdefghij", true)],
-            workers: vec![WorkerStatus { key: "0123456789".to_owned(), shard: None, ..WorkerStatus::default() }],
+            shards: vec![
+                shard(0, "", false),
+                shard(1, "abcdefghij", false),
+                shard(2, "abcdefghij", true),
+                shard(3, "ffffffffff", false),
+            ],
+            workers: vec![
+                WorkerStatus { key: "0123456789".to_owned(), shard: None, ..WorkerStatus::default() },
+                failing,
+            ],
             ..StatusResponse::default()
         };
         let view = StatusView::of(status);
-        assert_eq!(view.workers[0].state(), "spare");
+        assert_eq!(view.workers[0].state, "spare");
+        assert_eq!((view.workers[1].state, view.shards[3].state), ("failing", "failing"));
         let text = view.render(&at("localhost:8000"));
         for state in ["vacant", "abcdefgh  loading", "abcdefgh  ready", "spare"] {
             assert!(text.contains(state), "{state} in {text}");

@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use shardproof_common::receipt::PublicKey;
 use shardproof_proto::convert;
-use shardproof_proto::v1::{WorkerRecord, WorkerStanding};
+use shardproof_proto::v1::{WorkerRecord, WorkerStanding, WorkerStatus};
 
 use crate::cli::Usage;
 use crate::client::{Client, CoordinatorAddress};
@@ -78,7 +78,7 @@ struct WorkerView {
     name: String,
     /// `unlisted`, `admitted`, `revoked` or `convicted`.
     standing: &'static str,
-    /// `away`, `loading`, `ready` or `spare`.
+    /// `away`, or one of [`state`]'s.
     state: &'static str,
     role: Option<String>,
     address: Option<String>,
@@ -93,6 +93,16 @@ struct WorkerView {
     convicted: u64,
     /// Unix time, ms.
     last_seen_unix_ms: Option<u64>,
+}
+
+/// How a worker that is connected stands: `spare`, `loading`, `ready` or, when it cannot take its shard, `failing`.
+pub(crate) fn state(worker: &WorkerStatus) -> &'static str {
+    match (worker.shard, worker.ready) {
+        (Some(_), true) => "ready",
+        _ if !worker.trouble.is_empty() => "failing",
+        (None, _) => "spare",
+        (Some(_), false) => "loading",
+    }
 }
 
 /// `shardproof workers`.
@@ -158,12 +168,7 @@ impl WorkerView {
                 WorkerStanding::Revoked => "revoked",
                 WorkerStanding::Convicted => "convicted",
             },
-            state: match connected {
-                None => "away",
-                Some(member) if member.shard.is_none() => "spare",
-                Some(member) if member.ready => "ready",
-                Some(_) => "loading",
-            },
+            state: connected.map_or("away", state),
             role: connected.map(|member| member.role.clone()),
             address: connected.map(|member| member.address.clone()),
             shard: connected.and_then(|member| member.shard),
@@ -218,8 +223,6 @@ impl WorkersView {
 
 #[cfg(test)]
 mod tests {
-    use shardproof_proto::v1::WorkerStatus;
-
     use super::*;
 
     #[test]
@@ -237,6 +240,8 @@ mod tests {
             record(2, WorkerStanding::Unlisted, connected(None, false)),
             record(3, WorkerStanding::Convicted, None),
         ];
+        let troubled = WorkerStatus { shard: Some(0), trouble: "disk full".into(), ..Default::default() };
+        assert_eq!(state(&troubled), "failing");
         let workers: Vec<WorkerView> = records.iter().map(|record| WorkerView::read(record).unwrap()).collect();
         assert_eq!(workers.iter().map(|worker| worker.state).collect::<Vec<_>>(), ["ready", "spare", "away"]);
         let text = WorkersView { admission_required: true, workers }.render();

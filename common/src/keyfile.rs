@@ -12,14 +12,21 @@ use crate::receipt::Identity;
 /// # Errors
 /// When the file cannot be read or written, or holds no key.
 pub fn load_or_create(path: &Path) -> io::Result<Identity> {
-    match fs::read_to_string(path) {
-        Ok(text) => parse(text.trim()).ok_or_else(|| {
-            let message = format!("{}: expected a secret key of 64 hexadecimal digits", path.display());
-            io::Error::new(io::ErrorKind::InvalidData, message)
-        }),
+    match load(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => create(path),
-        Err(error) => Err(error),
+        loaded => loaded,
     }
+}
+
+/// Reads the key in `path`.
+///
+/// # Errors
+/// When the file cannot be read, or holds no key.
+pub fn load(path: &Path) -> io::Result<Identity> {
+    parse(fs::read_to_string(path)?.trim()).ok_or_else(|| {
+        let message = format!("{}: expected a secret key of 64 hexadecimal digits", path.display());
+        io::Error::new(io::ErrorKind::InvalidData, message)
+    })
 }
 
 fn create(path: &Path) -> io::Result<Identity> {

@@ -73,6 +73,15 @@ impl Plan {
         self.shards.get(index.as_usize())
     }
 
+    /// The shards' backends: one word where all have the same, or else one for each shard, with commas.
+    pub fn backends(&self) -> String {
+        let kinds: Vec<&str> = self.shards.iter().map(|shard| shard.backend.kind().as_str()).collect();
+        match kinds.as_slice() {
+            [first, rest @ ..] if rest.iter().all(|kind| kind == first) => (*first).to_owned(),
+            kinds => kinds.join(","),
+        }
+    }
+
     /// Input and output boundary of the shard at `index`.
     pub fn boundaries_of(&self, index: ShardIndex) -> Option<(&BoundaryPlan, &BoundaryPlan)> {
         let i = index.as_usize();

@@ -189,7 +189,7 @@ pub(crate) fn note_where_the_state_is(data: &DataDir, location: &Location) -> st
 /// Removes what nobody needs from the data directory of a coordinator that is not running.
 ///
 /// # Errors
-/// When there is no coordinator's state in `directory`, it is in a database, or a process is using it.
+/// When there is no coordinator's state in `directory`, or not its keys, it is in a database, or a process is using it.
 pub async fn collect_offline(directory: &Path, retention: &Retention, dry_run: bool) -> anyhow::Result<Removed> {
     let state = directory.join("state.sqlite");
     anyhow::ensure!(
@@ -199,9 +199,13 @@ pub async fn collect_offline(directory: &Path, retention: &Retention, dry_run: b
     );
     anyhow::ensure!(state.is_file(), "{}: no coordinator has kept state here", directory.display());
     let data = DataDir::open(directory)?;
-    let database = Database::open(&Location::File(state)).await.context("state.sqlite in the data directory")?;
-    let key = |name: &str| keyfile::load_or_create(&data.join(name)).with_context(|| name.to_owned());
+    // Whoever clears up is no coordinator that begins: a new key would be another owner's.
+    let key = |name: &str| {
+        let missing = || format!("{}: the key of the coordinator that kept state here", data.join(name).display());
+        keyfile::load(&data.join(name)).with_context(missing)
+    };
     let candidate = Candidate { owner: key("owner.key")?.public(), holder: key("instance.key")?.public() };
+    let database = Database::open(&Location::File(state)).await.context("state.sqlite in the data directory")?;
     let never = CancellationToken::new();
     let store = Store::lead(database, &candidate, LIFETIME, &never).await?.context("nothing stops it")?;
     let artifacts = Artifacts::in_directory(ArtifactStore::open(data.join("artifacts"))?);
@@ -371,6 +375,15 @@ mod tests {
         assert!(error.to_string().contains("in a database"), "{error}");
         note_where_the_state_is(&data(), &file).unwrap();
         assert!(!directory.path().join(ELSEWHERE).exists());
+    }
+
+    #[tokio::test]
+    async fn a_directory_without_keys_gets_none() {
+        let directory = tempfile::tempdir().unwrap();
+        drop(testing::in_file(&directory.path().join("state.sqlite")).await);
+        let error = collect_offline(directory.path(), &AT_ONCE, false).await.unwrap_err();
+        assert!(error.to_string().contains("owner.key: the key of the coordinator"), "{error}");
+        assert!(!directory.path().join("owner.key").exists() && !directory.path().join("instance.key").exists());
     }
 
     #[tokio::test]

@@ -87,7 +87,7 @@ impl DemoReport {
         Self {
             run_id: run.run.clone(),
             model: model.to_owned(),
-            backend: crate::card::words(plan.shards.iter().map(|shard| shard.backend.kind().as_str())),
+            backend: plan.backends(),
             boundary_mode: match plan.boundaries.as_slice() {
                 [_, inner @ .., _] if !inner.is_empty() => {
                     crate::card::words(inner.iter().map(|boundary| boundary.mode.as_str()))

@@ -310,7 +310,7 @@ fn status(coordinator: &Coordinator) -> StatusResponse {
     let workers = coordinator.cluster.with(|registry| registry.members().map(show_member).collect());
     StatusResponse {
         model: coordinator.planned.name.clone(),
-        backend: plan.shards.first().map(|shard| shard.backend.kind().to_string()).unwrap_or_default(),
+        backend: plan.backends(),
         stage,
         card: prepared.as_ref().map(|prepared| Bytes::from(prepared.card_json.clone())).unwrap_or_default(),
         shards: shards.collect(),
