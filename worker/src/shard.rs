@@ -221,12 +221,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_does_not_come_or_comes_damaged_is_not_held_against_this_worker() {
-        let stage = |error: TransferError| LoadError::Transfer(error).stage();
+    fn files_that_came_damaged_are_not_held_against_this_worker() {
+        let stage = |error: ArtifactError| LoadError::Transfer(error.into()).stage();
         let [expected, found] = [Digest::of(b"one"), Digest::of(b"other")];
+        assert_eq!(stage(ArtifactError::Damaged { expected, found }), FailureStage::Fetch);
+        assert_eq!(stage(ArtifactError::Missing { digest: expected }), FailureStage::Setup);
+    }
+
+    #[test]
+    fn files_that_do_not_come_are_not_held_against_this_worker() {
+        let stage = |error: TransferError| LoadError::Transfer(error).stage();
         assert_eq!(stage(Status::not_found("not here").into()), FailureStage::Fetch);
         assert_eq!(stage(TransferError::Size { expected: 2, found: 1 }), FailureStage::Fetch);
-        assert_eq!(stage(ArtifactError::Damaged { expected, found }.into()), FailureStage::Fetch);
-        assert_eq!(stage(ArtifactError::Missing { digest: expected }.into()), FailureStage::Setup);
     }
 }
