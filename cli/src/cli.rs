@@ -165,4 +165,35 @@ mod tests {
     fn the_command_line_is_well_formed() {
         Cli::command().debug_assert();
     }
+
+    /// Every option of a command and those below it whose value is said to be a `kind`.
+    fn options(command: &clap::Command, kind: &str) -> Vec<(clap::Command, String)> {
+        let takes = |arg: &&Arg| arg.get_value_names().is_some_and(|names| names.iter().any(|name| name == kind));
+        let own = command.get_arguments().filter(takes).filter_map(|arg| arg.get_long());
+        let own = own.map(|long| (command.clone(), long.to_owned()));
+        own.chain(command.get_subcommands().flat_map(|below| options(below, kind))).collect()
+    }
+
+    #[test]
+    fn durations_beyond_any_clock_are_refused() {
+        for (kind, value, count) in [("SECS", u64::MAX.to_string(), 10), ("DURATION", format!("{}ms", u64::MAX), 6)] {
+            let options = options(&Cli::command(), kind);
+            assert!(options.len() >= count, "{kind}: {options:?}");
+            for (command, long) in options {
+                let refused = command.try_get_matches_from(["x", &format!("--{long}={value}")]).unwrap_err();
+                assert_eq!(refused.kind(), clap::error::ErrorKind::ValueValidation, "{refused}");
+                let said = refused.to_string();
+                assert!(said.contains(&value) && said.contains(&long), "{said}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_run_takes_a_day_at_most() {
+        let parsed = |seconds: &str| {
+            Cli::try_parse_from(["shardproof", "coordinator", "localhost", "0", "1", "mlp", "--run-deadline", seconds])
+        };
+        assert!(parsed("86400").is_ok());
+        assert!(parsed("86401").unwrap_err().to_string().contains("86401 is not in 0..=86400"));
+    }
 }

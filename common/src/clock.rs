@@ -6,7 +6,12 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use clap::builder::RangedU64ValueParser;
+
 use crate::ids::UnixMillis;
+
+/// Longest duration that an option takes, 36,500 days: monotonic clocks, and timers over them, reach no further than they must.
+pub const LONGEST: Duration = Duration::from_secs(36_500 * 86_400);
 
 /// By how much this process's clock is off, for tests of clocks that jump.
 static OFFSET_MS: AtomicI64 = AtomicI64::new(0);
@@ -25,8 +30,9 @@ pub fn set_offset_ms(ms: i64) {
 /// Reads `24h`, `30m`, `90s`, `7d` or `500ms`: a whole number with its unit.
 ///
 /// # Errors
-/// Says how durations are written.
+/// Says how durations are written, or which is the longest.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let unreadable = || format!("`{text}` is no duration: write 24h, 30m, 90s or 7d");
     let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
     let unit_ms = match &text[digits.len()..] {
         "ms" => 1,
@@ -34,10 +40,19 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         "m" | "min" => 60_000,
         "h" => 3_600_000,
         "d" => 86_400_000,
-        _ => return Err(format!("`{text}` is no duration: write 24h, 30m, 90s or 7d")),
+        _ => return Err(unreadable()),
     };
+    if digits.is_empty() || !digits.bytes().all(|digit| digit.is_ascii_digit()) {
+        return Err(unreadable());
+    }
     let ms = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(unit_ms));
-    ms.map(Duration::from_millis).ok_or_else(|| format!("`{text}` is no duration: write 24h, 30m, 90s or 7d"))
+    let longest = || format!("`{text}` is longer than {} d", LONGEST.as_secs() / 86_400);
+    ms.map(Duration::from_millis).filter(|duration| *duration <= LONGEST).ok_or_else(longest)
+}
+
+/// Reads a whole number of seconds, `least` or more, and no more than [`LONGEST`].
+pub fn seconds(least: u64) -> RangedU64ValueParser {
+    RangedU64ValueParser::new().range(least..=LONGEST.as_secs())
 }
 
 #[cfg(test)]
@@ -50,8 +65,16 @@ mod tests {
         assert_eq!(parse_duration("0s"), Ok(Duration::ZERO));
         assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
         assert_eq!(parse_duration("7d"), Ok(Duration::from_secs(7 * 86_400)));
-        for wrong in ["", "24", "h", "-1h", "1.5h", "1w", "99999999999999999d"] {
+        for wrong in ["", "24", "h", "-1h", "+1h", "1.5h", "1w"] {
             assert!(parse_duration(wrong).unwrap_err().contains("24h"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn durations_beyond_any_clock_are_refused() {
+        assert_eq!(parse_duration("36500d"), Ok(LONGEST));
+        for long in ["36501d", "99999999999999999d", "99999999999999999999s"] {
+            assert_eq!(parse_duration(long), Err(format!("`{long}` is longer than 36500 d")));
         }
     }
 

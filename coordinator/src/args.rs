@@ -10,6 +10,7 @@ use shardproof_common::clock;
 use shardproof_common::hold::HoldAt;
 use shardproof_common::machine;
 use shardproof_common::telemetry::LogFormat;
+use shardproof_proto::transport::activations::LONGEST_RUN;
 
 use crate::access::AccessArgs;
 use crate::plan_args::PlanArgs;
@@ -62,7 +63,7 @@ pub struct ServiceArgs {
     #[arg(long, value_name = "POLICY", default_value_t = AuditPolicy::Request)]
     pub audit: AuditPolicy,
     /// Seconds that a client has to reveal its nonce once its run is answered, after which the run counts as not audited
-    #[arg(long, value_name = "SECS", default_value_t = 60)]
+    #[arg(long, value_name = "SECS", default_value_t = 60, value_parser = clock::seconds(0))]
     pub reveal_deadline: u64,
     /// ezkl: SRS file of a trusted ceremony [default: a cached test SRS, which is insecure]
     #[arg(long, value_name = "FILE")]
@@ -74,30 +75,30 @@ pub struct ServiceArgs {
     #[arg(long, value_name = "BYTES", value_parser = machine::parse_bytes)]
     pub memory_limit: Option<u64>,
     /// Seconds that the setup of one shard may take
-    #[arg(long, value_name = "SECS", default_value_t = 4 * 3600)]
+    #[arg(long, value_name = "SECS", default_value_t = 4 * 3600, value_parser = clock::seconds(0))]
     pub setup_deadline: u64,
     /// Seconds that one proof may take
-    #[arg(long, value_name = "SECS", default_value_t = 4 * 3600)]
+    #[arg(long, value_name = "SECS", default_value_t = 4 * 3600, value_parser = clock::seconds(0))]
     pub prove_deadline: u64,
-    /// Seconds that one run may take
-    #[arg(long, value_name = "SECS", default_value_t = 600)]
+    /// Seconds that one run may take, a day at most
+    #[arg(long, value_name = "SECS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(..=LONGEST_RUN.as_secs()))]
     pub run_deadline: u64,
     /// Seconds that a worker that owes a proof may be away
-    #[arg(long, value_name = "SECS", default_value_t = 60)]
+    #[arg(long, value_name = "SECS", default_value_t = 60, value_parser = clock::seconds(0))]
     pub rejoin_grace: u64,
     /// Shortest time for which a receipt must promise that its statement can be proven, as 1h, 30m or 7d: a worker that promises
     /// less could not be held to anything, and rejects the run
-    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = shardproof_common::clock::parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = clock::parse_duration)]
     pub provable_for: Duration,
     /// Seconds that a worker may take for each step of a dispute with its neighbour: to show what it put out, to sign for what
     /// it is handed
-    #[arg(long, value_name = "SECS", default_value_t = 60)]
+    #[arg(long, value_name = "SECS", default_value_t = 60, value_parser = clock::seconds(0))]
     pub dispute_deadline: u64,
     /// Seconds without a sign of life after which the first worker, handed an input, or the last, with an answer, is given up
-    #[arg(long, value_name = "SECS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "SECS", default_value_t = 20, value_parser = clock::seconds(1))]
     pub hop_deadline: u64,
     /// Seconds that what is under way may take to end once the program is told to stop
-    #[arg(long, value_name = "SECS", default_value_t = 60)]
+    #[arg(long, value_name = "SECS", default_value_t = 60, value_parser = clock::seconds(0))]
     pub drain_deadline: u64,
     /// Keep runs so long after their submission, in d, h, m or s [default: for ever]
     #[arg(long, value_name = "DURATION", value_parser = clock::parse_duration)]

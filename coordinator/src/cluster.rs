@@ -114,9 +114,14 @@ impl Cluster {
         self.changes.send_replace(());
     }
 
-    /// Notes why a worker cannot take its shard; true when it could until now, as far as anyone knew.
+    /// Notes why a worker cannot take its shard through its own doing; true when it could until now, as far as anyone knew.
     pub(crate) fn troubled(&self, session: SessionId, reason: String) -> bool {
         self.lock().troubled(session, reason)
+    }
+
+    /// Notes why a worker cannot take its shard where that is not its doing.
+    pub(crate) fn hindered(&self, session: SessionId, reason: String) {
+        self.lock().hindered(session, reason);
     }
 
     /// Gives a worker that is to stop no further runs; which shard it holds, if any.

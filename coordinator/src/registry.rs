@@ -51,8 +51,10 @@ pub(crate) struct Member {
     pub(crate) shard: Option<ShardIndex>,
     /// Whether it has fetched its shard.
     pub(crate) ready: bool,
-    /// Why it cannot fetch it.
+    /// Why it cannot take it.
     pub(crate) trouble: Option<String>,
+    /// Whether that is its own doing.
+    failing: bool,
     /// Whether it is to stop: what is under way passes through it, nothing new is begun with it.
     pub(crate) leaving: bool,
     pub(crate) since: Instant,
@@ -161,6 +163,7 @@ impl Registry {
             shard: None,
             ready: false,
             trouble: None,
+            failing: false,
             leaving: false,
             since: now,
             last_seen: now,
@@ -195,10 +198,10 @@ impl Registry {
         let member = self.members.get_mut(&session)?;
         member.rank = rank;
         let role = member.shard.map(|_| member.role)?;
-        let in_trouble = member.trouble.is_some();
+        let failing = member.failing;
         // Two that cannot take it would hand it back and forth.
         let was_troubled = |key: &PublicKey| self.troubled.get(key).is_some_and(|at| at.elapsed() < TROUBLE_LASTS);
-        let better = |spare: &Member| spare.rank.failures < rank.failures || in_trouble && !was_troubled(&spare.key);
+        let better = |spare: &Member| spare.rank.failures < rank.failures || failing && !was_troubled(&spare.key);
         let takes_over = |spare: &Member| spare.role == role && spare.shard.is_none() && better(spare);
         if self.members.values().any(takes_over) { self.expel(key) } else { None }
     }
@@ -207,7 +210,7 @@ impl Registry {
     pub(crate) fn ready(&mut self, session: SessionId, shard: ShardIndex) -> Vec<Order> {
         match self.members.get_mut(&session) {
             Some(member) if member.shard == Some(shard) => {
-                (member.ready, member.trouble) = (true, None);
+                (member.ready, member.trouble, member.failing) = (true, None, false);
                 self.troubled.remove(&member.key);
             }
             _ => return Vec::new(),
@@ -215,11 +218,19 @@ impl Registry {
         self.routes()
     }
 
-    /// Notes why a worker cannot take its shard; true when it could until now, as far as anyone knew.
+    /// Notes why a worker cannot take its shard through its own doing; true when it could until now, as far as anyone knew.
     pub(crate) fn troubled(&mut self, session: SessionId, reason: String) -> bool {
         let Some(member) = self.members.get_mut(&session) else { return false };
         self.troubled.insert(member.key, Instant::now());
-        member.trouble.replace(reason).is_none()
+        member.trouble = Some(reason);
+        !std::mem::replace(&mut member.failing, true)
+    }
+
+    /// Notes why a worker cannot take its shard where that is not its doing: it is shown, and another would fare no better.
+    pub(crate) fn hindered(&mut self, session: SessionId, reason: String) {
+        if let Some(member) = self.members.get_mut(&session) {
+            member.trouble = Some(reason);
+        }
     }
 
     /// Notes that a worker is to stop; which shard it holds, if any.

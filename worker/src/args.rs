@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
 use shardproof_common::address;
+use shardproof_common::clock;
 use shardproof_common::hold::HoldAt;
 use shardproof_common::ids::Role;
 use shardproof_ezkl::KeepWarm;
@@ -42,16 +43,16 @@ pub struct WorkerArgs {
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = places())]
     pub concurrency: usize,
     /// Seconds without a sign of life after which a neighbour is given up that a boundary is handed to, or that hands one over
-    #[arg(long, value_name = "SECS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "SECS", default_value_t = 20, value_parser = clock::seconds(1))]
     pub hop_deadline: u64,
     /// Seconds that what is under way may take to end once the program is told to stop
-    #[arg(long, value_name = "SECS", default_value_t = 60)]
+    #[arg(long, value_name = "SECS", default_value_t = 60, value_parser = clock::seconds(0))]
     pub drain_deadline: u64,
     /// Memory that one job may use, bytes, with K, M, G or T [default: this machine's]
     #[arg(long, value_name = "BYTES", value_parser = shardproof_common::machine::parse_bytes)]
     pub memory_limit: Option<u64>,
     /// How long a run can be proven after its receipt, which promises it: what proofs need is kept for so long, as 24h, 30m or 7d
-    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = shardproof_common::clock::parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = clock::parse_duration)]
     pub keep_spool: Duration,
     /// Bytes that spooled runs may take on disk, with K, M, G or T; beyond, boundaries are refused and nothing is evicted
     #[arg(long, value_name = "BYTES", default_value = "32G", value_parser = shardproof_common::machine::parse_bytes)]
@@ -60,7 +61,7 @@ pub struct WorkerArgs {
     #[arg(long, value_name = "PATH")]
     pub ezkl_cli: Option<PathBuf>,
     /// How long a process with ezkl loaded waits for the next job after one has ended (40 to 134 MB); 0 starts one per job
-    #[arg(long, value_name = "N", default_value_t = KeepWarm::SERVICE.idle.as_secs())]
+    #[arg(long, value_name = "N", default_value_t = KeepWarm::SERVICE.idle.as_secs(), value_parser = clock::seconds(0))]
     pub warm_seconds: u64,
     /// gkr: add where each proof's time went to this CSV file, one row for each step and layer
     #[arg(long, value_name = "FILE")]

@@ -46,8 +46,6 @@ use crate::{Worker, metrics};
 
 /// A sender that does not say within this time what it sends is turned away.
 const HEADER_DEADLINE: Duration = Duration::from_secs(30);
-/// Longest that a run may take, whatever the sender says.
-const LONGEST_RUN: Duration = Duration::from_secs(24 * 3600);
 /// How far a run's id may be from this machine's clock, in either direction. What was signed for a run is remembered for as
 /// long as its id is taken.
 pub(crate) const OLDEST_RUN: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -90,7 +88,7 @@ impl Activations for Pipeline {
         let header = tokio::time::timeout(HEADER_DEADLINE, header).await.map_err(late)??;
         let sender = self.authenticate(&shard, &header)?;
 
-        let left = Duration::from_millis(header.deadline_ms).min(LONGEST_RUN);
+        let left = Duration::from_millis(header.deadline_ms).min(activations::LONGEST_RUN);
         let deadline = Instant::now() + left;
         let taken = tokio::time::timeout_at(deadline.into(), self.take(&sender, stream, &header));
         let (place, encoding) = tokio::select! {

@@ -118,10 +118,12 @@ async fn load_in_the_end(worker: &Worker, assignment: &Assignment, assigned: &mu
             Err(error) => error,
         };
         tracing::error!(shard = index, %error, again_in_s = pause.as_secs(), "cannot take the shard");
-        if error.is_ours() {
-            let (stage, reason) = (FailureStage::Setup.into(), error.to_string());
-            worker.tell(Message::Failure(Failure { shard: index, stage, reason, ..Failure::default() })).await;
+        if assigned.has_changed().unwrap_or(true) {
+            // The coordinator is gone, or wants another shard: it would take this for what is wrong with its next assignment.
+            return;
         }
+        let (stage, reason) = (error.stage().into(), error.to_string());
+        worker.tell(Message::Failure(Failure { shard: index, stage, reason, ..Failure::default() })).await;
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             _something_else = assigned.changed() => return assigned.mark_changed(),
@@ -211,14 +213,15 @@ pub(crate) async fn report_health(worker: Arc<Worker>, health: tonic_health::ser
 }
 
 impl LoadError {
-    /// Whether it is this side's doing, not the coordinator's.
-    fn is_ours(&self) -> bool {
+    /// Whose doing it is: this side's (`Setup`), or that of the coordinator, which does not hand out what it should (`Fetch`).
+    fn stage(&self) -> FailureStage {
         match self {
-            Self::Backend { .. } | Self::Load(_) | Self::Task(_) => true,
+            Self::Backend { .. } | Self::Load(_) | Self::Task(_) => FailureStage::Setup,
             // What came was another content: the disk at the other end may not have kept it.
-            Self::Transfer(TransferError::Store(ArtifactError::Damaged { .. })) => false,
-            Self::Transfer(error) => matches!(error, TransferError::Store(_) | TransferError::Task(_)),
-            Self::Card(_) | Self::NoSuchShard { .. } | Self::Model { .. } | Self::Malformed(_) => false,
+            Self::Transfer(TransferError::Store(ArtifactError::Damaged { .. })) => FailureStage::Fetch,
+            Self::Transfer(TransferError::Store(_) | TransferError::Task(_)) => FailureStage::Setup,
+            Self::Transfer(_) => FailureStage::Fetch,
+            Self::Card(_) | Self::NoSuchShard { .. } | Self::Model { .. } | Self::Malformed(_) => FailureStage::Fetch,
         }
     }
 }
@@ -259,9 +262,16 @@ mod tests {
 
     #[test]
     fn files_that_came_damaged_are_not_held_against_this_worker() {
-        let failed = |error| LoadError::Transfer(TransferError::Store(error));
+        let stage = |error: ArtifactError| LoadError::Transfer(error.into()).stage();
         let [expected, found] = [Digest::of(b"one"), Digest::of(b"other")];
-        assert!(!failed(ArtifactError::Damaged { expected, found }).is_ours());
-        assert!(failed(ArtifactError::Missing { digest: expected }).is_ours());
+        assert_eq!(stage(ArtifactError::Damaged { expected, found }), FailureStage::Fetch);
+        assert_eq!(stage(ArtifactError::Missing { digest: expected }), FailureStage::Setup);
+    }
+
+    #[test]
+    fn files_that_do_not_come_are_not_held_against_this_worker() {
+        let stage = |error: TransferError| LoadError::Transfer(error).stage();
+        assert_eq!(stage(Status::not_found("not here").into()), FailureStage::Fetch);
+        assert_eq!(stage(TransferError::Size { expected: 2, found: 1 }), FailureStage::Fetch);
     }
 }

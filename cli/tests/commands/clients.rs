@@ -25,6 +25,12 @@ impl Service {
         Self { child, address }
     }
 
+    /// Lets it go on from where it was told to hold.
+    fn go_on(&self) {
+        let id = self.child.id().to_string();
+        assert!(std::process::Command::new("kill").args(["-s", "USR1", &id]).status().unwrap().success());
+    }
+
     fn port(&self) -> &str {
         self.address.rsplit_once(':').unwrap().1
     }
@@ -229,9 +235,9 @@ fn an_input_unlike_those_of_the_calibration_is_told_so() {
 fn the_bundles_of_runs_are_fetched_although_another_was_cancelled() {
     let directory = tempfile::tempdir().unwrap();
     let (coordinator, input) = serve_tiny(directory.path(), "1", &[]);
-    let delayed = ["--prove-delay-ms", "1500"];
+    let held = ["--hold-at", "prove"];
     let arguments = ["worker", "127.0.0.1", "0", "127.0.0.1", coordinator.port(), "SOLO"];
-    let _worker = Service::start(&[arguments.as_slice(), &delayed].concat(), &directory.path().join("worker"));
+    let worker = Service::start(&[arguments.as_slice(), &held].concat(), &directory.path().join("worker"));
     let at = ["--coordinator", &coordinator.address];
     let with = |args: &[&str]| json(&[args, &at].concat());
     let infer = || with(&["infer", "--wait", "--input", &input])["run"].as_str().unwrap().to_owned();
@@ -250,6 +256,7 @@ fn the_bundles_of_runs_are_fetched_although_another_was_cancelled() {
     let mut said = BufReader::new(proving.stderr.take().unwrap()).lines().map(Result::unwrap);
     assert!(said.any(|line| line.contains("0 of 1 verified")));
     with(&["cancel", &first]);
+    worker.go_on();
     let refused = format!("error: the proofs of run {first} were cancelled");
     assert!(said.any(|line| line == refused));
     let output = proving.wait_with_output().unwrap();

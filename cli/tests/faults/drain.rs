@@ -136,7 +136,7 @@ async fn a_drain_has_a_deadline_and_what_is_left_goes_on_after_the_restart() {
     holding(&service.workers[1], "before-receipt").await;
     service.coordinator.signal("TERM");
     assert_eq!(ended(&mut service.coordinator).await, Some(0));
-    assert!(service.coordinator.logged().contains("the drain deadline has passed"), "{}", service.coordinator.logged());
+    logged(&service.coordinator, "the drain deadline has passed").await;
     service.restart_coordinator();
     service.workers[1].signal("USR1");
     service.ready().await;

@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 
-use shardproof_proto::v1::{GetRequest, RunState};
+use shardproof_proto::v1::admin_client::AdminClient;
+use shardproof_proto::v1::{GetRequest, ListWorkersRequest, RunState, StatusResponse};
 use tonic::Code;
 
 use crate::cluster::{Service, answer, assert_close, assert_state, samples};
@@ -83,6 +84,36 @@ async fn a_database_that_is_away_during_a_run_delays_it() {
     let run = service.settled(&run).await;
     assert_state(&run, RunState::Answered);
     assert_close(&answer(&run), expected, 1e-5);
+    ends_clean(service).await;
+}
+
+#[tokio::test]
+async fn a_shard_that_is_away_is_told_and_held_against_nobody() {
+    let mut service = Service::start("mlp", &["SOLO"], 1, &["--backend", "float"]);
+    service.ready().await;
+    service.workers[0].terminate();
+    std::fs::remove_dir_all(service.worker_data(0).join("artifacts")).unwrap();
+    let (here, away) = ["artifacts", "away"].map(|name| service.directory.path().join("coordinator").join(name)).into();
+    std::fs::rename(&here, &away).unwrap();
+    service.restart_worker(0, &[]);
+    let told = |status: &StatusResponse| status.workers.iter().any(|worker| !worker.trouble.is_empty());
+    service.until("the worker says what it does not get", told).await;
+    let waiting = service.status().await.workers[0].clone();
+    assert!(
+        waiting.trouble.contains("fetching shard files: ") && waiting.trouble.contains("is not here"),
+        "{waiting:?}"
+    );
+    // Another would fare no better.
+    service.add_worker("SOLO", &[]);
+    service.until("a spare is there", |status| status.workers.len() == 2).await;
+    std::fs::rename(&away, &here).unwrap();
+    service.ready().await;
+    let status = service.status().await;
+    assert_eq!((&status.shards[0].worker, told(&status)), (&waiting.key, false));
+    let records = AdminClient::new(service.channel()).list_workers(ListWorkersRequest {}).await.unwrap().into_inner();
+    assert!(records.workers.iter().all(|record| (record.failed, record.refused) == (0, 0)), "{records:?}");
+    let (input, expected) = &samples("mlp")[0];
+    assert_close(&answer(&service.infer(input).await), expected, 1e-5);
     ends_clean(service).await;
 }
 

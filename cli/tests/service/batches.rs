@@ -113,9 +113,9 @@ async fn a_run_that_cannot_be_proven_leaves_the_others_alone() {
 
 #[tokio::test]
 async fn a_run_that_is_rejected_meanwhile_leaves_the_others_alone() {
-    // The last worker takes its time; the first rejects one run at once, which cancels that run's proof at the last.
+    // The last worker waits; the first rejects one run at once, which cancels that run's proof at the last.
     let mut service = Service::start("mlp", &["FIRST"], 2, &[]);
-    service.add_worker("LAST", &["--prove-delay-ms", "2000"]);
+    service.add_worker("LAST", &["--hold-at", "prove"]);
     service.ready().await;
     let runs = infer_all(&service, &inputs(3)).await;
     std::fs::remove_file(spooled(&service, 0, &runs[1]).join("input")).unwrap();
@@ -123,10 +123,11 @@ async fn a_run_that_is_rejected_meanwhile_leaves_the_others_alone() {
     let rejected = service.settled(&runs[1]).await;
     assert_state(&rejected, RunState::Rejected);
     assert_eq!(rejected.blamed_shard, Some(0));
+    service.workers[1].until_logged("proof cancelled");
+    service.workers[1].signal("USR1");
     for index in [0, 2] {
         assert_state(&service.settled(&runs[index]).await, RunState::Verified);
     }
-    assert!(service.workers[1].logged().contains("proof cancelled"), "{}", service.workers[1].logged());
 }
 
 #[tokio::test]

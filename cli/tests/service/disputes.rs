@@ -193,13 +193,13 @@ async fn a_worker_that_refuses_what_the_coordinator_itself_hands_it_is_named() {
 
 #[tokio::test]
 async fn a_worker_that_never_signs_for_what_it_is_handed_is_named() {
-    let mut scene = Scene::with_rogue_at(1, &["--dispute-deadline", "1"]).await;
+    let mut scene = Scene::with_rogue_at(1, &["--dispute-deadline", "5"]).await;
     let (run, delivery) = scene.run().await;
     let (id, upstream) = (delivery.run(), delivery.receipt());
     delivery.reply(Ok(()));
     scene.complain(id, 0, &upstream).await;
     scene.inbox.next().await.reply(Ok(()));
-    scene.rejected(&run, "gave no receipt within 1 s for the output of shard 0").await;
+    scene.rejected(&run, "gave no receipt within 5 s for the output of shard 0").await;
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Proofs through the service, on the smallest network that is worth it.
 
 use std::process::Stdio;
+use std::time::Duration;
 
 use shardproof_common::chain;
 use shardproof_common::clock;
@@ -45,14 +46,14 @@ async fn ezkl_proofs_come_on_request_shard_by_shard_and_after_restarts_of_everyt
 #[tokio::test]
 async fn proofs_are_refused_once_nobody_promises_them_and_nobody_is_blamed() {
     let mut service = Service::start(TINY, &[], 1, &["--backend", "gkr", "--provable-for", "0s"]);
-    service.add_worker("SOLO", &["--keep-spool", "1s"]);
+    service.add_worker("SOLO", &["--keep-spool", "5s"]);
     service.ready().await;
     let run = service.infer(&input()).await;
     assert_state(&run, RunState::Answered);
     let promised = UnixMillis(run.shards[0].provable_until_unix_ms);
     assert!(promised > UnixMillis(run.submitted_unix_ms));
     while clock::now() <= promised {
-        tokio::task::yield_now().await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let refused = service.prove(&run, &[]).await.unwrap_err();
     assert_eq!(refused.code(), Code::FailedPrecondition);
@@ -264,9 +265,12 @@ async fn proofs_that_are_cancelled_are_given_up_and_can_be_asked_for_again() {
     let waiting = command(&prove).stderr(Stdio::piped()).spawn().unwrap();
     // A watch would end before there is a request.
     let get = async || service.client().get(GetRequest { run: run.run.clone() }).await.unwrap().into_inner();
-    while proofs(&get().await) != [ProofState::Requested] {
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
+    let requested = async {
+        while proofs(&get().await) != [ProofState::Requested] {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, requested).await.unwrap();
     let (code, cancelled) = json(&strings(&line));
     assert_eq!((code, &cancelled["state"]), (Some(0), &"answered".into()));
     let told = waiting.wait_with_output().unwrap();

@@ -3,7 +3,7 @@
 use shardproof_common::tensor::FloatTensor;
 use tonic::Code;
 
-use crate::cluster::{PATIENCE, Service, fails, port, samples};
+use crate::cluster::{Service, fails, port, samples};
 
 #[tokio::test]
 async fn inputs_that_do_not_fit_are_refused_by_name() {
@@ -113,11 +113,7 @@ async fn a_worker_waits_for_its_coordinator_and_says_so() {
     let mut service = Service::start("mlp", &[], 1, &["--backend", "float"]);
     service.coordinator.kill();
     service.add_worker("SOLO", &[]);
-    let started = std::time::Instant::now();
-    while !service.workers[0].logged().contains("waiting for the coordinator") {
-        assert!(started.elapsed() < PATIENCE);
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
+    service.workers[0].until_logged("waiting for the coordinator");
     service.restart_coordinator();
     service.ready().await;
     // Nobody else can have served from its directory.

@@ -125,7 +125,7 @@ async fn a_revoked_worker_is_out_at_once_and_a_spare_serves() {
     assert_eq!(revoke(&service, &first).await.standing(), WorkerStanding::Revoked);
     service.until("the spare holds shard 0", |status| status.workers.len() == 2 && status.shards[0].ready).await;
     assert!(!service.workers[0].child.wait().unwrap().success(), "a worker that is refused ends");
-    assert!(service.workers[0].logged().contains("was revoked"), "{}", service.workers[0].logged());
+    service.workers[0].until_logged("was revoked");
     assert!(refused(&service, "worker0", "FIRST").contains("was revoked"));
     assert_state(&service.infer(&crate::cluster::samples("mlp")[0].0).await, RunState::Answered);
 

@@ -167,6 +167,20 @@ fn a_worker_that_cannot_take_its_shard_hands_it_to_a_spare_that_may() {
 }
 
 #[test]
+fn a_worker_that_is_hindered_keeps_its_shard_until_it_fails_by_itself() {
+    let mut registry = registry(1);
+    let (session, _) = join(&mut registry, 1, Role::Solo);
+    join(&mut registry, 2, Role::Solo);
+    registry.hindered(session, "the coordinator's disk is away".to_owned());
+    assert_eq!(registry.member(session).unwrap().trouble.as_deref(), Some("the coordinator's disk is away"));
+    assert_eq!(registry.rerank(&key(1), Rank::default()), None);
+    assert!(registry.troubled(session, "the disk is full".to_owned()), "only now is it its own doing");
+    registry.hindered(session, "the coordinator's disk is away".to_owned());
+    assert!(!registry.troubled(session, "the disk is full".to_owned()), "that is known");
+    assert_eq!(registry.rerank(&key(1), Rank::default()).unwrap().session, session);
+}
+
+#[test]
 fn runs_under_way_pass_through_a_worker_that_is_to_stop() {
     let mut registry = registry(2);
     let (first, _) = join(&mut registry, 1, Role::First);

@@ -269,6 +269,10 @@ async fn take_failure(
                 coordinator.make_way(key).await;
             }
         }
+        FailureStage::Fetch => {
+            tracing::error!(worker = key.short(), %shard, reason, "worker does not get its shard from here");
+            coordinator.cluster.hindered(session, reason);
+        }
         FailureStage::Link => {
             let before = shard.0.checked_sub(1).map(ShardIndex);
             let before =
@@ -433,6 +437,22 @@ mod tests {
             assert_eq!((record.state, record.blamed_worker), (RunState::Failed, None));
         }
         assert!(bench.is_blameless(&worker));
+    }
+
+    #[tokio::test]
+    async fn a_shard_that_is_not_handed_out_here_is_shown_and_counts_against_nobody() {
+        let bench = Bench::new(1, &["--backend", "float"]).await;
+        let (worker, spare) = (Identity::generate(), Identity::generate());
+        let (session, _messages) = bench.join(Role::Solo, &worker);
+        let (_, _others) = bench.join(Role::Solo, &spare);
+        for _ in 0..5 {
+            let (stage, reason) = (FailureStage::Fetch.into(), "not here".to_owned());
+            let failure = v1::Failure { stage, reason, ..Default::default() };
+            handle(&bench, session, worker.public(), FromWorker::Failure(failure)).await;
+        }
+        bench.make_way(worker.public()).await;
+        assert_eq!((bench.holder(0), bench.is_blameless(&worker)), (Some(worker.public()), true));
+        assert_eq!(bench.cluster.member(session).unwrap().trouble.as_deref(), Some("not here"));
     }
 
     #[test]

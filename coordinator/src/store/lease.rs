@@ -155,7 +155,16 @@ pub(super) async fn try_take(
          WHERE service = $2 AND term = $3 AND beat = $4",
     );
     let take = take.bind(&candidate.holder.as_bytes()[..]).bind(SERVICE).bind(standing.term).bind(standing.beat);
-    Ok((database.execute(&take).await? == 1).then_some(standing.term + 1))
+    if database.execute(&take).await? != 1 {
+        return Ok(None);
+    }
+    let why = match (standing.released, own) {
+        (true, _) => "it was given back",
+        (false, true) => "its last holder was here and is gone",
+        (false, false) => "its holder gave no sign of life",
+    };
+    tracing::info!(term = standing.term + 1, "the lease is this coordinator's: {why}");
+    Ok(Some(standing.term + 1))
 }
 
 async fn look(database: &Database) -> Result<Option<Standing>, StoreError> {

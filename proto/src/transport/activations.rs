@@ -16,6 +16,8 @@ use crate::v1::activation::Part;
 use crate::v1::activations_client::ActivationsClient;
 use crate::v1::{Activation, ActivationHeader};
 
+/// Longest that a run may take, whatever its header says.
+pub const LONGEST_RUN: Duration = Duration::from_secs(24 * 3600);
 /// Bytes on their way over one connection at a time, at most; of one larger boundary all.
 const UNDER_WAY_BYTES: u32 = CONNECTION_WINDOW_BYTES / 2;
 
