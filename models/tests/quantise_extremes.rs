@@ -249,3 +249,20 @@ fn normalisation_of_rows_that_never_vary() {
         assert!(found.iter().all(|bias| (bias / -0.003_030_388_3 - 1.0).abs() < 1e-3), "{value}: {found:?}");
     }
 }
+
+/// Files of half precision clip at the ends of what it can hold, however small the values are.
+#[test]
+fn limits_far_from_all_values_take_no_bits() {
+    let clipped = |reach: f32| {
+        let builder = Builder::new().input("x", &[4, 8]).weights("w", &[8, 8], &ramp(64));
+        let builder = builder.weights("low", &[], &[-reach]).weights("high", &[], &[reach]);
+        let builder =
+            builder.node("product", "MatMul", &["x", "w"], &["p"]).node("clip", "Clip", &["p", "low", "high"], &["c"]);
+        builder.node("square", "Mul", &["c", "c"], &["y"]).output("y")
+    };
+    for reach in [2.0, 300.0, 65_504.0, 3e9] {
+        agrees(&format!("{reach}"), &clipped(reach), 1.0);
+    }
+    let error = refused(&clipped(1e30)).to_string();
+    assert!(error.contains("`clip` (Clip)") && error.contains("closer together"), "{error}");
+}

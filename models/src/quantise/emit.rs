@@ -37,6 +37,9 @@ pub(super) const FINEST_SCALE: i32 = 60;
 /// Within a shard, where large weights may follow, scales are as fine as the least float needs.
 const FINEST_INNER: i32 = 160;
 
+/// How many times as far as all values of calibration a limit is that is taken to cut nothing off.
+const DISTANT: f64 = 64.0;
+
 /// How many bits values get.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Precision {
@@ -286,10 +289,36 @@ impl<'a> Emitter<'a> {
 
     fn relu(&mut self, input: Tensor) -> Result<Value, QuantiseError> {
         let value = self.value(input);
+        if let Some(line) = self.uncut(input)? {
+            return Ok(line);
+        }
         if value.tight.low >= 0 {
             return Ok(value);
         }
         self.rescaled(value, self.calibration.magnitude(input), self.target_scale(input), MAX_REQUANT_BITS, true)
+    }
+
+    /// `a x + b`, where `b` is so large that a ReLU of it cuts nothing off: a limit far from all values, whose bits would take those
+    /// of `x`. A run in which `x` comes near the limit ends with an error.
+    fn uncut(&mut self, input: Tensor) -> Result<Option<Value>, QuantiseError> {
+        let real = self.real;
+        let Some(RealOp::Combine { terms, constant: limit }) = real.op(input) else { return Ok(None) };
+        let [(x, factor)] = terms[..] else { return Ok(None) };
+        let (magnitude, line) = (self.calibration.magnitude(x), self.value(input));
+        // The sum of both may be too coarse for `x`; if it is not, interval analysis may show as much.
+        let exact = line.tight.low >= 0 && line.scale >= self.target_scale(x);
+        if exact || *limit <= DISTANT * factor.abs() * magnitude {
+            return Ok(None);
+        }
+        let within = |value: Value| value.magnitude() as f64 * power_of_two(-value.scale) * factor.abs() < *limit;
+        let mut value = self.value(x);
+        if !within(value) {
+            value = self.rescaled(value, magnitude, self.target_scale(x), MAX_REQUANT_BITS, false)?;
+        }
+        if !within(value) {
+            return Ok(None);
+        }
+        Ok(self.combined(&[(value, factor)], *limit, input))
     }
 
     /// `y + relu(x - y)`, exactly.

@@ -141,7 +141,10 @@ impl Emitter<'_> {
             }
         }
         let sum = self.combined(&narrow, constant, result);
-        sum.ok_or_else(|| self.range(format!("a weighted sum exceeds {LINEAR_BITS} bits")))
+        sum.ok_or_else(|| {
+            let reason = "terms and a constant closer together are needed";
+            self.range(format!("a weighted sum with the constant {constant:e} exceeds {LINEAR_BITS} bits; {reason}"))
+        })
     }
 
     /// `factor x` for a value that is not a tensor of the real graph; `result` is the tensor that it makes.
@@ -156,7 +159,7 @@ impl Emitter<'_> {
         scaled.ok_or_else(|| self.range(format!("a product with {factor} exceeds {LINEAR_BITS} bits")))
     }
 
-    fn combined(&mut self, terms: &[(Value, f64)], constant: f64, result: Tensor) -> Option<Value> {
+    pub(super) fn combined(&mut self, terms: &[(Value, f64)], constant: f64, result: Tensor) -> Option<Value> {
         let coefficients = terms.iter().map(|&(value, factor)| (value, self.coefficient(factor)));
         let coefficients: Vec<(Value, (f64, Option<i32>))> = coefficients.collect();
         let scales = coefficients.iter().filter_map(|(value, (_, fraction))| Some(value.scale + (*fraction)?));
