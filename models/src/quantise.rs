@@ -19,7 +19,7 @@
 //! | Sigmoid, Tanh, Erf, Exp, Gelu, powers, .. | one table | half a unit of the input times the slope, half a unit of the result |
 //! | products whose factors are functions of one tensor: GELU and SiLU in several operators | one table | the same |
 //! | Softmax | maximum, table, sum, a division for each row | `p (e^u - 1) + 2^-T (3 + n p)` for a share p of n; u is a score's unit, T the bits |
-//! | LayerNormalization, in one operator or decomposed; RMS norm | sums, root, a division for each row | `(w / v)(1 + a) / 2 + a (1 / r + 1 / (2 R) + 2^-k)`, a the magnitude of the result; w is the input's unit, v the deviation, r and R its root and reciprocal as integers |
+//! | LayerNormalization, in one operator or decomposed; RMS norm | sums, root, a division for each row | `(w / v)(1 + a) / 2 + a (1 / r + 1 / (2 R) + 2^-k)`, a the magnitude of the result; w is the input's unit, v the deviation, r and R its root and reciprocal as integers; `a (w / v)^2 / 8` more where epsilon is below `w^2 / 4` and leaves R too few bits |
 //! | Sqrt, Reciprocal, Div, Pow by -1, -0.5, 0.5 | proven by inequalities | a unit; half a unit of the quotient |
 //! | MatMul, Mul of two tensors, Pow by 2 | exact | none |
 //!
@@ -182,7 +182,8 @@ fn calibrated(
         // Inputs are not requantised, so they may have all the bits of activations and their headroom on top.
         None => {
             let magnitudes = (0..real.inputs.len()).map(|input| calibration.magnitude(input));
-            magnitudes.map(|magnitude| emit::scale_for(magnitude, precision.activation_bits)).collect()
+            let scale = |magnitude| emit::scale_for(magnitude, precision.activation_bits).min(emit::FINEST_SCALE);
+            magnitudes.map(scale).collect()
         }
     };
     input_scales.iter().try_for_each(|&scale| check_scale(scale))?;

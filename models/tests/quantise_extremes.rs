@@ -163,3 +163,106 @@ fn a_softmax_of_scores_times_next_to_nothing() {
         assert!(shares.iter().all(|share| (share - 1.0 / 16.0).abs() < 1e-3), "{factors:?}: {shares:?}");
     }
 }
+
+#[test]
+fn what_is_small_within_a_shard_is_not_lost() {
+    let builder = multiplied(&[1e-25]).weights("c", &[], &[1e25]);
+    let mut builder = builder.node("relu", "Relu", &["y1"], &["r"]).node("large", "Mul", &["r", "c"], &["z"]);
+    builder.graph().output.clear();
+    agrees("a ReLU of tiny values", &builder.output("z"), 1.0);
+}
+
+#[test]
+fn sums_of_terms_that_are_far_apart() {
+    let mut builder =
+        multiplied(&[1e-25]).node("relu", "Relu", &["y1"], &["r"]).node("sum", "Add", &["x", "r"], &["s"]);
+    builder.graph().output.clear();
+    agrees("a sum", &builder.output("s"), 1.0);
+}
+
+/// A line of slope zero: the same number whatever the input.
+fn constant(value: f32) -> Builder {
+    let line = vec![float("alpha", 0.0), float("beta", value)];
+    Builder::new().input("x", &[2, 8]).node_with("line", "HardSigmoid", &["x"], &["y"], line)
+}
+
+/// Half of a table's entries are for negative inputs, one more than for positive ones.
+#[test]
+fn the_largest_value_that_enters_a_table_may_be_a_power_of_two() {
+    let found = reals(&constant(1.0).node("exp", "Exp", &["y"], &["z"]).output("z"), 1.0);
+    assert!(found.iter().all(|value| (value - 1_f64.exp()).abs() < 1e-3), "{found:?}");
+    let builder = Builder::new().input("x", &[4, 16]).node("sigmoid", "Sigmoid", &["x"], &["s"]);
+    agrees("shares", &builder.node("cosh", "Cosh", &["s"], &["y"]).output("y"), 20.0);
+}
+
+/// A table covers as much above zero as below it.
+#[test]
+fn a_table_whose_unused_half_would_take_all_bits_is_refused() {
+    let builder = Builder::new().input("x", &[1, 32]).weights("c", &[], &[60.0]);
+    let builder = builder.node("lower", "Sub", &["x", "c"], &["l"]).node("exp", "Exp", &["l"], &["e"]);
+    let error = refused(&builder.output("e")).to_string();
+    assert!(error.contains("`exp` (Exp)") && error.contains("clip its input"), "{error}");
+}
+
+#[test]
+fn a_denominator_that_is_zero_as_an_integer_is_refused() {
+    let builder = Builder::new().input("x", &[1, 2]).weights("c", &[2], &[1.0, 1e-9]).weights("d", &[2], &[0.5, 0.5]);
+    let builder = builder.node("square", "Mul", &["x", "x"], &["s"]).node("raise", "Add", &["s", "d"], &["r"]);
+    let builder = builder.node("scale", "Mul", &["r", "c"], &["m"]).node("relu", "Sqrt", &["m"], &["n"]);
+    let builder = builder.weights("t", &[2], &[1.0, 1e-9]).node("lower", "Mul", &["n", "t"], &["o"]);
+    let error = refused(&builder.node("over", "Reciprocal", &["o"], &["y"]).output("y")).to_string();
+    assert!(error.contains("`over` (Reciprocal)") && error.contains("denominator"), "{error}");
+}
+
+#[test]
+fn a_steep_slope_does_not_multiply_the_rounding_of_what_is_positive() {
+    for slope in [4e3, -4e3] {
+        let builder =
+            Builder::new().input("x", &[1, 32]).weights("c", &[], &[3.0]).node("raise", "Add", &["x", "c"], &["r"]);
+        let leaky = builder.node_with("leaky", "LeakyRelu", &["r"], &["y"], vec![float("alpha", slope)]);
+        agrees(&format!("{slope}"), &leaky.output("y"), 1.0);
+        let builder = Builder::new().input("x", &[1, 32]);
+        let leaky = builder.node_with("leaky", "LeakyRelu", &["x"], &["y"], vec![float("alpha", slope)]);
+        agrees(&format!("{slope} both signs"), &leaky.output("y"), 1.0);
+    }
+}
+
+fn normalised(builder: Builder, from: &str, epsilon: f32, [scale, bias]: [f32; 2]) -> Builder {
+    let builder = builder.weights("scale", &[8], &[scale; 8]).weights("bias", &[8], &[bias; 8]);
+    let attributes = vec![int("axis", -1), float("epsilon", epsilon)];
+    builder.node_with("norm", "LayerNormalization", &[from, "scale", "bias"], &["z"], attributes).output("z")
+}
+
+/// No row has the variance for which small epsilons would keep room, and large ones are the variance of all rows.
+#[test]
+fn normalisation_with_an_epsilon_far_from_the_variance() {
+    for (epsilon, reach) in [(0.0, 1.0), (1e-30, 1.0), (1e-5, 1e6), (1.0, 1e-3), (1e6, 1.0)] {
+        let builder = Builder::new().input("x", &[16, 8]);
+        agrees(&format!("{epsilon} {reach}"), &normalised(builder, "x", epsilon, [1e3, 0.0]), reach);
+    }
+}
+
+#[test]
+fn normalisation_of_rows_that_never_vary() {
+    for (value, epsilon, scale) in [(0.0, 1.0, 1.0), (0.5, 1e-5, 1e-22), (1.0, 0.5, 1e20)] {
+        let found = reals(&normalised(constant(value), "y", epsilon, [scale, -0.003_030_388_3]), 1.0);
+        assert!(found.iter().all(|bias| (bias / -0.003_030_388_3 - 1.0).abs() < 1e-3), "{value}: {found:?}");
+    }
+}
+
+/// Files of half precision clip at the ends of what it can hold, however small the values are.
+#[test]
+fn limits_far_from_all_values_take_no_bits() {
+    let clipped = |reach: f32| {
+        let builder = Builder::new().input("x", &[4, 8]).weights("w", &[8, 8], &ramp(64));
+        let builder = builder.weights("low", &[], &[-reach]).weights("high", &[], &[reach]);
+        let builder =
+            builder.node("product", "MatMul", &["x", "w"], &["p"]).node("clip", "Clip", &["p", "low", "high"], &["c"]);
+        builder.node("square", "Mul", &["c", "c"], &["y"]).output("y")
+    };
+    for reach in [2.0, 300.0, 65_504.0, 3e9] {
+        agrees(&format!("{reach}"), &clipped(reach), 1.0);
+    }
+    let error = refused(&clipped(1e30)).to_string();
+    assert!(error.contains("`clip` (Clip)") && error.contains("closer together"), "{error}");
+}

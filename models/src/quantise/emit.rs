@@ -34,6 +34,11 @@ const LINEAR_BITS: u32 = 58;
 const COMPARED_BITS: u32 = MAX_REQUANT_BITS - 2;
 /// Scales at a boundary are from this one's negative to it; a finer one gains nothing.
 pub(super) const FINEST_SCALE: i32 = 60;
+/// Within a shard, where large weights may follow, scales are as fine as the least float needs.
+const FINEST_INNER: i32 = 160;
+
+/// How many times as far as all values of calibration a limit is that is taken to cut nothing off.
+const DISTANT: f64 = 64.0;
 
 /// How many bits values get.
 #[derive(Clone, Copy, Debug)]
@@ -99,7 +104,10 @@ pub(super) fn emit(
     }
     for &output in &real.outputs {
         emitter.node = real.producer(output).map(|node| &real.nodes[node]);
-        let value = emitter.narrow(output, BOUNDARY_BITS)?;
+        let mut value = emitter.narrow(output, BOUNDARY_BITS)?;
+        if value.scale > FINEST_SCALE {
+            value = emitter.rescaled(value, calibration.magnitude(output), FINEST_SCALE, BOUNDARY_BITS, false)?;
+        }
         if value.scale < -FINEST_SCALE {
             let reason =
                 format!("its values leave the shard in units of 2^{}; 2^{FINEST_SCALE} is the most", -value.scale);
@@ -219,11 +227,11 @@ impl<'a> Emitter<'a> {
         scale_for(self.calibration.magnitude(tensor), self.precision.activation_bits - HEADROOM_BITS)
     }
 
-    /// The tensor with a magnitude of at most 2^`bits` by interval analysis and at no finer scale than a boundary's, requantised
-    /// if need be.
+    /// The tensor with a magnitude of at most 2^`bits` by interval analysis and at no finer scale than [`FINEST_INNER`],
+    /// requantised if need be.
     fn narrow(&mut self, tensor: Tensor, bits: u32) -> Result<Value, QuantiseError> {
         let value = self.value(tensor);
-        if value.within_bits(bits) && value.scale <= FINEST_SCALE {
+        if value.within_bits(bits) && value.scale <= FINEST_INNER {
             return Ok(value);
         }
         if let Some(&narrowed) = self.narrowed.get(&(tensor, bits)) {
@@ -281,10 +289,36 @@ impl<'a> Emitter<'a> {
 
     fn relu(&mut self, input: Tensor) -> Result<Value, QuantiseError> {
         let value = self.value(input);
+        if let Some(line) = self.uncut(input)? {
+            return Ok(line);
+        }
         if value.tight.low >= 0 {
             return Ok(value);
         }
         self.rescaled(value, self.calibration.magnitude(input), self.target_scale(input), MAX_REQUANT_BITS, true)
+    }
+
+    /// `a x + b`, where `b` is so large that a ReLU of it cuts nothing off: a limit far from all values, whose bits would take those
+    /// of `x`. A run in which `x` comes near the limit ends with an error.
+    fn uncut(&mut self, input: Tensor) -> Result<Option<Value>, QuantiseError> {
+        let real = self.real;
+        let Some(RealOp::Combine { terms, constant: limit }) = real.op(input) else { return Ok(None) };
+        let [(x, factor)] = terms[..] else { return Ok(None) };
+        let (magnitude, line) = (self.calibration.magnitude(x), self.value(input));
+        // The sum of both may be too coarse for `x`; if it is not, interval analysis may show as much.
+        let exact = line.tight.low >= 0 && line.scale >= self.target_scale(x);
+        if exact || *limit <= DISTANT * factor.abs() * magnitude {
+            return Ok(None);
+        }
+        let within = |value: Value| value.magnitude() as f64 * power_of_two(-value.scale) * factor.abs() < *limit;
+        let mut value = self.value(x);
+        if !within(value) {
+            value = self.rescaled(value, magnitude, self.target_scale(x), MAX_REQUANT_BITS, false)?;
+        }
+        if !within(value) {
+            return Ok(None);
+        }
+        Ok(self.combined(&[(value, factor)], *limit, input))
     }
 
     /// `y + relu(x - y)`, exactly.
@@ -329,10 +363,10 @@ impl<'a> Emitter<'a> {
     }
 }
 
-/// The finest scale up to [`FINEST_SCALE`] at which `magnitude` is at most 2^`bits`.
+/// The finest scale up to [`FINEST_INNER`] at which `magnitude` is at most 2^`bits`.
 pub(super) fn scale_for(magnitude: f64, bits: u32) -> i32 {
     if magnitude <= 0.0 {
         return bits as i32;
     }
-    (bits as i32 - bits_of(magnitude)).min(FINEST_SCALE)
+    (bits as i32 - bits_of(magnitude)).min(FINEST_INNER)
 }

@@ -3,7 +3,7 @@
 use shardproof_integer::{BOUNDARY_BITS, Conv, Op, TensorId, WeightId, Window};
 
 use super::interval::Interval;
-use super::{Emitter, FINEST_SCALE, HEADROOM_BITS, LINEAR_BITS, Value};
+use super::{Emitter, FINEST_INNER, HEADROOM_BITS, LINEAR_BITS, Value};
 use crate::quantise::error::QuantiseError;
 use crate::quantise::exact::{bits_of, power_of_two};
 use crate::quantise::real::{RealTensor, Tensor};
@@ -12,8 +12,10 @@ use crate::quantise::real::{RealTensor, Tensor};
 const GUARD_BITS: i32 = 5;
 /// Bits that the coefficients of a sum have beyond those of weights.
 const COEFFICIENT_BITS: u32 = 3;
-/// Finest scale of a sum, and of a factor: no value of a float comes near a unit of it.
-const FINEST: i32 = 400;
+/// Finest scale of a sum: no value of a float comes near a unit of it.
+const FINEST: i32 = 600;
+/// Factors below 2 to the power of minus this make everything zero; those above leave narrowed values below [`FINEST`].
+const FINEST_FACTOR: i32 = 400;
 
 impl Emitter<'_> {
     pub(super) fn matmul(&mut self, input: Tensor, weight: &RealTensor) -> Result<Value, QuantiseError> {
@@ -37,7 +39,7 @@ impl Emitter<'_> {
 
     pub(super) fn mul_weight(&mut self, input: Tensor, weight: &RealTensor) -> Result<Value, QuantiseError> {
         let value = self.value(input);
-        let wide = (value.magnitude() << self.precision.weight_bits) <= 1 << LINEAR_BITS && value.scale <= FINEST_SCALE;
+        let wide = (value.magnitude() << self.precision.weight_bits) <= 1 << LINEAR_BITS && value.scale <= FINEST_INNER;
         let value = if wide { value } else { self.narrow(input, BOUNDARY_BITS)? };
         self.product(value, weight, 1, |input, weight| Op::MulWeight { input, weight })
     }
@@ -67,14 +69,24 @@ impl Emitter<'_> {
     ) -> Result<Value, QuantiseError> {
         let mut value = self.value(input);
         let fine = self.target_scale(result);
-        if value.scale < fine && !exact_at(weight, value.scale) {
+        let coarse = |value: Value| value.scale < fine && !exact_at(weight, value.scale);
+        let fits = |value: Value, scale: i32| {
+            let magnitude = weight.magnitude().max(value.magnitude() as f64 * power_of_two(-value.scale));
+            magnitude * power_of_two(scale) <= power_of_two(LINEAR_BITS - 1)
+        };
+        if coarse(value) {
             // The sum must be finer than the tensor, or the constant would be rounded to the tensor's integers.
             value = self.narrow(input, BOUNDARY_BITS)?;
             value = self.refined(value, fine)?;
         }
-        let room = power_of_two(LINEAR_BITS - 1);
-        if weight.magnitude() * power_of_two(value.scale) > room || !value.within_bits(LINEAR_BITS - 1) {
+        if !fits(value, value.scale) {
             value = self.narrow(input, BOUNDARY_BITS)?;
+            if coarse(value) && fits(value, fine) {
+                value = self.refined(value, fine)?;
+            } else if !fits(value, value.scale) {
+                let finest = fine.saturating_add(GUARD_BITS);
+                value = self.rescaled(value, self.calibration.magnitude(input), finest, BOUNDARY_BITS, false)?;
+            }
         }
         let finest = value.scale.min(fine.saturating_add(GUARD_BITS));
         let (id, scale, bits) = self.weight(weight, BOUNDARY_BITS, finest);
@@ -116,8 +128,23 @@ impl Emitter<'_> {
         for &(tensor, factor) in terms {
             narrow.push((self.narrow(tensor, BOUNDARY_BITS)?, factor));
         }
+        if let Some(sum) = self.combined(&narrow, constant, result) {
+            return Ok(sum);
+        }
+        // Terms that are far smaller than others lose what the sum is too coarse for.
+        let finest = self.target_scale(result).saturating_add(GUARD_BITS);
+        for ((value, factor), (tensor, _)) in narrow.iter_mut().zip(terms) {
+            let excess = self.coefficient(*factor).1.map_or(0, |fraction| value.scale + fraction - finest);
+            if excess > 0 {
+                let (magnitude, wanted) = (self.calibration.magnitude(*tensor), value.scale - excess);
+                *value = self.rescaled(*value, magnitude, wanted, BOUNDARY_BITS, false)?;
+            }
+        }
         let sum = self.combined(&narrow, constant, result);
-        sum.ok_or_else(|| self.range(format!("a weighted sum exceeds {LINEAR_BITS} bits")))
+        sum.ok_or_else(|| {
+            let reason = "terms and a constant closer together are needed";
+            self.range(format!("a weighted sum with the constant {constant:e} exceeds {LINEAR_BITS} bits; {reason}"))
+        })
     }
 
     /// `factor x` for a value that is not a tensor of the real graph; `result` is the tensor that it makes.
@@ -132,7 +159,7 @@ impl Emitter<'_> {
         scaled.ok_or_else(|| self.range(format!("a product with {factor} exceeds {LINEAR_BITS} bits")))
     }
 
-    fn combined(&mut self, terms: &[(Value, f64)], constant: f64, result: Tensor) -> Option<Value> {
+    pub(super) fn combined(&mut self, terms: &[(Value, f64)], constant: f64, result: Tensor) -> Option<Value> {
         let coefficients = terms.iter().map(|&(value, factor)| (value, self.coefficient(factor)));
         let coefficients: Vec<(Value, (f64, Option<i32>))> = coefficients.collect();
         let scales = coefficients.iter().filter_map(|(value, (_, fraction))| Some(value.scale + (*fraction)?));
@@ -171,7 +198,7 @@ impl Emitter<'_> {
 
     /// A factor as it is used, and the least f such that it is an integer over 2^f; none for one that makes everything zero.
     fn coefficient(&self, factor: f64) -> (f64, Option<i32>) {
-        if factor.abs() < power_of_two(-FINEST) {
+        if factor.abs() < power_of_two(-FINEST_FACTOR) {
             return (0.0, None);
         }
         let bits = (self.precision.weight_bits + COEFFICIENT_BITS) as i32;

@@ -20,8 +20,9 @@
 //!
 //! The first term is the rounding of `c`, in the numerator and in the deviation: a root mean square moves by no more than its
 //! values do. The second is the rounding of the root, of the reciprocal and of `N`. `R` has the bits of activations less one
-//! where the deviation is as large as the largest centred value of calibration, and more where it is smaller; it has room for
-//! rows without variance, whose deviation is the root of epsilon.
+//! where the deviation is as large as the largest centred value of calibration, or as the root of epsilon, and more where it is
+//! smaller; it has room for rows without variance, whose deviation is the root of epsilon. Where epsilon is too small for that
+//! room, `E` is that of an epsilon of `w^2 / 4`, which adds `|y*| (w / v)^2 / 8`.
 
 use shardproof_integer::{MAX_REQUANT_BITS, MAX_ROOT_BITS, VALUE_BITS};
 
@@ -56,8 +57,10 @@ impl Emitter<'_> {
             if centred { self.centred(input, &shape)? } else { Spread { value: self.value(input), factor: 1.0 } };
         let magnitude = magnitude * spread.factor;
         let spread = Spread { value: self.narrow_spread(spread.value, magnitude, depth)?, ..spread };
-        let (root, lift) = self.deviation(spread, epsilon, &shape)?;
-        let (reciprocal, scale) = self.reciprocal_of_root(spread.value, root, magnitude, depth)?;
+        // What the deviation of a row is at most, as it is held.
+        let typical = magnitude.max(epsilon.sqrt() * spread.factor);
+        let (root, lift) = self.deviation(spread, epsilon, typical, &shape)?;
+        let (reciprocal, scale) = self.reciprocal_of_root(spread.value, root, typical, depth)?;
         let reciprocal = self.along_rows(reciprocal, &shape);
         let product = self.product_of(spread.value, reciprocal);
         debug_assert_eq!(product.scale, scale - lift, "the root's scale is that of the spread, lifted");
@@ -100,16 +103,25 @@ impl Emitter<'_> {
     }
 
     /// `sqrt(n) 2^lift` times the deviation of each row, at the scale of the spread and `lift` more.
-    fn deviation(&mut self, spread: Spread, epsilon: f64, shape: &[usize]) -> Result<(Value, i32), QuantiseError> {
+    fn deviation(
+        &mut self,
+        spread: Spread,
+        epsilon: f64,
+        typical: f64,
+        shape: &[usize],
+    ) -> Result<(Value, i32), QuantiseError> {
         let depth = shape[shape.len() - 1];
         let square = self.product_of(spread.value, spread.value);
         let sum = self.sum_over(square, vec![shape.len() - 1], depth as i128);
         let constant = |lift: i32| {
             let unit = power_of_two(2 * (spread.value.scale + lift));
-            (epsilon * spread.factor * spread.factor * depth as f64 * unit).round().max(1.0)
+            let own = (epsilon * spread.factor * spread.factor * depth as f64 * unit).round().max(1.0);
+            let typical = typical * power_of_two(spread.value.scale + lift);
+            let [wanted, fits] = self.numerator_bits(spread.value, [own.sqrt(), typical], depth);
+            if fits < wanted { own.max((depth as f64 / 4.0 * power_of_two(2 * lift)).round()) } else { own }
         };
         let most = sum.bounds.high as f64 + constant(0);
-        let lift = (RADICAND_BITS as i32 - bits_of(most)).div_euclid(2);
+        let lift = (RADICAND_BITS as i32 - bits_of(most + 1.0)).div_euclid(2);
         if lift < 0 {
             return Err(self.range(format!("squares of {} bits with epsilon {epsilon:e}", bits_of(most))));
         }
@@ -122,17 +134,12 @@ impl Emitter<'_> {
         &mut self,
         spread: Value,
         root: Value,
-        magnitude: f64,
+        typical: f64,
         depth: usize,
     ) -> Result<(Value, i32), QuantiseError> {
         let width = (depth as f64).sqrt();
         let least = root.bounds.low.max(1) as f64;
-        let room = LINEAR_BITS - self.precision.weight_bits - 1 - spread.bounds.bits().max(1);
-        let most_bits = room.min(MAX_ROOT_BITS - 1);
-        // The root of a row whose deviation is `magnitude`, over the width.
-        let typical = bits_of((magnitude * power_of_two(root.scale)).max(1.0));
-        let wanted = typical + self.precision.activation_bits as i32 - 1;
-        let fits = bits_of(least / width) + most_bits as i32 - 2;
+        let [wanted, fits] = self.numerator_bits(spread, [least, typical * power_of_two(root.scale)], depth);
         let scale = wanted.min(fits).min((RADICAND_BITS - 1) as i32 - bits_of(width));
         let numerator = (width * power_of_two(scale)).round();
         if scale < 0 {
@@ -141,5 +148,14 @@ impl Emitter<'_> {
         let bits = (bits_of(numerator / least).max(0) as u32 + 1).min(MAX_ROOT_BITS);
         let numerator = self.constant_like(root, numerator as i128, scale);
         Ok((self.quotient(numerator, root, bits), scale))
+    }
+
+    /// k such that the reciprocals of rows of the `typical` deviation have the bits of activations, and such that those of rows
+    /// with the `least` root have room.
+    fn numerator_bits(&self, spread: Value, [least, typical]: [f64; 2], depth: usize) -> [i32; 2] {
+        let room = LINEAR_BITS - self.precision.weight_bits - 1 - spread.bounds.bits().max(1);
+        let most_bits = room.min(MAX_ROOT_BITS - 1) as i32;
+        let wanted = bits_of(typical.max(1.0)) + self.precision.activation_bits as i32 - 1;
+        [wanted, bits_of(least / (depth as f64).sqrt()) + most_bits - 2]
     }
 }

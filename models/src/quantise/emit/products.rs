@@ -6,7 +6,7 @@
 use shardproof_integer::{BOUNDARY_BITS, Op};
 
 use super::interval::Interval;
-use super::{Emitter, FINEST_SCALE, LINEAR_BITS, Value};
+use super::{Emitter, FINEST_INNER, LINEAR_BITS, Value};
 use crate::quantise::error::QuantiseError;
 use crate::quantise::real::Tensor;
 
@@ -44,7 +44,7 @@ impl Emitter<'_> {
         let fits = |[x, y]: [Value; 2]| {
             let product =
                 x.magnitude().max(1).checked_mul(y.magnitude().max(1)).and_then(|most| most.checked_mul(depth));
-            product.is_some_and(|most| most <= 1 << LINEAR_BITS) && x.scale.max(y.scale) <= FINEST_SCALE
+            product.is_some_and(|most| most <= 1 << LINEAR_BITS) && x.scale.max(y.scale) <= FINEST_INNER
         };
         let mut values = tensors.map(|tensor| self.value(tensor));
         if fits(values) {

@@ -92,6 +92,14 @@ impl Emitter<'_> {
             let numerator = numerator.map_or(denominator, |numerator| self.product_of(numerator, denominator));
             return Ok(Fraction { numerator, denominator: self.product_of(denominator, denominator) });
         }
+        let (least, unit) = (range.low.abs().min(range.high.abs()), power_of_two(-denominator.scale));
+        if least < unit / 2.0 {
+            let largest = range.magnitude();
+            return Err(self.range(format!(
+                "it divides by values from {least:e} to {largest:e}, the least of which are zero in units of {unit:e}; \
+                 add a larger constant to its denominator"
+            )));
+        }
         let sign = if range.high < 0.0 { -1 } else { 1 };
         if sign < 0 {
             denominator = self.combined_at(&[(denominator, -1)], 0, denominator.scale);

@@ -70,7 +70,12 @@ impl Emitter<'_> {
             scale = scale.min(scale_for(input + limit, MAX_REQUANT_BITS - HEADROOM_BITS));
         }
         // A coarse input needs no fine table.
-        let needed = bits_of((limit * power_of_two(scale)).max(1.0)) as u32 + 1;
+        let mut needed = bits_of((limit * power_of_two(scale)).max(1.0)) as u32 + 1;
+        let highest = value.tight.shifted((value.scale - scale) as u32).high;
+        if !clamped && limit == possible && highest >= 1 << (needed - 1) {
+            // A domain has one integer less above zero than below; the highest value must not be the one that it lacks.
+            if needed < bits { needed += 1 } else { scale -= 1 }
+        }
         Domain { bits: needed.clamp(2, MAX_TABLE_BITS), scale, clamped }
     }
 
@@ -118,6 +123,14 @@ impl Emitter<'_> {
         let fitting = scale_for(largest, BOUNDARY_BITS);
         let scale = scale_for(magnitude, self.precision.activation_bits).min(fitting);
         let factor = power_of_two(scale);
+        if scale == fitting && magnitude > 0.0 && magnitude * factor < power_of_two(self.precision.activation_bits / 2)
+        {
+            return Err(self.range(format!(
+                "its values are at most {magnitude:e} in calibration, but {largest:e} within {:e} of zero, which leaves \
+                 them too few bits; clip its input or its result",
+                f64::from(half) * unit
+            )));
+        }
         let values: Vec<i32> = reals.iter().map(|value| (value * factor).round() as i32).collect();
         let name = format!("{}, scales {} to {scale}", function.name(), domain.scale);
         let table = self.table_of(Table { name, bits: domain.bits, values });

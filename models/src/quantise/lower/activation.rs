@@ -75,9 +75,16 @@ impl Lowered<'_, '_> {
         })
     }
 
-    /// `slope x` where x is negative: `slope x + (1 - slope) relu(x)`.
+    /// `slope x` where x is negative: `slope x + (1 - slope) relu(x)`, or `x + (1 - slope) relu(-x)` where the slope would
+    /// multiply the rounding of positive values.
     fn leaky(&mut self, slope: RealTensor) -> Lowers<Tensor> {
         let input = self.tensor(0)?;
+        if slope.magnitude() > 1.0 {
+            let negated = self.combine(vec![(input, -1.0)], 0.0);
+            let negative = self.relu(negated);
+            let part = self.scaled(negative, slope.map(|slope| 1.0 - slope))?;
+            return self.sum_of(vec![(input, 1.0), (part, 1.0)]);
+        }
         let positive = self.relu(input);
         if let Some(slope) = slope.uniform() {
             return Ok(self.combine(vec![(input, slope), (positive, 1.0 - slope)], 0.0));
