@@ -255,12 +255,15 @@ fn normalisation_of_rows_that_never_vary() {
 fn limits_far_from_all_values_take_no_bits() {
     let clipped = |reach: f32| {
         let builder = Builder::new().input("x", &[4, 8]).weights("w", &[8, 8], &ramp(64));
-        let builder = builder.weights("low", &[], &[-reach]).weights("high", &[], &[reach]);
         let builder =
-            builder.node("product", "MatMul", &["x", "w"], &["p"]).node("clip", "Clip", &["p", "low", "high"], &["c"]);
+            builder.weights("bias", &[8], &ramp(8)).weights("low", &[], &[-reach]).weights("high", &[], &[reach]);
+        let builder = builder
+            .node("product", "MatMul", &["x", "w"], &["m"])
+            .node("add", "Add", &["m", "bias"], &["p"])
+            .node("clip", "Clip", &["p", "low", "high"], &["c"]);
         builder.node("square", "Mul", &["c", "c"], &["y"]).output("y")
     };
-    for reach in [2.0, 300.0, 65_504.0, 3e9] {
+    for reach in [2.0, 300.0, 65_504.0, 3e9, 1e11] {
         agrees(&format!("{reach}"), &clipped(reach), 1.0);
     }
     let error = refused(&clipped(1e30)).to_string();

@@ -38,7 +38,7 @@ pub(super) const FINEST_SCALE: i32 = 60;
 const FINEST_INNER: i32 = 160;
 
 /// How many times as far as all values of calibration a limit is that is taken to cut nothing off.
-const DISTANT: f64 = 64.0;
+pub(super) const DISTANT: f64 = 64.0;
 
 /// How many bits values get.
 #[derive(Clone, Copy, Debug)]
@@ -312,7 +312,7 @@ impl<'a> Emitter<'a> {
         }
         let within = |value: Value| value.magnitude() as f64 * power_of_two(-value.scale) * factor.abs() < *limit;
         let mut value = self.value(x);
-        if !within(value) {
+        if !within(value) || value.scale > self.target_scale(x) {
             value = self.rescaled(value, magnitude, self.target_scale(x), MAX_REQUANT_BITS, false)?;
         }
         if !within(value) {

@@ -2,6 +2,7 @@
 //!
 //! A normalisation after a convolution then costs nothing, and a bias of its own is one addition.
 
+use super::emit::DISTANT;
 use super::real::{RealGraph, RealOp, RealTensor, Tensor};
 
 /// Folds wherever a tensor has no other use. The graph computes the same; nodes that nothing uses any more stay.
@@ -118,7 +119,8 @@ fn absorb(graph: &mut RealGraph, tensor: Tensor, factor: &RealTensor) {
     }
 }
 
-/// The sum of two constants that are added one after the other, where it is no larger than the larger one.
+/// The sum of two constants that are added one after the other, where it has no more elements than the larger one. A limit far
+/// beyond a bias stays by itself: it would take the bits of the bias, and is a limit to emission only while it is one number.
 fn merged_sum(graph: &RealGraph, uses: &[usize], index: usize) -> Option<(Tensor, RealTensor)> {
     let added = |node: usize| match &graph.nodes[node].op {
         RealOp::AddWeight { input, weight } => Some((*input, weight.clone())),
@@ -131,6 +133,9 @@ fn merged_sum(graph: &RealGraph, uses: &[usize], index: usize) -> Option<(Tensor
     let (between, second) = added(index)?;
     let producer = graph.producer(between).filter(|_| uses[between] == 1)?;
     let (input, first) = added(producer)?;
+    if second.values.len() == 1 && second.magnitude() > DISTANT * first.magnitude() {
+        return None;
+    }
     let sum = first.zip(&second, |a, b| a + b);
     (sum.values.len() <= first.values.len().max(second.values.len())).then_some((input, sum))
 }
