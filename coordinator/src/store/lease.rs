@@ -158,12 +158,10 @@ pub(super) async fn try_take(
     if database.execute(&take).await? != 1 {
         return Ok(None);
     }
-    let why = match (standing.released, own) {
-        (true, _) => "it was given back",
-        (false, true) => "its last holder was here and is gone",
-        (false, false) => "its holder gave no sign of life",
-    };
-    tracing::info!(term = standing.term + 1, "the lease is this coordinator's: {why}");
+    if !own {
+        let why = if standing.released { "it was given back" } else { "its holder gave no sign of life" };
+        tracing::info!(term = standing.term + 1, "the lease is this coordinator's: {why}");
+    }
     Ok(Some(standing.term + 1))
 }
 
