@@ -118,7 +118,11 @@ impl Coordinator {
                 let fail = |record: &mut RunRecord| {
                     let hop = record.holders.get(shard.as_usize()..).unwrap_or_default();
                     let hop = hop.iter().take(trouble.workers).copied();
-                    let suspects = hop.chain(worker).filter(|_| record.state == RunState::Running).collect();
+                    let suspects = hop
+                        .filter(|&of_hop| Some(of_hop) != worker)
+                        .chain(worker)
+                        .filter(|_| record.state == RunState::Running)
+                        .collect();
                     record.fail(Some(shard), worker, trouble.reason);
                     (suspects, record.submitted_ms)
                 };

@@ -44,6 +44,8 @@ pub(crate) struct Runs {
     loading: Mutex<()>,
     /// How many runs are about to be created.
     entering: std::sync::Mutex<usize>,
+    /// Runs that were refused because the database did not say that it took them.
+    refused: std::sync::Mutex<Vec<RunId>>,
 }
 
 /// A place among the runs under way for one that is about to be created.
@@ -85,7 +87,13 @@ impl Runs {
     /// Over `store`; what waits for the database ends with `stop`.
     pub(crate) fn new(store: Store, stop: CancellationToken) -> Self {
         let keeper = Arc::new(Keeper { store, away: AtomicBool::new(false), stop });
-        Self { live: DashMap::new(), keeper, loading: Mutex::new(()), entering: Default::default() }
+        Self {
+            live: DashMap::new(),
+            keeper,
+            loading: Mutex::new(()),
+            entering: Default::default(),
+            refused: Default::default(),
+        }
     }
 
     /// Loads what was under way when the program ended.
@@ -101,9 +109,8 @@ impl Runs {
         let saved = self.keeper.store.save(&record, None).await;
         self.keeper.note(saved.as_ref().err());
         if let Err(error) = saved {
-            // It may be there although the database did not say so: nobody asked for a run that was refused.
-            let (keeper, run) = (self.keeper.clone(), record.id);
-            tokio::spawn(async move { keeper.until_stored(run, || keeper.store.take_back(run)).await });
+            // It may be there although the database did not say so.
+            lock(&self.refused).push(record.id);
             return Err(error);
         }
         metrics::note_submitted();
@@ -128,11 +135,16 @@ impl Runs {
     }
 
     /// Where the last attempt failed, makes one that stores nothing: that the database is back is not to be found out by the next run
-    /// alone.
+    /// alone. Runs that were refused and may be stored all the same are taken back.
     pub(crate) async fn look_for_database(&self) {
-        if self.are_away() {
-            let tried = self.keeper.store.write(Vec::new()).await;
-            self.keeper.note(tried.as_ref().err());
+        let mut refused = std::mem::take(&mut *lock(&self.refused));
+        if refused.is_empty() && !self.are_away() {
+            return;
+        }
+        let tried = self.keeper.store.take_back(&refused).await;
+        self.keeper.note(tried.as_ref().err());
+        if tried.is_err() {
+            lock(&self.refused).append(&mut refused);
         }
     }
 
@@ -409,8 +421,11 @@ mod tests {
         runs.look_for_database().await;
         assert!(runs.are_away());
         server.resume().unwrap();
+        // As if the database had taken it without saying so.
+        runs.keeper.store.save(&refused, None).await.unwrap();
         runs.look_for_database().await;
         assert!(!runs.are_away(), "nothing else was stored since");
+        assert!(runs.get(refused.id).await.unwrap().is_none(), "what was refused is taken back");
         let TestDatabase::Server(server) = &mut database else { panic!("expected a server") };
         server.stop();
         let changing = {
@@ -425,10 +440,6 @@ mod tests {
         changing.await.unwrap().unwrap();
         assert_eq!(runs.get(accepted.id).await.unwrap().unwrap().reason, "gone");
         assert_eq!(runs.keeper.store.load(accepted.id).await.unwrap().unwrap().reason, "gone");
-        assert!(runs.get(refused.id).await.unwrap().is_none());
-        // What the database took without saying so is taken back.
-        runs.keeper.store.save(&refused, None).await.unwrap();
-        runs.keeper.store.take_back(refused.id).await.unwrap();
         assert!(runs.get(refused.id).await.unwrap().is_none());
         runs.create(refused).await.unwrap();
 

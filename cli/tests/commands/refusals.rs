@@ -23,6 +23,19 @@ fn text(path: &Path) -> &str {
 }
 
 #[test]
+fn gc_refuses_what_would_change_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let gc = ["gc", "--data-dir", text(directory.path())];
+    let asked = fails(2, &[gc.as_slice(), &["--coordinator", "127.0.0.1:9"]].concat());
+    assert!(asked.contains("--coordinator") && asked.contains("no coordinator is asked"), "{asked}");
+    std::fs::create_dir(directory.path().join("spool")).unwrap();
+    for option in ["--keep-runs", "--keep-artifacts"] {
+        let kept = fails(2, &[gc.as_slice(), &[option, "1h"]].concat());
+        assert!(kept.contains(option) && kept.contains("is a worker's"), "{kept}");
+    }
+}
+
+#[test]
 fn wrong_usage_exits_2() {
     assert!(fails(2, &["plan", "mlp"]).contains("--shards"));
     assert!(fails(2, &["nonsense"]).contains("nonsense"));

@@ -118,9 +118,10 @@ impl Store {
         self.write(runs.iter().map(remove).collect()).await
     }
 
-    /// Removes a run that was refused, if it was stored all the same.
-    pub(crate) async fn take_back(&self, run: RunId) -> Result<(), StoreError> {
-        self.write(vec![Statement::new("DELETE FROM runs WHERE id = $1").bind(&run.as_bytes()[..])]).await
+    /// Removes runs that were refused, those that were stored all the same.
+    pub(crate) async fn take_back(&self, runs: &[RunId]) -> Result<(), StoreError> {
+        let remove = |run: &RunId| Statement::new("DELETE FROM runs WHERE id = $1").bind(&run.as_bytes()[..]);
+        self.write(runs.iter().map(remove).collect()).await
     }
 
     /// All setups that are kept, in JSON.

@@ -8,7 +8,7 @@ use crate::field::{Base, Ext, PackedBase, PackedExt, WIDTH, lanes_sum};
 use crate::mle::eq_table;
 use crate::table::{Lanes, TASK, Table, Values};
 
-/// Below this many pairs one core is faster than handing work to others, where there are no blocks.
+/// Up to this many pairs, of elements or of blocks, one core is faster than handing work to others.
 const PARALLEL: usize = 1 << 11;
 /// Variables of a row of an [`Eq`].
 const ROW_BITS: usize = 9;
@@ -242,9 +242,7 @@ impl Eq {
         summand: &impl Summand<N, K>,
     ) -> [Ext; K] {
         let row = self.row_of_blocks();
-        let mut parts = tables.iter_mut().map_while(Table::quarters);
-        let mut quarters = Vec::with_capacity(N);
-        quarters.extend(parts.by_ref());
+        let quarters: Vec<_> = tables.iter_mut().map_while(Table::quarters).collect();
         let Ok(quarters) = <[_; N]>::try_from(quarters) else {
             tables.iter_mut().for_each(|table| table.bind(x));
             return self.message(tables.each_ref(), summand);
